@@ -1,0 +1,110 @@
+"""g: the mask classifier (CaR section 3.2): does a prompted image look like its text?
+
+Prompted images → one view each → CLS features (one network pass an image, whatever the number of
+templates) → softmax over the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from carvid.clip.backbone import IMAGE_MEAN, ClipBackbone, to_pixels
+from carvid.config import ClassifierConfig
+
+PADDING_RGB = tuple(round(255 * mean) for mean in IMAGE_MEAN)
+"""Colour around a letterboxed view: zero, once normalised."""
+
+
+class MaskClassifier:
+    """Scores prompted images against texts; texts are given bare and put into the templates."""
+
+    def __init__(self, backbone: ClipBackbone, config: ClassifierConfig) -> None:
+        self.backbone, self.config = backbone, config
+
+    def encode(self, images: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_]) -> Tensor:
+        """Encode prompted images in batches.
+
+        Args:
+            images: B images, uint8 (H, W, 3) RGB.
+            masks: bool (B, H, W), what each of them marks; only `mask-crop` looks at them.
+
+        Returns:
+            float32 (B, D), unit.
+        """
+        side = self.backbone.image_size
+        views = [self._view(image, mask, side) for image, mask in zip(images, masks, strict=True)]
+        return self.backbone.encode_images(torch.stack(views), last_block=self.config.last_block)
+
+    def score(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return P, float32 (B, S): each image's probabilities over bare `texts`."""
+        return self.score_templates(
+            features, [[t.format(text) for text in texts] for t in self.config.templates]
+        )
+
+    def score_templates(
+        self, features: Tensor, texts: Sequence[Sequence[str]]
+    ) -> NDArray[np.float32]:
+        """As `score`, with the finished texts of every template, all of one length S.
+
+        One template: softmax over the texts. Several: a softmax each, summed, and a softmax over
+        the sum (the released code's semantic mode).
+        """
+        scale = self.backbone.logit_scale
+        each = [
+            (scale * features @ self.backbone.encode_texts(row).T).softmax(dim=1) for row in texts
+        ]
+        probabilities = each[0] if len(each) == 1 else torch.stack(each).sum(dim=0).softmax(dim=1)
+        result: NDArray[np.float32] = probabilities.cpu().numpy()
+        return result
+
+    def _view(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> Tensor:
+        if self.config.view == "center-crop":
+            return center_crop(image, side)
+        if self.config.view == "mask-crop" and mask.any():
+            image = mask_crop(image, mask, self.config.crop_margin)
+        return letterbox(image, side)
+
+
+def letterbox(image: NDArray[np.uint8], side: int) -> Tensor:
+    """Fit all of uint8 (H, W, 3) RGB into a square: float32 (3, side, side), normalised."""
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
+    size_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+    canvas = Image.new("RGB", (side, side), PADDING_RGB)
+    inner = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
+    canvas.paste(inner, ((side - size_hw[1]) // 2, (side - size_hw[0]) // 2))
+    return to_pixels(canvas, (side, side))
+
+
+def center_crop(image: NDArray[np.uint8], side: int) -> Tensor:
+    """Scale the short side of uint8 (H, W, 3) RGB to `side` and keep the central square."""
+    height, width = image.shape[:2]
+    short = min(height, width)
+    size_hw = (side * height // short, side * width // short)
+    top, left = round((size_hw[0] - side) / 2), round((size_hw[1] - side) / 2)
+    scaled = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
+    return to_pixels(scaled.crop((left, top, left + side, top + side)), (side, side))
+
+
+def mask_crop(
+    image: NDArray[np.uint8], mask: NDArray[np.bool_], margin: float
+) -> NDArray[np.uint8]:
+    """Cut a square around a mask, clipped to the frame.
+
+    Args:
+        image: uint8 (H, W, 3) RGB.
+        mask: bool (H, W), not empty.
+        margin: side of the square over the longer side of the mask's bounding box.
+    """
+    rows, columns = np.nonzero(mask)
+    center_y, center_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
+    half = margin * max(np.ptp(rows) + 1, np.ptp(columns) + 1) / 2
+    top, left = max(0, int(center_y - half)), max(0, int(center_x - half))
+    crop = image[top : int(np.ceil(center_y + half)), left : int(np.ceil(center_x + half))]
+    return crop

@@ -1,0 +1,180 @@
+"""f: the mask proposal generator (CaR section 3.2; CLIP-ES, arXiv 2212.09506).
+
+Texts → gradient CAMs against background queries → boxes of the strong patches → spread by the
+network's own attention inside the boxes → float32 (N, H, W) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
+from carvid.config import ProposalsConfig
+
+Box = tuple[int, int, int, int]
+"""x0, y0, x1, y1 in patches, right and lower end exclusive."""
+
+LAMBDA_STEP = 0.1
+"""How far λ is lowered when no patch passes (CLIP-ES)."""
+SINKHORN_ROUNDS = 3
+"""Column and row normalisations of the affinity (CLIP-ES)."""
+EPSILON = 1e-15
+"""Keeps a map of zeros at zero in min-max scaling."""
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """One frame after the one generator pass."""
+
+    features: PatchFeatures
+    """What gradient CAMs are computed from."""
+    affinity: Tensor
+    """float32 (hw, hw): the attention, doubly stochastic and symmetric."""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Mask proposals of N texts, with the stages that led to them."""
+
+    cams: NDArray[np.float32]
+    """float32 (N, h, w) in [0, 1], one value a patch."""
+    recomputed: NDArray[np.bool_]
+    """bool (N,): the CAM was zero and was computed again (`proposals.zero_cam`)."""
+    boxes: tuple[tuple[Box, ...], ...]
+    """The affinity boxes of every text."""
+    refined: NDArray[np.float32]
+    """float32 (N, h, w) ≥ 0: CAMs after the affinity, not scaled."""
+    masks: NDArray[np.float32]
+    """float32 (N, H, W) in [0, 1]."""
+
+
+class ProposalGenerator:
+    """Proposals of any texts on an image; the image is encoded once, whatever is asked of it."""
+
+    def __init__(self, backbone: ClipBackbone, config: ProposalsConfig, *, competing: bool) -> None:
+        self.backbone, self.config, self.competing = backbone, config, competing
+
+    def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
+        """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
+        size_hw = patch_multiple(image.shape[:2], self.backbone.patch_size, self.config.max_side)
+        features = self.backbone.encode_patches(
+            to_pixels(image, size_hw), attention_blocks=self.config.affinity_blocks
+        )
+        return EncodedFrame(features, normalize_affinity(features.attention))
+
+    def propose(
+        self, frame: EncodedFrame, texts: Sequence[str], size_hw: tuple[int, int]
+    ) -> Proposals:
+        """Return the proposals of `texts`, already in their template, at `size_hw`."""
+        cams, recomputed = self._cams(frame.features, texts)
+        boxes = tuple(affinity_boxes(cam, self.config.lambda_) for cam in cams)
+        refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
+        return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
+
+    def _cams(
+        self, features: PatchFeatures, texts: Sequence[str]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        queries = self.backbone.encode_texts(texts)
+        names = [self.config.template.format(word) for word in self.config.background]
+        background = self.backbone.encode_texts(names) if names else queries[:0]
+        # With nothing to compete against, refer mode's softmax would be 1 and its gradient 0.
+        raw = self.backbone.gradient_cams(features, queries, background, competing=self.competing)
+        zero = raw.flatten(1).amax(dim=1) <= 0
+        for i in torch.nonzero(zero).flatten().tolist():
+            raw[i] = self._again(features, queries, i)
+        return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
+
+    def _again(self, features: PatchFeatures, queries: Tensor, index: int) -> Tensor:
+        """Compute a CAM that came out as zeros without the background (`proposals.zero_cam`)."""
+        if self.config.zero_cam == "similarity":
+            return self.backbone.similarity_cams(features, queries[index : index + 1])[0]
+        group = queries if self.competing else queries[index : index + 1]
+        cams = self.backbone.gradient_cams(features, group, queries[:0], competing=self.competing)
+        return cams[index if self.competing else 0]
+
+
+def patch_multiple(size_hw: Sequence[int], patch: int, max_side: int = 0) -> tuple[int, int]:
+    """Return the size to resize to: at most `max_side` (if > 0), rounded up to whole patches."""
+    height, width = size_hw
+    scale = min(1.0, max_side / max(height, width)) if max_side else 1.0
+    return (
+        math.ceil(round(height * scale, 6) / patch) * patch,
+        math.ceil(round(width * scale, 6) / patch) * patch,
+    )
+
+
+def affinity_boxes(cam: NDArray[np.float32], lambda_: float) -> tuple[Box, ...]:
+    """Return the bounding boxes of the contours where a CAM exceeds λ of its maximum.
+
+    As CLIP-ES has it: all contours, holes too; the exclusive ends are clipped to the last patch,
+    so that the last column and row never belong; λ falls until something passes; a CAM of zeros
+    has the one empty box (0, 0, 0, 0).
+
+    Args:
+        cam: float32 (h, w) in [0, 1].
+        lambda_: λ in [0, 1].
+    """
+    height, width = cam.shape
+    levels = (cam * 255).astype(np.uint8)
+    while True:
+        binary = (levels > int(lambda_ * levels.max())).astype(np.uint8)
+        contours, _ = cv2.findContours(binary, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
+        if contours:
+            break
+        lambda_ -= LAMBDA_STEP
+        if lambda_ <= 0:
+            return ((0, 0, 0, 0),)
+    boxes = []
+    for contour in contours:
+        x, y, w, h = cv2.boundingRect(contour)
+        boxes.append((x, y, min(x + w, width - 1), min(y + h, height - 1)))
+    return tuple(boxes)
+
+
+def normalize_affinity(attention: Tensor) -> Tensor:
+    """Make attention, float32 (hw, hw), doubly stochastic (Sinkhorn), then symmetric."""
+    affinity = attention
+    for _ in range(SINKHORN_ROUNDS):
+        affinity = affinity / affinity.sum(dim=0, keepdim=True)
+        affinity = affinity / affinity.sum(dim=1, keepdim=True)
+    return (affinity + affinity.T) / 2
+
+
+def refine(
+    affinity: Tensor, cams: NDArray[np.float32], boxes: Sequence[Sequence[Box]]
+) -> NDArray[np.float32]:
+    """Spread CAMs, float32 (N, h, w), from the patches in their boxes by the affinity squared.
+
+    A·A is never formed: zeroing columns of A² outside the boxes is zeroing those patches of the
+    CAM, and A² c = A (A c).
+    """
+    inside = np.zeros_like(cams)
+    for plane, plane_boxes in zip(inside, boxes, strict=True):
+        for x0, y0, x1, y1 in plane_boxes:
+            plane[y0:y1, x0:x1] = 1
+    columns = torch.from_numpy((cams * inside).reshape(len(cams), -1)).to(affinity.device).T
+    spread: NDArray[np.float32] = (affinity @ (affinity @ columns)).T.cpu().numpy()
+    return spread.reshape(cams.shape)
+
+
+def to_masks(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """Scale maps, float32 (N, h, w), to [0, 1] each and resize them: float32 (N, *size_hw)."""
+    masks = np.empty((len(maps), *size_hw), np.float32)
+    for mask, scaled in zip(masks, min_max(maps), strict=True):
+        cv2.resize(scaled, size_hw[::-1], dst=mask, interpolation=cv2.INTER_LINEAR)
+    return masks
+
+
+def min_max(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale each of maps, float32 (N, h, w), to [0, 1]; a constant one becomes zeros."""
+    shifted = maps - maps.min(axis=(1, 2), keepdims=True)
+    scaled: NDArray[np.float32] = shifted / (EPSILON + shifted.max(axis=(1, 2), keepdims=True))
+    return scaled.astype(np.float32)

@@ -1,0 +1,373 @@
+"""Every setting of carvid: its default, its meaning and its check, each written once.
+
+A `Config` is a frozen dataclass of frozen sections. A preset is a YAML file that holds only what
+differs from the defaults (or from the preset that its `extends` names). `--set section.key=value`
+changes one setting. A resolved `Config` saves as a plain mapping and loads back equal.
+
+The table in which `reference` and `default` part is in the README, "Two behaviours".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from carvid.errors import ConfigError, suggest
+
+BACKGROUND_QUERIES = (
+    "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river",
+    "sea", "railway", "railroad", "helmet", "cloud", "house", "mountain", "ocean", "road",
+    "rock", "street", "valley", "bridge",
+)  # fmt: skip
+"""Background queries of the released configurations: terrestrial, aquatic-atmospheric, man-made."""
+
+BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+"""How true and false are written on the command line."""
+
+TEMPLATE = "a clean origami {}."
+"""The template of CLIP-ES and of the released CaR code; `{}` is the expression."""
+
+PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
+"""The visual prompts, in the order in which they are applied."""
+
+
+def setting(
+    default: Any,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """Declare one setting: its default and what it may be (inclusive range, or choices)."""
+    return dataclasses.field(
+        default=default, metadata={"low": low, "high": high, "choices": choices}
+    )
+
+
+class Section:
+    """Base of the sections: every field is checked against its declaration on construction."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__.removesuffix("Config").lower()
+        for field in dataclasses.fields(typing.cast(Any, self)):
+            _check(f"{name}.{field.name}", getattr(self, field.name), field, type(self))
+
+
+@dataclass(frozen=True)
+class WeightsConfig(Section):
+    """The two frozen CLIPs, and where they run."""
+
+    generator: str = setting("openai/clip-vit-base-patch16")
+    """Mask proposal generator: a hub name, a local folder, or `tiny` (the embedded model)."""
+    classifier: str = setting("openai/clip-vit-large-patch14")
+    """Mask classifier: likewise."""
+    device: str = setting("auto")
+    """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cuda:1`."""
+    dtype: str = setting("auto", choices=("auto", "float32", "float16", "bfloat16"))
+    """`auto` is float16 on CUDA, float32 elsewhere."""
+    half_positions: bool = setting(False)
+    """Round position embeddings to float16, as the released code does on every device."""
+
+
+@dataclass(frozen=True)
+class ProposalsConfig(Section):
+    """f, the mask proposal generator (paper section 3.2; CLIP-ES)."""
+
+    lambda_: float = setting(0.5, low=0.0, high=1.0)
+    """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
+    background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
+    """Background queries, which take away activations of things nobody asked for."""
+    template: str = setting(TEMPLATE)
+    """Text of a query, `{}` being the expression."""
+    switch_text: bool = setting(False)
+    """Step 1 sees bare expressions, later steps the template (the released code)."""
+    zero_cam: str = setting("similarity", choices=("similarity", "softmax"))
+    """A CAM of zeros is computed again: from the bare similarity, or (the released code) from the
+    softmax without background queries, which is zero again for a single text."""
+    affinity: bool = setting(True)
+    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
+    affinity_blocks: int = setting(8, low=1)
+    """How many of the last blocks lend their attention (all of them, where there are fewer)."""
+    max_side: int = setting(0, low=0)
+    """Scale frames down to this longer side in pixels before the generator; 0 keeps the size."""
+
+
+@dataclass(frozen=True)
+class PromptsConfig(Section):
+    """v, visual prompting (paper section 3.2, figure 3)."""
+
+    kinds: tuple[str, ...] = setting(("circle", "blur"), choices=PROMPT_KINDS)
+    """Which prompts are drawn, in the fixed order blur, gray, black, circle, rectangle, contour."""
+    eta: float = setting(0.5, low=0.0, high=1.0)
+    """η: a proposal above it is inside the mask that is drawn."""
+    stuff: tuple[str, ...] = setting(())
+    """Expressions that name stuff, not things; they get `stuff_kinds`."""
+    stuff_kinds: tuple[str, ...] = setting(("blur", "gray"), choices=PROMPT_KINDS)
+    """The prompts of stuff."""
+    swap_gray: bool = setting(False)
+    """Grey weighs red and blue the wrong way round, as the released code does."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Section):
+    """g, the mask classifier (paper section 3.2, equation 3)."""
+
+    templates: tuple[str, ...] = setting((TEMPLATE,))
+    """Texts of a query; several are scored each and summed."""
+    view: str = setting("letterbox", choices=("letterbox", "center-crop", "mask-crop"))
+    """What of a prompted frame is seen: all of it, its centre, or a square around the mask."""
+    crop_margin: float = setting(1.5, low=1.0)
+    """`mask-crop`: side of the square over the longer side of the mask's box."""
+    last_block: bool = setting(True)
+    """Run the last transformer block; the released code leaves it out."""
+    background: str = setting("auto", choices=("auto", "always", "never"))
+    """Background queries compete with the expressions: `auto` when nothing else competes."""
+
+
+@dataclass(frozen=True)
+class CarConfig(Section):
+    """σ and the recurrence (paper section 3.1, algorithm 1)."""
+
+    mode: str = setting("refer", choices=("refer", "semantic"))
+    """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
+    theta: float = setting(0.3, low=0.0, high=1.0)
+    """θ: a query stays while its score is above it."""
+    keep_best: bool = setting(False)
+    """When no query passes, keep the best one, so that something is always found."""
+    max_steps: int = setting(10, low=1)
+    """Upper bound of the steps on one frame; 1 is CaR without recurrence."""
+    stop: str = setting("fixed-point", choices=("fixed-point", "equal-counts"))
+    """Stop when the kept queries are those of the step before (the paper); `equal-counts`
+    compares counts, with 0 before the first step, so that there are at least two steps."""
+    duplicates: str = setting("keep", choices=("keep", "collapse"))
+    """Equal expressions keep a label each, or collapse onto the first (the released code)."""
+
+
+@dataclass(frozen=True)
+class CrfConfig(Section):
+    """Dense CRF on the proposals (paper section 3.3; the released `crf.py`)."""
+
+    enabled: bool = setting(True)
+    """Off: a mask is the proposal above `prompts.eta`."""
+    iterations: int = setting(10, low=1)
+    """Mean-field iterations."""
+    smooth_sxy: float = setting(1.0, low=0.01)
+    """Standard deviation of the smoothness kernel, pixels."""
+    smooth_compat: float = setting(3.0, low=0.0)
+    """Weight of the smoothness kernel."""
+    bilateral_sxy: float = setting(67.0, low=0.01)
+    """Standard deviation of the appearance kernel in space, pixels."""
+    bilateral_srgb: float = setting(3.0, low=0.01)
+    """Standard deviation of the appearance kernel in colour, levels of 255."""
+    bilateral_compat: float = setting(4.0, low=0.0)
+    """Weight of the appearance kernel."""
+    background_power: float = setting(1.0, low=0.0)
+    """Background probability is (1 − the largest proposal) to this power."""
+    wrap_colors: bool = setting(False)
+    """Use BGR minus a mean, wrapped around in uint8, as the released code does."""
+    pad_slow_sizes: bool = setting(True)
+    """Pad 854 pixel sides to 856 for the CRF: 3 times faster, by pydensecrf's hashing."""
+
+
+@dataclass(frozen=True)
+class TemporalConfig(Section):
+    """What one frame leaves to the next."""
+
+    carry_queries: bool = setting(True)
+    """h of a frame starts from h of the frame before; off treats every frame as an image."""
+    drop_after: int = setting(3, low=1)
+    """A query that was asked and not found so many times in a row is dropped from h."""
+    reoffer_every: int = setting(5, low=1)
+    """Dropped queries are offered again after so many frames, so that things can return."""
+
+
+@dataclass(frozen=True)
+class OverlayConfig(Section):
+    """The overlay video."""
+
+    enabled: bool = setting(True)
+    """Write overlay.mp4 beside the masks."""
+    opacity: float = setting(0.5, low=0.0, high=1.0)
+    """Strength of the fill."""
+    outline: bool = setting(True)
+    """Draw the masks' outlines."""
+    labels: bool = setting(True)
+    """Draw the expressions."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    weights: WeightsConfig = dataclasses.field(default_factory=WeightsConfig)
+    proposals: ProposalsConfig = dataclasses.field(default_factory=ProposalsConfig)
+    prompts: PromptsConfig = dataclasses.field(default_factory=PromptsConfig)
+    classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
+    car: CarConfig = dataclasses.field(default_factory=CarConfig)
+    crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
+    temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
+    overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return a plain mapping (tuples as lists) that `from_dict` loads back equal."""
+        return {
+            section: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            for section, values in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, base: Config | None = None) -> Config:
+        """Return `base` (the defaults, if none) with `values` put over it.
+
+        Raises:
+            ConfigError: an unknown section or key, or a value of the wrong type or range.
+        """
+        config = base or cls()
+        for name, changes in values.items():
+            if name not in _names(cls):
+                raise ConfigError(f"unknown section '{name}'{suggest(name, _names(cls))}")
+            if not isinstance(changes, Mapping):
+                raise ConfigError(f"section '{name}' must be a mapping of settings")
+            section = getattr(config, name)
+            known = _names(section)
+            for key in changes:
+                if key not in known:
+                    raise ConfigError(f"unknown key '{name}.{key}'{suggest(key, known)}")
+            clean = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+            config = dataclasses.replace(config, **{name: dataclasses.replace(section, **clean)})
+        return config
+
+
+def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> Config:
+    """Resolve a preset's name, a YAML file, a run.json or a Config, then `key=value` overrides.
+
+    Raises:
+        ConfigError: no such preset or file, or a setting that cannot be used.
+    """
+    config = source if isinstance(source, Config) else _load_preset(str(source), seen=())
+    for override in overrides:
+        config = _override(config, override)
+    return config
+
+
+def load_run_config(path: Path) -> Config:
+    """Return the resolved Config that a `run.json` holds.
+
+    Raises:
+        ConfigError: no such file, or none that a run wrote.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except OSError:
+        raise ConfigError(f"no file '{path}'; give the run.json of a run's folder") from None
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(f"'{path}' is no run.json; give the one of a run's folder") from None
+    return Config.from_dict(values)
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that come with carvid, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in _preset_folder().iterdir()
+                  if entry.name.endswith(".yaml"))  # fmt: skip
+
+
+def _preset_folder() -> Any:
+    """The presets: package data in a wheel, `configs/` at the root of a checkout."""
+    packaged = resources.files("carvid") / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
+    if name in seen:
+        raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
+    if name.endswith(".json"):
+        return load_run_config(Path(name))
+    if name.endswith((".yaml", ".yml")):
+        path: Any = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no settings file '{name}'; give a preset's name or a YAML file")
+    else:
+        path = _preset_folder() / f"{name}.yaml"
+        if not path.is_file():
+            raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read '{name}' as YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"'{name}' must hold sections of settings, such as 'car:'")
+    parent = values.pop("extends", None)
+    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
+    return Config.from_dict(values, base=base)
+
+
+def _override(config: Config, text: str) -> Config:
+    """Apply one `section.key=value`; a list is written `a,b,c`."""
+    path, equals, value = text.partition("=")
+    section, dot, key = path.strip().partition(".")
+    if not equals or not dot:
+        raise ConfigError(f"cannot read the setting '{text}'; write section.key=value")
+    if section in _names(Config):
+        hint = typing.get_type_hints(type(getattr(config, section))).get(key)
+        return Config.from_dict({section: {key: _parse(value, hint)}}, base=config)
+    raise ConfigError(f"unknown section '{section}'{suggest(section, _names(Config))}")
+
+
+def _parse(value: str, hint: Any) -> Any:
+    """Read a command-line value as its setting's type; what does not parse is left as it is."""
+    value = value.strip()
+    if typing.get_origin(hint) is tuple:
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    if hint is bool:
+        return BOOLEANS.get(value.lower(), value)
+    if hint in (int, float):
+        try:
+            return hint(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _check(name: str, value: Any, field: dataclasses.Field[Any], owner: type) -> None:
+    hint = typing.get_type_hints(owner)[field.name]
+    if not _is_a(value, hint):
+        note = ""
+        if hint is float and isinstance(value, str):
+            note = " (YAML reads 1e-1 as text; write 0.1 or 1.0e-1)"
+        raise ConfigError(f"{name} must be {_type_name(hint)}, got {value!r}{note}")
+    low, high, choices = (field.metadata[k] for k in ("low", "high", "choices"))
+    if (low is not None and not value >= low) or (high is not None and not value <= high):
+        span = f"at least {low}" if high is None else f"in [{low}, {high}]"
+        raise ConfigError(f"{name} must be {span}, got {value!r}")
+    if choices is not None:
+        for item in value if isinstance(value, tuple) else (value,):
+            if item not in choices:
+                raise ConfigError(f"{name} cannot be '{item}'{suggest(str(item), choices)}")
+
+
+def _is_a(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "a list of texts"
+    return {bool: "true or false", int: "a whole number", float: "a number"}.get(hint, "a text")
+
+
+def _names(owner: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(owner)]

@@ -1,0 +1,53 @@
+"""Everything carvid raises because of what it was given.
+
+    CarvidError                 one readable line that ends with the remedy
+    ├── ConfigError             a setting, preset or expression that cannot be used
+    │   └── ExpressionError     empty, or longer than the text encoder reads
+    ├── WeightsError            model weights that are missing, or of the wrong kind
+    ├── VideoError              an input that cannot be opened or decoded
+    ├── OutputError             a place that cannot be written, or holds something else
+    └── DatasetError            a data set or a prediction that is not whole
+
+The command line prints these as one line and exits 1. Mistakes of a caller in Python (a wrong
+dtype or shape) are `ValueError`s instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CarvidError(Exception):
+    """Base of every error that a user can mend; `str(error)` is one line with the remedy."""
+
+
+class ConfigError(CarvidError):
+    """A setting, a preset or a command that cannot be used."""
+
+
+class ExpressionError(ConfigError):
+    """An expression that is empty, or longer than the text encoder reads."""
+
+
+class WeightsError(CarvidError):
+    """Model weights that are missing, unreadable, or of the wrong kind."""
+
+
+class VideoError(CarvidError):
+    """An input that cannot be opened or decoded."""
+
+
+class OutputError(CarvidError):
+    """A place that cannot be written to, or that holds something else."""
+
+
+class DatasetError(CarvidError):
+    """A data set or a set of predictions that is not whole or not of the expected form."""
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return `"; did you mean 'x'?"` for the closest of `known`, or the whole list if none is."""
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known are: {', '.join(known)}"
