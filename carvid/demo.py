@@ -12,7 +12,7 @@ to run carvid. Axis letters as in the package docstring.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +119,7 @@ def recolor(sprite: Image, color: str) -> Image:
     return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), sprite[..., 3]])
 
 
-def transform(
-    sprite: Image, height: float, angle_deg: float = 0.0, *, flip: bool = False
-) -> Image:
+def transform(sprite: Image, height: float, angle_deg: float = 0.0, *, flip: bool = False) -> Image:
     """Scale an RGBA sprite to `height` pixels (before turning), flip it, turn it clockwise."""
     h, w = sprite.shape[:2]
     scale = height / h
@@ -185,8 +183,9 @@ def _noise(rng: np.random.Generator, size_hw: tuple[int, int], cells: float) -> 
     height, width = size_hw
     side = max(height, width) / cells
     coarse = rng.random((max(2, round(height / side)) + 1, max(2, round(width / side)) + 1))
-    return np.clip(cv2.resize(coarse.astype(np.float32), (width, height),
-                              interpolation=cv2.INTER_CUBIC), 0, 1)  # fmt: skip
+    fine = cv2.resize(coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    smooth: NDArray[np.float32] = np.clip(fine, 0, 1)
+    return smooth
 
 
 def _mix(low: Sequence[float], high: Sequence[float], weight: NDArray[np.float32]) -> Image:
@@ -233,7 +232,8 @@ def _sky(top: Sequence[int], bottom: Sequence[int], clouds: float) -> Painter:
         base = _mix(_jitter(rng, top), _jitter(rng, bottom), ramp).astype(np.float32)
         cloud = np.mean([_noise(rng, size_hw, c) for c in (5, 11, 23)], axis=0)
         white = np.clip((cloud - 0.62 + 0.12 * clouds) * 5, 0, 0.9 * min(1.0, clouds))[..., None]
-        return (base * (1 - white) + 245 * white).astype(np.uint8)
+        clouded: Image = (base * (1 - white) + 245 * white).astype(np.uint8)
+        return clouded
 
     return paint
 
@@ -278,25 +278,35 @@ SURFACES: dict[str, Surface] = {
     "rock": Surface(_texture((80, 78, 74), (165, 160, 150), (5, 13, 30), 0.08), ("rock",)),
     "water": Surface(_stretched((25, 75, 130), (95, 160, 200), (3, 14)), ("water", "lake")),
     "sea": Surface(_stretched((15, 60, 100), (60, 140, 165), (5, 26)), ("sea", "ocean", "water")),
-    "brick": Surface(_tiles((150, 75, 60), (190, 180, 170), (18, 44), shifted=True), ("wall", "building"), True),
-    "plaster": Surface(_texture((190, 180, 160), (230, 222, 205), (4, 25), 0.05), ("wall", "house"), True),
+    "brick": Surface(
+        _tiles((150, 75, 60), (190, 180, 170), (18, 44), shifted=True), ("wall", "building"), True
+    ),
+    "plaster": Surface(
+        _texture((190, 180, 160), (230, 222, 205), (4, 25), 0.05), ("wall", "house"), True
+    ),
     "blue sky": Surface(_sky((70, 130, 215), (175, 210, 240), 0.5), ("sky",), True),
     "cloudy sky": Surface(_sky((120, 150, 190), (200, 210, 220), 1.2), ("sky", "cloud"), True),
     "forest": Surface(_texture((20, 50, 20), (80, 125, 60), (9, 24, 50), 0.08), ("tree",), True),
-    "mountain": Surface(_texture((75, 85, 100), (160, 165, 175), (3, 9, 20), 0.04), ("mountain", "rock"), True),
-}  # fmt: skip
+    "mountain": Surface(
+        _texture((75, 85, 100), (160, 165, 175), (3, 9, 20), 0.04), ("mountain", "rock"), True
+    ),
+}
 """The backgrounds that the embedded model is trained on."""
 
 HELD_OUT_SURFACES: dict[str, Surface] = {
     "sand": Surface(_texture((190, 165, 115), (232, 212, 165), (5, 50), 0.08), ("ground", "land")),
     "snow": Surface(_texture((205, 212, 225), (250, 251, 255), (4, 14), 0.03), ("ground", "land")),
     "planks": Surface(_stretched((105, 72, 45), (165, 120, 80), (9, 60)), ("ground",)),
-    "paving": Surface(_tiles((150, 150, 145), (100, 100, 98), (40, 40), shifted=False), ("street", "road")),
+    "paving": Surface(
+        _tiles((150, 150, 145), (100, 100, 98), (40, 40), shifted=False), ("street", "road")
+    ),
     "meadow": Surface(_stretched((95, 120, 35), (185, 195, 95), (8, 3)), ("grass", "land")),
     "evening sky": Surface(_sky((85, 65, 120), (240, 165, 110), 0.4), ("sky",), True),
-    "grey bricks": Surface(_tiles((125, 125, 130), (85, 85, 88), (24, 60), shifted=True), ("wall", "building"), True),
+    "grey bricks": Surface(
+        _tiles((125, 125, 130), (85, 85, 88), (24, 60), shifted=True), ("wall", "building"), True
+    ),
     "autumn": Surface(_texture((95, 50, 20), (205, 140, 55), (9, 26, 50), 0.08), ("tree",), True),
-}  # fmt: skip
+}
 """Backgrounds never trained on, for measuring."""
 
 

@@ -56,8 +56,15 @@ TEMPLATES = (TEMPLATE, TEMPLATE, "{}", "{}", "a photo of a {}.", "there is {} in
 IMAGE_SIZE = 128
 PATCH = 16
 MAX_OBJECTS = 4
-PROMPT_SETS = (("circle", "blur"), ("circle", "blur"), ("blur",), ("blur", "gray"), ("gray",),
-               ("circle",), ("circle", "gray"))  # fmt: skip
+PROMPT_SETS = (
+    ("circle", "blur"),
+    ("circle", "blur"),
+    ("blur",),
+    ("blur", "gray"),
+    ("gray",),
+    ("circle",),
+    ("circle", "gray"),
+)
 BACKGROUND_POOL = 160
 MAX_LOGIT_SCALE = math.log(50)
 SCENES_PER_STEP = 24
@@ -77,8 +84,13 @@ def phrase(rng: np.random.Generator, names: tuple[str, ...], *, thing: bool) -> 
     text = names[0] if rng.random() < 0.6 else str(rng.choice(names))
     if thing and rng.random() < 0.6:
         motions = [word for words in demo.MOTIONS.values() for word in words]
-        words = (str(rng.choice(ARTICLES)), str(rng.choice(SIZES)), text,
-                 str(rng.choice(motions)) if rng.random() < 0.5 else "", str(rng.choice(PLACES)))  # fmt: skip
+        words = (
+            str(rng.choice(ARTICLES)),
+            str(rng.choice(SIZES)),
+            text,
+            str(rng.choice(motions)) if rng.random() < 0.5 else "",
+            str(rng.choice(PLACES)),
+        )
         text = " ".join(word for word in words if word)
     return str(rng.choice(TEMPLATES)).format(text)
 
@@ -108,14 +120,17 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
     learner.decoder = decoders.BPEDecoder(suffix="</w>")
     trainer = trainers.BpeTrainer(
-        vocab_size=1600, min_frequency=2, initial_alphabet=alphabet, end_of_word_suffix="</w>",
+        vocab_size=1600,
+        min_frequency=2,
+        initial_alphabet=alphabet,
+        end_of_word_suffix="</w>",
         show_progress=False,
-    )  # fmt: skip
+    )
     learner.train_from_iterator((text.lower() for text in corpus), trainer)
     learnt = json.loads(learner.to_str())["model"]
     merges = [tuple(m) if isinstance(m, list) else tuple(m.split(" ")) for m in learnt["merges"]]
     tokens = [*alphabet, *(a + "</w>" for a in alphabet), *("".join(m) for m in merges)]
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*list(dict.fromkeys(tokens)), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=77)
     tokenizer.save_pretrained(folder)
@@ -126,17 +141,27 @@ def make_model(tokenizer: CLIPTokenizer) -> CLIPModel:
     config = CLIPConfig(
         projection_dim=128,
         text_config={
-            "vocab_size": len(tokenizer), "hidden_size": 128, "intermediate_size": 512,
-            "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 77,
-            "projection_dim": 128, "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+            "vocab_size": len(tokenizer),
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": 77,
+            "projection_dim": 128,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            "pad_token_id": tokenizer.pad_token_id,
         },
         vision_config={
-            "hidden_size": 192, "intermediate_size": 768, "num_hidden_layers": 6,
-            "num_attention_heads": 6, "image_size": IMAGE_SIZE, "patch_size": PATCH,
+            "hidden_size": 192,
+            "intermediate_size": 768,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 6,
+            "image_size": IMAGE_SIZE,
+            "patch_size": PATCH,
             "projection_dim": 128,
         },
-    )  # fmt: skip
+    )
     return CLIPModel(config)
 
 
@@ -167,9 +192,7 @@ class Artist:
             for _ in range(BACKGROUND_POOL)
         ]
 
-    def scene(
-        self, size_hw: tuple[int, int], most: int, heights: tuple[float, float]
-    ) -> Drawn:
+    def scene(self, size_hw: tuple[int, int], most: int, heights: tuple[float, float]) -> Drawn:
         rng = self.rng
         image, which, words = self._background(size_hw)
         labels = np.zeros(size_hw, np.uint8)
@@ -199,7 +222,9 @@ class Artist:
         objects = [(k, n, c) for k, (n, c) in enumerate(kinds, 1) if areas[k] >= least]
         return Drawn(image, labels, which, objects, words)
 
-    def crop(self, most: int, heights: tuple[float, float]) -> tuple[NDArray[np.uint8], int, int, list[int]]:
+    def crop(
+        self, most: int, heights: tuple[float, float]
+    ) -> tuple[NDArray[np.uint8], int, int, list[int]]:
         """A prompted crop, its noun (-1: background), its colour, and its background words."""
         rng = self.rng
         while True:
@@ -222,7 +247,7 @@ class Artist:
         rng = self.rng
         image, which, words = self.pool[rng.integers(len(self.pool))]
         scale = rng.uniform(max(size_hw[0] / 300, size_hw[1] / 400), 1.0)
-        h, w = int(math.ceil(size_hw[0] / scale)), int(math.ceil(size_hw[1] / scale))
+        h, w = math.ceil(size_hw[0] / scale), math.ceil(size_hw[1] / scale)
         h, w = min(h, 300), min(w, 400)
         y, x = rng.integers(300 - h + 1), rng.integers(400 - w + 1)
         part, part_which = image[y : y + h, x : x + w], which[y : y + h, x : x + w]
@@ -245,8 +270,11 @@ class Artist:
         if self.rng.random() < 0.3:
             return mask
         step = int(self.rng.choice([8, 12, 16]))
-        small = cv2.resize(mask.astype(np.float32), (mask.shape[1] // step, mask.shape[0] // step),
-                           interpolation=cv2.INTER_AREA)  # fmt: skip
+        small = cv2.resize(
+            mask.astype(np.float32),
+            (mask.shape[1] // step, mask.shape[0] // step),
+            interpolation=cv2.INTER_AREA,
+        )
         small = small + self.rng.normal(0, 0.12, small.shape) * (small > 0)
         return cv2.resize(small, mask.shape[::-1]) > self.rng.uniform(0.25, 0.7)
 
@@ -256,7 +284,9 @@ class Artist:
         axes = rng.uniform(0.08, 0.3, 2) * min(h, w)
         center = rng.uniform(0.15, 0.85, 2) * (w, h)
         blob = np.zeros((h, w), np.uint8)
-        cv2.ellipse(blob, (int(center[0]), int(center[1])), (int(axes[0]), int(axes[1])), 0, 0, 360, 1, -1)
+        cv2.ellipse(
+            blob, (int(center[0]), int(center[1])), (int(axes[0]), int(axes[1])), 0, 0, 360, 1, -1
+        )
         mask = (blob > 0) & (drawn.labels == 0)
         if not mask.any():
             return mask, -1, -1, []
@@ -295,22 +325,29 @@ def make_batch(artist: Artist, share: float) -> dict[str, Any]:
     surface_words = np.zeros((count, 2, len(CLASSES)), np.float32)
     for b, drawn in enumerate(scenes):
         for k, (label, noun, color) in enumerate(drawn.objects[:MAX_OBJECTS]):
-            cover[b, k] = cv2.resize((drawn.labels == label).astype(np.float32), grid[::-1],
-                                     interpolation=cv2.INTER_AREA)  # fmt: skip
+            cover[b, k] = cv2.resize(
+                (drawn.labels == label).astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA
+            )
             ids[b, k] = noun, color
         for s, words in enumerate(drawn.words):
             seen = (drawn.which == s) & (drawn.labels == 0)
-            surface[b, s] = cv2.resize(seen.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
+            surface[b, s] = cv2.resize(
+                seen.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA
+            )
             surface_words[b, s, words] = 1
     crop_words = np.zeros((len(crops), len(CLASSES)), np.float32)
     for b, (_, noun, _, words) in enumerate(crops):
         crop_words[b, [noun] if noun >= 0 else words] = 1
     return {
-        "scenes": np.stack([d.image for d in scenes]), "cover": cover, "ids": ids,
-        "surface": surface, "surface_words": surface_words,
-        "crops": np.stack([c[0] for c in crops]), "crop_words": crop_words,
+        "scenes": np.stack([d.image for d in scenes]),
+        "cover": cover,
+        "ids": ids,
+        "surface": surface,
+        "surface_words": surface_words,
+        "crops": np.stack([c[0] for c in crops]),
+        "crop_words": crop_words,
         "crop_ids": np.array([[c[1], c[2]] for c in crops]),
-    }  # fmt: skip
+    }
 
 
 def draw_forever(folder: Path, seed: int, queue: Any, share: Any) -> None:
@@ -377,7 +414,12 @@ def step_losses(
     count = len(ids)
 
     # Which thing each scene's CAM is asked for, by noun or, where it is coloured, by both.
-    asked, cam_texts, cam_class, target = [], [], [], np.zeros(batch["cover"][:, 0].shape, np.float32)
+    asked, cam_texts, cam_class, target = (
+        [],
+        [],
+        [],
+        np.zeros(batch["cover"][:, 0].shape, np.float32),
+    )
     for b in range(count):
         k = int(rng.integers(int((ids[b, :, 0] >= 0).sum())))
         noun, color = ids[b, k]
@@ -447,21 +489,30 @@ def step_losses(
     seen = region_words.amax(1)
     losses["mean"] = positives_loss(scale * pooled @ classes.T, seen)
     whole = F.normalize(model.visual_projection(out[:, 0]), dim=-1)
-    losses["cls"] = positives_loss(scale * whole @ classes.T, seen * (torch.arange(len(CLASSES)) < NOUN_COUNT))
+    losses["cls"] = positives_loss(
+        scale * whole @ classes.T, seen * (torch.arange(len(CLASSES)) < NOUN_COUNT)
+    )
 
     if nouns:
         parts = [regions[b, k] for b, k in colored] + [cls[b] for b in colored_crops]
         variants = color_features.view(len(nouns), len(COLOR_WORDS), -1)
         logits = scale * torch.einsum("nd,ncd->nc", torch.stack(parts), variants)
-        right = [int(ids[b, k, 1]) for b, k in colored] + [int(crop_ids[b, 1]) for b in colored_crops]
+        right = [int(ids[b, k, 1]) for b, k in colored] + [
+            int(crop_ids[b, 1]) for b in colored_crops
+        ]
         losses["color"] = F.cross_entropy(logits, torch.tensor(right))
     return losses
 
 
 LOSS_WEIGHTS = {
-    "crop": 1.0, "cam_corr": 1.0, "cam_dice": 0.7, "region": 0.7, "mean": 0.15, "cls": 0.25,
+    "crop": 1.0,
+    "cam_corr": 1.0,
+    "cam_dice": 0.7,
+    "region": 0.7,
+    "mean": 0.15,
+    "cls": 0.25,
     "color": 0.3,
-}  # fmt: skip
+}
 
 
 # training -----------------------------------------------------------------------------------
@@ -485,7 +536,9 @@ def measure(model: CLIPModel, tokenizer: CLIPTokenizer, artist: Artist) -> dict[
     return {"top1": float(right)} | {k: float(v) for k, v in losses.items()}
 
 
-def export(model: CLIPModel, averaged: dict[str, Tensor], tokenizer: CLIPTokenizer, folder: Path) -> None:
+def export(
+    model: CLIPModel, averaged: dict[str, Tensor], tokenizer: CLIPTokenizer, folder: Path
+) -> None:
     """Save the averaged weights in half precision, as `from_pretrained` reads them."""
     copy = CLIPModel(model.config)
     copy.load_state_dict({k: v.clone() for k, v in averaged.items()}, strict=False)
@@ -514,8 +567,9 @@ def main() -> int:
     others = [p for p in model.parameters() if p.ndim < 2]
     optimizer = torch.optim.AdamW(
         [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
-        lr=options.learning_rate, betas=(0.9, 0.98),
-    )  # fmt: skip
+        lr=options.learning_rate,
+        betas=(0.9, 0.98),
+    )
     state: dict[str, Any] = {"step": 0, "images": 0, "spent_s": 0.0}
     checkpoint = options.work / "checkpoint.pt"
     averaged = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -528,7 +582,9 @@ def main() -> int:
     context = multiprocessing.get_context("spawn")
     queue, share = context.Queue(6), context.Value("d", 0.0)
     seed = options.seed + 1000 * (state["step"] + 1)
-    drawer = context.Process(target=draw_forever, args=(options.sprites, seed, queue, share), daemon=True)
+    drawer = context.Process(
+        target=draw_forever, args=(options.sprites, seed, queue, share), daemon=True
+    )
     drawer.start()
     judge = Artist(demo.load_sprites(options.sprites), 987_654_321, held_out=True)
     rng = np.random.default_rng(seed)
@@ -539,7 +595,9 @@ def main() -> int:
         share.value = done
         warm = min(1.0, (state["step"] + 1) / 200)
         for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            group["lr"] = (
+                options.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+            )
         batch = queue.get()
         losses = step_losses(model, tokenizer, batch, rng)
         loss = sum(LOSS_WEIGHTS[k] * v for k, v in losses.items())
@@ -561,12 +619,22 @@ def main() -> int:
         if state["step"] % 50 == 0:
             mean = {k: np.mean([r[k] for r in recent if k in r]) for k in LOSS_WEIGHTS}
             row = " ".join(f"{k} {v:.3f}" for k, v in mean.items())
-            print(f"{state['step']} {state['spent_s'] / 60:.1f} min {state['images']} images {row}", flush=True)
+            print(
+                f"{state['step']} {state['spent_s'] / 60:.1f} min {state['images']} images {row}",
+                flush=True,
+            )
         if now - saved_at > CHECKPOINT_S or state["spent_s"] >= total_s:
             quality = measure(model, tokenizer, judge)
             print("held out: " + " ".join(f"{k} {v:.3f}" for k, v in quality.items()), flush=True)
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                        "averaged": averaged, "state": state}, checkpoint)  # fmt: skip
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "averaged": averaged,
+                    "state": state,
+                },
+                checkpoint,
+            )
             export(model, averaged, tokenizer, options.export)
             saved_at = time.monotonic()
     drawer.terminate()

@@ -102,21 +102,31 @@ def find_weights(name: str) -> WeightsSource:
     Raises:
         WeightsError: nowhere; the message names every way out.
     """
+    local = find_local(name)
+    if local is not None:
+        return local
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise WeightsError(
+            f"no weights folder '{name}'; give an existing folder, a hub name such as "
+            "openai/clip-vit-base-patch16, or 'tiny' for the embedded model"
+        )
+    return WeightsSource(name, "hub", name, _ask_hub(name))
+
+
+def find_local(name: str) -> WeightsSource | None:
+    """Find weights that are on this machine: embedded, in a folder, or in the hub's cache.
+
+    Raises:
+        WeightsError: the folder called `name` holds no CLIP.
+    """
     if name == EMBEDDED_NAME:
         _check_model_type(EMBEDDED_FOLDER, name)
         return WeightsSource(name, "embedded", str(EMBEDDED_FOLDER), None)
     if Path(name).is_dir():
         _check_model_type(Path(name), name)
         return WeightsSource(name, "folder", str(Path(name).resolve()), None)
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise WeightsError(
-            f"no weights folder '{name}'; give an existing folder, a hub name such as "
-            "openai/clip-vit-base-patch16, or 'tiny' for the embedded model"
-        )
-    cached = cached_revision(name)
-    if cached is not None:
-        return WeightsSource(name, "cache", name, cached)
-    return WeightsSource(name, "hub", name, _ask_hub(name))
+    cached = cached_revision(name) if name.count("/") == 1 else None
+    return WeightsSource(name, "cache", name, cached) if cached else None
 
 
 def cached_revision(name: str) -> str | None:

@@ -1,0 +1,5 @@
+"""`python -m carvid`."""
+
+from carvid.cli import main
+
+main()

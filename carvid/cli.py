@@ -1,0 +1,191 @@
+"""The command line: parse, call one public function, print.
+
+Results go to stdout, progress and warnings to stderr. Exit 0 done, 1 a failure in one line, 2 a
+wrong command line, 130 interrupted. Heavy imports stay inside the commands.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from carvid import __version__
+from carvid.errors import CarvidError
+
+app = typer.Typer(
+    name="carvid",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Masks in every frame of a video for the object that a sentence names, without training.",
+    epilog='Example: carvid run clip.mp4 --expr "a white dog" -o out/',
+)
+
+Preset = Annotated[
+    str, typer.Option("--preset", "-p", help="A preset's name, a YAML file, or a run.json.")
+]
+Settings = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"carvid {__version__}")
+        raise typer.Exit
+
+
+@app.command(
+    epilog='Example: carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/',
+)
+def run(
+    video: Annotated[Path, typer.Argument(help="A video, a folder of images, or an image.")],
+    expr: Annotated[
+        list[str], typer.Option("--expr", "-e", help="What to find; repeatable, in label order.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")] = Path("out"),
+    distractor: Annotated[
+        list[str] | None,
+        typer.Option("--distractor", help="What else may be there; competes, gets no mask."),
+    ] = None,
+    preset: Preset = "default",
+    settings: Settings = [],  # noqa: B006  Typer's own way
+    weights_generator: Annotated[
+        str | None, typer.Option(help="CLIP of the proposals: folder, hub name, or tiny.")
+    ] = None,
+    weights_classifier: Annotated[
+        str | None, typer.Option(help="CLIP of the classifier: folder, hub name, or tiny.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last whole frame.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find what expressions name in every frame; write masks, scores and an overlay video."""
+    from carvid.car.segmenter import Queries
+    from carvid.config import load_config
+    from carvid.tracks import check_place
+    from carvid.video import open_video
+
+    overrides = [*settings, *([f"weights.device={device}"] if device else [])]
+    # Everything that can be wrong is looked at before the weights, which take long, are loaded.
+    config = load_config(preset, overrides)
+    Queries(tuple(expr), tuple(distractor or ()))
+    open_video(video).close()
+    check_place(out, resume=resume, overwrite=overwrite)
+
+    from carvid.pipeline import load
+
+    model = load(config, generator=weights_generator, classifier=weights_classifier)
+    track = model.segment(
+        video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
+        progress=True,
+    )  # fmt: skip
+    found = [int(sum(mask[k].any() for mask in track.masks)) for k in range(len(expr))]
+    result: dict[str, Any] = {
+        "out": str(out),
+        "frames": len(track),
+        "expressions": [
+            {"label": k + 1, "text": text, "frames_found": found[k],
+             "mean_score": round(float(track.scores[:, k].mean()), 4)}
+            for k, text in enumerate(expr)
+        ],
+    }  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    for entry in result["expressions"]:
+        typer.echo(
+            f"{entry['label']}: {entry['text']}: in {entry['frames_found']} of {len(track)} "
+            f"frames, mean score {entry['mean_score']:.2f}"
+        )
+    typer.echo(f"masks, scores and overlay are in {out}")
+
+
+@app.command(epilog="Example: carvid overlay clip.mp4 out/masks -o overlay.mp4")
+def overlay(
+    video: Annotated[Path, typer.Argument(help="The video that was segmented.")],
+    masks: Annotated[Path, typer.Argument(help="A folder of DAVIS PNGs, one a frame.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The video to write.")],
+    expr: Annotated[
+        list[str] | None,
+        typer.Option("--expr", "-e", help="Names of labels 1, 2, …; from run.json if not given."),
+    ] = None,
+    preset: Preset = "default",
+    settings: Settings = [],  # noqa: B006
+) -> None:
+    """Draw masks over a video."""
+    from carvid.config import load_config
+    from carvid.tracks import expressions_beside, overlay_from_folder
+
+    config = load_config(preset, settings)
+    texts = expr or expressions_beside(masks)
+    count = overlay_from_folder(masks, video, out, texts, config.overlay, progress=True)
+    typer.echo(f"{count} frames in {out}")
+
+
+@app.command(epilog="Example: carvid config default --set car.theta=0.4")
+def config(
+    preset: Annotated[
+        str, typer.Argument(help="A preset's name, a YAML file, or a run.json.")
+    ] = "default",
+    settings: Settings = [],  # noqa: B006
+    as_json: AsJson = False,
+    names: Annotated[bool, typer.Option("--list", help="List the presets.")] = False,
+) -> None:
+    """Print a preset with everything resolved, as YAML that loads back."""
+    import yaml
+
+    from carvid.config import load_config, preset_names
+
+    if names:
+        typer.echo("\n".join(preset_names()))
+        return
+    values = load_config(preset, settings).to_dict()
+    dump = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+    typer.echo(json.dumps(values, ensure_ascii=False) if as_json else dump)
+
+
+@app.command(epilog="Example: carvid info --json")
+def info(preset: Preset = "default", as_json: AsJson = False) -> None:
+    """Print versions, devices, which weights are at hand, and what is missing."""
+    from carvid.information import gather
+
+    facts = gather(preset)
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            typer.echo(f"{name}:")
+            for key, each in value.items():
+                typer.echo(f"  {key}: {each}")
+        else:
+            typer.echo(f"{name}: {value}")
+
+
+def main() -> None:
+    """Run the command line; errors that users can mend become one line on stderr."""
+    try:
+        app()
+    except CarvidError as error:
+        print(f"carvid: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("carvid: interrupted; continue with --resume", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,52 @@
+"""Files that are whole or not there: everything is written beside its place and renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from carvid.errors import OutputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a hidden name beside `path`, of the same suffix, to write to; rename it at the end.
+
+    An exception removes the temporary file and leaves what was at `path` as it was.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    partial = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise OutputError(
+            f"cannot write '{path}': {error.strerror or error}; free some space or choose "
+            "another place with -o"
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with its parents.
+
+    Raises:
+        OutputError: it cannot be made, or is a file.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"cannot make the folder '{path}': {error.strerror or error}; choose another with -o"
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text to a whole file."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -1,0 +1,215 @@
+"""Carvid: frames and expressions in, masks out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.weights import load_backbone
+from carvid.config import Config, load_config
+from carvid.temporal import TemporalState, advance, queries_to_ask
+from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
+from carvid.video import Frame, VideoReader, open_video, prefetch
+
+
+def load(
+    preset: str | Path | Config = "default",
+    overrides: Iterable[str] = (),
+    *,
+    generator: str | None = None,
+    classifier: str | None = None,
+) -> Carvid:
+    """Load the two frozen CLIPs that a preset names.
+
+    Args:
+        preset: a preset's name, a YAML file, a run.json, or a `Config`.
+        overrides: `section.key=value`, in order.
+        generator: weights of the mask proposal generator: a folder, a hub name, or `tiny`.
+        classifier: weights of the mask classifier, likewise.
+
+    Raises:
+        ConfigError: an unknown preset or setting.
+        WeightsError: weights that are missing or no CLIP.
+    """
+    config = load_config(preset, overrides)
+    names = {"generator": generator, "classifier": classifier}
+    chosen = {key: name for key, name in names.items() if name is not None}
+    config = Config.from_dict({"weights": chosen}, base=config)
+    first = load_backbone(config.weights.generator, config.weights)
+    same = config.weights.classifier == config.weights.generator
+    second = first if same else load_backbone(config.weights.classifier, config.weights)
+    return Carvid(config, first, second)
+
+
+class Carvid:
+    """Two frozen CLIPs and the settings they run with.
+
+    Args:
+        config: the resolved settings.
+        generator: the CLIP of the mask proposal generator.
+        classifier: the CLIP of the mask classifier; may be the same object.
+    """
+
+    def __init__(self, config: Config, generator: ClipBackbone, classifier: ClipBackbone) -> None:
+        self.config = config
+        self.backbones = (generator, classifier)
+        self.segmenter = RecurrentSegmenter(generator, classifier, config)
+
+    def segment_image(
+        self,
+        image: NDArray[np.uint8],
+        texts: Sequence[str],
+        *,
+        distractors: Sequence[str] = (),
+        trace: Trace | None = None,
+    ) -> StepResult:
+        """CaR as published, on one image.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            texts: the N expressions.
+            distractors: texts that compete but get no mask.
+            trace: is filled with the recurrent steps.
+
+        Raises:
+            ValueError: `image` has another dtype or shape.
+            ExpressionError: an expression is empty or too long.
+        """
+        queries = Queries(tuple(texts), tuple(distractors))
+        return self.segmenter.segment(image, queries, trace=trace)
+
+    def stream(
+        self,
+        frames: Iterable[Frame | NDArray[np.uint8]],
+        texts: Sequence[str],
+        *,
+        distractors: Sequence[str] = (),
+        state: TemporalState | None = None,
+    ) -> Iterator[FrameResult]:
+        """Yield the masks of each frame as it comes; strictly causal, endless input is fine.
+
+        Args:
+            frames: `Frame`s, or images, uint8 (H, W, 3) RGB.
+            texts: the N expressions.
+            distractors: texts that compete but get no mask.
+            state: the state that an earlier frame left (`FrameResult.state`), to go on from.
+
+        Raises:
+            ExpressionError: an expression is empty or too long.
+        """
+        queries = Queries(tuple(texts), tuple(distractors))
+        state = state or TemporalState.initial(len(queries.all))
+        for count, given in enumerate(frames):
+            frame = given if isinstance(given, Frame) else Frame(count, float("nan"), given)
+            asked = queries_to_ask(state, self.config.temporal)
+            result = self.segmenter.segment(frame.image, queries, alive=asked)
+            state = advance(state, asked, result)
+            yield FrameResult(
+                frame.index,
+                frame.time_s,
+                result.masks,
+                result.proposals,
+                state.scores[: len(queries.texts)],
+                state,
+            )
+
+    def segment(
+        self,
+        video: str | Path,
+        texts: Sequence[str],
+        *,
+        distractors: Sequence[str] = (),
+        out: str | Path | None = None,
+        resume: bool = False,
+        overwrite: bool = False,
+        progress: bool = False,
+    ) -> Track:
+        """Segment a whole clip.
+
+        Args:
+            video: a video file, a folder of images, or one image.
+            texts: the N expressions; expression k, from 1, is label k.
+            distractors: texts that compete but get no mask.
+            out: write the run's folder there, frame by frame; without it the masks stay in
+                memory, packed, until `Track.save`.
+            resume: go on after the last whole frame that `out` holds.
+            overwrite: replace an earlier run in `out`.
+            progress: show a bar with frames per second on stderr.
+
+        Raises:
+            VideoError: the input cannot be read.
+            ExpressionError: an expression is empty or too long.
+            OutputError: `out` holds something else, or cannot be written.
+        """
+        queries = Queries(tuple(texts), tuple(distractors))
+        with open_video(video) as reader:
+            facts = self._facts(reader, queries)
+            if out is None:
+                store = MemoryStore(facts)
+                for result in self._results(reader, queries, 0, None, progress=progress):
+                    store.add(result)
+                return store.track()
+            folder = RunFolder(Path(out), facts)
+            folder.check(resume=resume, overwrite=overwrite)
+            self.check_texts(queries)
+            if not (resume and folder.finished and not overwrite):
+                start, state = folder.begin(resume=resume, overwrite=overwrite)
+                began = time.monotonic()
+                frames = 0
+                for result in self._results(reader, queries, start, state, progress=progress):
+                    folder.add(result)
+                    frames += 1
+                seconds = time.monotonic() - began
+                timing = {
+                    "seconds": round(seconds, 3),
+                    "frames_per_s": round(frames / seconds, 3),
+                }
+                folder.finish(timing, progress=progress)
+        return Track.open(out)
+
+    def check_texts(self, queries: Queries) -> None:
+        """Encode the run's texts, once; an expression that is too long is found before any frame.
+
+        Raises:
+            ExpressionError: an expression is longer than the text encoder reads.
+        """
+        generator, classifier = self.backbones
+        generator.encode_texts([self.config.proposals.template.format(t) for t in queries.all])
+        for template in self.config.classifier.templates:
+            classifier.encode_texts([template.format(text) for text in queries.all])
+
+    def _facts(self, reader: VideoReader, queries: Queries) -> RunFacts:
+        generator, classifier = self.backbones
+        weights = {
+            "generator": generator.name,
+            "classifier": classifier.name,
+            "device": str(generator.device),
+            "dtype": str(generator.dtype).removeprefix("torch."),
+        }
+        return RunFacts(self.config, reader.info, queries.texts, queries.distractors, weights)
+
+    def _results(
+        self,
+        reader: VideoReader,
+        queries: Queries,
+        start: int,
+        state: TemporalState | None,
+        *,
+        progress: bool,
+    ) -> Iterator[FrameResult]:
+        frames = prefetch(reader.frames(start))
+        bar = tqdm(
+            frames, initial=start, total=reader.info.frame_count, unit="frame",
+            desc=Path(reader.info.path).name, disable=not progress,
+        )  # fmt: skip
+        try:
+            yield from self.stream(bar, queries.texts, distractors=queries.distractors, state=state)
+        finally:
+            frames.close()

@@ -1,0 +1,465 @@
+"""Track: what a run yields; RunFolder: the same on disk, frame by frame.
+
+    out/run.json      version, resolved config, weights, video, texts, timing
+    out/masks/        %05d.png, DAVIS label maps
+    out/scores.csv    a row for each frame and expression
+    out/overlay.mp4
+
+While a run goes on, `out/.carvid/` holds the temporal state and the scores so far, so that a
+killed run resumes after its last whole frame.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from carvid.config import Config, OverlayConfig
+from carvid.davis.writer import label_map, read_label_png, write_label_png
+from carvid.errors import OutputError
+from carvid.files import make_folder, write_text
+from carvid.overlay import write_overlay
+from carvid.temporal import TemporalState
+from carvid.video import DEFAULT_FRAME_RATE, VideoInfo, open_video
+
+SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
+"""`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
+MASK_NAME = "{:05d}.png"
+PROGRESS_FOLDER = ".carvid"
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """What carvid finds in one frame, for N expressions."""
+
+    index: int
+    """The frame's index, from 0."""
+    time_s: float
+    """The frame's time, seconds; NaN where the input has none."""
+    masks: NDArray[np.bool_]
+    """bool (N, H, W); masks of different expressions may overlap."""
+    proposals: NDArray[np.float32]
+    """float32 (N, H, W) in [0, 1]: what the masks were made from."""
+    scores: NDArray[np.float32]
+    """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
+    state: TemporalState
+    """The state that this frame leaves to the next."""
+
+    def labels(self) -> NDArray[np.uint8]:
+        """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it."""
+        return label_map(np.where(self.masks, 0.5 + self.proposals / 2, 0).astype(np.float32))
+
+    def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
+        """Return the frame's rows of scores.csv."""
+        return [
+            (str(self.index), f"{self.time_s:.6f}", str(k + 1), text, f"{self.scores[k]:.6f}",
+             str(int(self.masks[k].any())), str(int(self.masks[k].sum())))
+            for k, text in enumerate(texts)
+        ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What run.json says of a run, besides its timing."""
+
+    config: Config
+    video: VideoInfo
+    texts: tuple[str, ...]
+    distractors: tuple[str, ...]
+    weights: dict[str, str]
+    """Names (with revisions) of generator and classifier, device and precision."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able mapping."""
+        from carvid import __version__
+
+        return {
+            "carvid": __version__,
+            "texts": list(self.texts),
+            "distractors": list(self.distractors),
+            "video": self.video.to_dict(),
+            "weights": self.weights,
+            "config": self.config.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class Track:
+    """The masks of a clip, in memory (packed) or on disk."""
+
+    facts: RunFacts
+    times_s: NDArray[np.float64]
+    """float64 (T,): the frames' times."""
+    scores: NDArray[np.float32]
+    """float32 (T, N) in [0, 1]."""
+    masks: Sequence[NDArray[np.bool_]]
+    """T entries of bool (N, H, W), unpacked or read when they are asked for."""
+    label_maps: Sequence[NDArray[np.uint8]]
+    """T entries of uint8 (H, W), likewise; expression k is label k, from 1."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The expressions, in order."""
+        return self.facts.texts
+
+    def __len__(self) -> int:
+        return len(self.times_s)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Track:
+        """Open the folder of a finished run.
+
+        Raises:
+            OutputError: it is none.
+        """
+        folder = Path(folder)
+        try:
+            values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            facts = _facts_from(values)
+            rows = list(read_scores(folder / "scores.csv", len(facts.texts)))
+        except (OSError, ValueError, KeyError, TypeError):
+            raise OutputError(
+                f"'{folder}' is no folder of a finished run; give what carvid run -o made"
+            ) from None
+        maps = _FolderMaps(folder / "masks", len(rows))
+        return cls(
+            facts,
+            np.array([time for time, _ in rows], np.float64),
+            np.array([scores for _, scores in rows], np.float32).reshape(-1, len(facts.texts)),
+            _MasksOfMaps(maps, len(facts.texts)),
+            maps,
+        )
+
+    def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
+        """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again.
+
+        Raises:
+            OutputError: the folder holds something else, or cannot be written.
+            VideoError: the video is no longer there.
+        """
+        target = RunFolder(Path(folder), self.facts)
+        target.begin(overwrite=overwrite)
+        state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
+        for index, masks in enumerate(self.masks):
+            target.add(
+                FrameResult(
+                    index, float(self.times_s[index]), masks, masks.astype(np.float32),
+                    self.scores[index], state,
+                ),
+                labels=self.label_maps[index],
+            )  # fmt: skip
+        target.finish({}, progress=progress)
+
+
+class MemoryStore:
+    """Collects a run in memory: packed bits, compressed, a few kilobytes a frame."""
+
+    def __init__(self, facts: RunFacts) -> None:
+        self.facts = facts
+        self._times: list[float] = []
+        self._scores: list[NDArray[np.float32]] = []
+        self._masks: list[bytes] = []
+        self._maps: list[bytes] = []
+
+    def add(self, result: FrameResult) -> None:
+        """Keep one frame."""
+        self._times.append(result.time_s)
+        self._scores.append(result.scores)
+        self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
+        self._maps.append(zlib.compress(result.labels().tobytes(), 1))
+
+    def track(self) -> Track:
+        """Return what was collected."""
+        count, size_hw = len(self.facts.texts), self.facts.video.size_hw
+        return Track(
+            self.facts,
+            np.array(self._times, np.float64),
+            np.array(self._scores, np.float32).reshape(-1, count),
+            _PackedMasks(self._masks, (count, *size_hw)),
+            _PackedMaps(self._maps, size_hw),
+        )
+
+
+class RunFolder:
+    """Writes a run's folder, one whole frame after the other."""
+
+    def __init__(self, folder: Path, facts: RunFacts) -> None:
+        self.folder, self.facts = folder, facts
+        self._progress = folder / PROGRESS_FOLDER
+
+    def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
+        """Say early that the folder cannot be used.
+
+        Raises:
+            OutputError: it holds something else, or another run than the one to resume.
+        """
+        holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
+        if holds_run and not overwrite and self._saved_inputs() != self._inputs():
+            raise OutputError(
+                f"'{self.folder}' holds a run with other inputs or settings; choose another "
+                "folder with -o, or replace it with --overwrite"
+            )
+
+    def begin(
+        self, *, resume: bool = False, overwrite: bool = False
+    ) -> tuple[int, TemporalState | None]:
+        """Make the folder; return the first frame to do, and the state before it, if saved."""
+        self.check(resume=resume, overwrite=overwrite)
+        if overwrite:
+            self._remove()
+        make_folder(self.folder / "masks")
+        make_folder(self._progress)
+        saved = self._progress / "progress.json"
+        if saved.exists():
+            values = json.loads(saved.read_text(encoding="utf-8"))
+            self._cut_scores(values["next"])
+            return values["next"], TemporalState.from_dict(values["state"])
+        self._save_progress(0, None)
+        return 0, None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds a whole run."""
+        return (self.folder / "run.json").exists() and not self._progress.exists()
+
+    def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
+        """Write one frame; it counts once its progress is saved.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        path = self.folder / "masks" / MASK_NAME.format(result.index)
+        write_label_png(path, result.labels() if labels is None else labels)
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(result.rows(self.facts.texts))
+        try:
+            with open(self._progress / "scores.csv", "a", encoding="utf-8", newline="") as file:
+                file.write(text.getvalue())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write scores to '{self.folder}': {error.strerror}; free some space and "
+                "continue with --resume"
+            ) from None
+        self._save_progress(result.index + 1, result.state)
+
+    def finish(self, timing: dict[str, float], *, progress: bool = False) -> None:
+        """Write scores.csv, the overlay and, last, run.json."""
+        rows = self._progress / "scores.csv"
+        header = ",".join(SCORE_COLUMNS) + "\n"
+        write_text(
+            self.folder / "scores.csv",
+            header + (rows.read_text(encoding="utf-8") if rows.exists() else ""),
+        )
+        if self.facts.config.overlay.enabled:
+            self._write_overlay(progress=progress)
+        values = self.facts.to_dict() | {"timing": timing}
+        write_text(
+            self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        )
+        shutil.rmtree(self._progress)
+
+    def _write_overlay(self, *, progress: bool) -> None:
+        scores = [row for _, row in read_scores(self.folder / "scores.csv", len(self.facts.texts))]
+        overlay_from_folder(
+            self.folder / "masks", self.facts.video.path, self.folder / "overlay.mp4",
+            self.facts.texts, self.facts.config.overlay, scores=scores,
+            frame_rate=self.facts.video.frame_rate, progress=progress,
+        )  # fmt: skip
+
+    def _inputs(self) -> dict[str, Any]:
+        """What must be equal for a run to go on; as JSON reads it back."""
+        values: dict[str, Any] = json.loads(json.dumps(self.facts.to_dict()))
+        return values
+
+    def _saved_inputs(self) -> dict[str, Any] | None:
+        for path, key in (
+            (self._progress / "progress.json", "inputs"),
+            (self.folder / "run.json", None),
+        ):
+            if path.exists():
+                values = json.loads(path.read_text(encoding="utf-8"))
+                inputs: dict[str, Any] = values[key] if key else values
+                inputs.pop("timing", None)
+                return inputs
+        return None
+
+    def _save_progress(self, following: int, state: TemporalState | None) -> None:
+        count = len(self.facts.texts) + len(self.facts.distractors)
+        state = state or TemporalState.initial(count)
+        values = {"next": following, "state": state.to_dict(), "inputs": self._inputs()}
+        write_text(self._progress / "progress.json", json.dumps(values))
+
+    def _cut_scores(self, frames: int) -> None:
+        """Drop rows of a frame that was not finished."""
+        path = self._progress / "scores.csv"
+        if not path.exists():
+            return
+        rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows[: frames * len(self.facts.texts)])
+        write_text(path, text.getvalue())
+
+    def _remove(self) -> None:
+        """Remove an earlier run's files, and nothing else."""
+        for name in ("masks", PROGRESS_FOLDER):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+        for name in ("run.json", "scores.csv", "overlay.mp4"):
+            (self.folder / name).unlink(missing_ok=True)
+
+
+def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) -> bool:
+    """Check that a run may be written to `folder`, without making anything.
+
+    Returns:
+        Whether it holds an earlier run.
+
+    Raises:
+        OutputError: it is a file, holds something else, holds a run that is neither resumed nor
+            overwritten, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"'{folder}' is a file; choose a folder with -o")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
+        raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
+    if not folder.exists() or not any(folder.iterdir()):
+        return False
+    if not ((folder / "run.json").exists() or (folder / PROGRESS_FOLDER).exists()):
+        raise OutputError(
+            f"'{folder}' exists and holds something else; choose a new folder with -o"
+        )
+    if not (resume or overwrite):
+        raise OutputError(
+            f"'{folder}' holds a run already; add --resume to continue it, --overwrite to replace "
+            "it, or choose another folder with -o"
+        )
+    return True
+
+
+def expressions_beside(masks: Path) -> list[str]:
+    """Return the expressions that the run.json beside a folder of masks names, or none."""
+    path = masks.parent / "run.json"
+    if not path.exists():
+        return []
+    texts: list[str] = json.loads(path.read_text(encoding="utf-8"))["texts"]
+    return texts
+
+
+def overlay_from_folder(
+    masks: Path,
+    video: str | Path,
+    output: Path,
+    texts: Sequence[str],
+    config: OverlayConfig,
+    *,
+    scores: Sequence[Sequence[float]] | None = None,
+    frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    progress: bool = False,
+) -> int:
+    """Draw a folder of DAVIS PNGs over a video; return the number of frames.
+
+    Raises:
+        OutputError: there are fewer or more masks than frames, or the place cannot be written.
+        VideoError: the video cannot be read.
+        DatasetError: a mask cannot be read.
+    """
+    paths = sorted(masks.glob("*.png"))
+    with open_video(video, frame_rate=frame_rate) as reader:
+        count = reader.info.frame_count
+        if not paths or (count is not None and count != len(paths)):
+            raise OutputError(
+                f"'{masks}' holds {len(paths)} masks, '{video}' {count} frames; give the masks of "
+                "this video"
+            )
+        bar = tqdm(
+            reader.frames(), total=len(paths), desc="overlay", unit="frame", disable=not progress
+        )
+        return write_overlay(
+            output, reader.info, (frame.image for frame in bar),
+            (read_label_png(path) for path in paths), texts, config, scores=scores,
+        )  # fmt: skip
+
+
+def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:
+    """Yield each frame's time and `count` scores from a scores.csv."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        scores: list[float] = []
+        for row in rows:
+            scores.append(float(row["score"]))
+            if len(scores) == count:
+                yield float(row["time_s"]), scores
+                scores = []
+
+
+def _facts_from(values: dict[str, Any]) -> RunFacts:
+    video = dict(values["video"])
+    video["size_hw"] = tuple(video["size_hw"])
+    video["frame_rate"] = Fraction(video["frame_rate"])
+    return RunFacts(
+        Config.from_dict(values["config"]), VideoInfo(**video), tuple(values["texts"]),
+        tuple(values["distractors"]), values["weights"],
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _PackedMasks(Sequence[NDArray[np.bool_]]):
+    packed: list[bytes]
+    shape: tuple[int, int, int]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, index: Any) -> Any:
+        bits = np.frombuffer(zlib.decompress(self.packed[index]), np.uint8)
+        count = int(np.prod(self.shape))
+        return np.unpackbits(bits, count=count).astype(bool).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class _PackedMaps(Sequence[NDArray[np.uint8]]):
+    packed: list[bytes]
+    size_hw: tuple[int, int]
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, index: Any) -> Any:
+        return np.frombuffer(zlib.decompress(self.packed[index]), np.uint8).reshape(self.size_hw)
+
+
+@dataclass(frozen=True)
+class _FolderMaps(Sequence[NDArray[np.uint8]]):
+    folder: Path
+    frames: int
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def __getitem__(self, index: Any) -> Any:
+        return read_label_png(self.folder / MASK_NAME.format(range(self.frames)[index]))
+
+
+@dataclass(frozen=True)
+class _MasksOfMaps(Sequence[NDArray[np.bool_]]):
+    maps: _FolderMaps
+    expressions: int
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.maps[index][None] == np.arange(1, self.expressions + 1)[:, None, None]
