@@ -120,7 +120,7 @@ def _draw_labels(
         rows, columns = np.nonzero(labels == index + 1)
         name = _shorten(draw, font, text, width * MAX_LABEL_SHARE)
         if not len(rows):
-            name += " – not there"
+            name += ": not there"
         elif scores is not None:
             name += f"  {scores[index]:.2f}"
         w = round(draw.textlength(name, font=font)) + 2 * gap

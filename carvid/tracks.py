@@ -307,7 +307,8 @@ class RunFolder:
         path = self._progress / "scores.csv"
         if not path.exists():
             return
-        rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows[: frames * len(self.facts.texts)])
         write_text(path, text.getvalue())

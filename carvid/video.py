@@ -31,7 +31,8 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frame rate of a folder of images, which has none of its own (DAVIS is shown at 24)."""
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
-"""Codecs that decord was measured to decode exactly."""
+DECORD_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
+"""What decord was measured to decode exactly; H.264 in RGB, for one, it returns garbled."""
 PREFETCHED_FRAMES = 4
 H264_OPTIONS = {"preset": "veryfast", "crf": "18", "threads": "1"}
 """One thread, so that the same frames give the same bytes on any machine."""
@@ -266,8 +267,14 @@ def _probe(path: Path) -> _Probe:
             # decord ignores edit lists: they show as packets that are decoded but not shown,
             # or as a stream that does not start at its first packet.
             starts_at_zero = first.pts is not None and first.pts == (stream.start_time or 0) >= 0
-            exact = codec in DECORD_CODECS and starts_at_zero and not _has_edit_list(path)
-            return _Probe(codec, (height, width), Fraction(rate), exact and _has_decord())
+            exact = (
+                codec in DECORD_CODECS
+                and stream.pix_fmt in DECORD_PIXEL_FORMATS
+                and starts_at_zero
+                and not _has_edit_list(path)
+                and _has_decord()
+            )
+            return _Probe(codec, (height, width), Fraction(rate), exact)
     except av.FFmpegError as error:
         raise VideoError(
             f"cannot read '{path}' as a video: {error.strerror}; give a video, an image or a "
@@ -342,6 +349,7 @@ class VideoWriter:
         self._place = replacing(self.path)
         self._partial = self._place.__enter__()
         try:
+            self._partial.touch()  # FFmpeg would say only at the first frame
             self._container = av.open(str(self._partial), "w", options={"movflags": "faststart"})
             stream = self._container.add_stream("libx264", rate=frame_rate, options=H264_OPTIONS)
         except BaseException as error:

@@ -105,7 +105,7 @@ def find_weights(name: str) -> WeightsSource:
     local = find_local(name)
     if local is not None:
         return local
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not _is_hub_name(name):
         raise WeightsError(
             f"no weights folder '{name}'; give an existing folder, a hub name such as "
             "openai/clip-vit-base-patch16, or 'tiny' for the embedded model"
@@ -125,7 +125,7 @@ def find_local(name: str) -> WeightsSource | None:
     if Path(name).is_dir():
         _check_model_type(Path(name), name)
         return WeightsSource(name, "folder", str(Path(name).resolve()), None)
-    cached = cached_revision(name) if name.count("/") == 1 else None
+    cached = cached_revision(name) if _is_hub_name(name) else None
     return WeightsSource(name, "cache", name, cached) if cached else None
 
 
@@ -161,6 +161,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.float16 if device.type == "cuda" else torch.float32
     dtype: torch.dtype = getattr(torch, name)
     return dtype
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether a name has the form owner/model, and none of a path's."""
+    return name.count("/") == 1 and name[0] not in "./~" and name[-1] != "/"
 
 
 def _check_model_type(folder: Path, name: str) -> None:

@@ -1,0 +1,121 @@
+"""Shared fixtures: tiny seeded CLIPs in the real class, small clips, data that may be absent."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from carvid.clip.backbone import ClipBackbone
+from carvid.config import WeightsConfig
+from carvid.video import VideoWriter
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+torch.set_num_threads(1)
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+WORDS = [
+    "a", "the", "dog", "cat", "woman", "white", "red", "ball", "on", "left", "clean", "origami",
+    "photo", "of", "ground", "grass", "sky", "tree",
+]  # fmt: skip
+WIDTH, HEIGHT = 48, 34
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Research data that is not ours to publish."""
+    if not SHARED.is_dir():
+        pytest.skip("the research data is not here")
+    return SHARED
+
+
+def make_tokenizer() -> CLIPTokenizer:
+    """A byte-level tokenizer that knows a few words whole."""
+    letters = [chr(c) for c in range(33, 127)]
+    tokens = [*letters, *(x + "</w>" for x in letters)]
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        parts = [*word[:-1], word[-1] + "</w>"]
+        while len(parts) > 1:
+            merges.append((parts[0], parts[1]))
+            parts[:2] = ["".join(parts[:2])]
+            tokens.append(parts[0])
+    merges = list(dict.fromkeys(merges))
+    tokens = [*list(dict.fromkeys(tokens)), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={token: i for i, token in enumerate(tokens)}, merges=merges)
+
+
+def make_model(tokenizer: CLIPTokenizer, seed: int, *, patch: int, image: int) -> CLIPModel:
+    """A seeded CLIP whose axes all have different lengths."""
+    torch.manual_seed(seed)
+    config = CLIPConfig(
+        projection_dim=20,
+        text_config={
+            "vocab_size": len(tokenizer), "hidden_size": 24, "intermediate_size": 40,
+            "num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 77,
+            "projection_dim": 20, "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id,
+        },
+        vision_config={
+            "hidden_size": 36, "intermediate_size": 44, "num_hidden_layers": 3,
+            "num_attention_heads": 3, "image_size": image, "patch_size": patch,
+            "projection_dim": 20,
+        },
+    )  # fmt: skip
+    model = CLIPModel(config).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim >= 2 and "embedding" not in name:
+                parameter.normal_(0, 1.5 / parameter.shape[-1] ** 0.5)
+    return model
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Folders of two CLIPs, saved as real ones are."""
+    folder = tmp_path_factory.mktemp("weights")
+    tokenizer = make_tokenizer()
+    for name, seed, patch, image in (("generator", 1, 8, 32), ("classifier", 2, 7, 28)):
+        make_model(tokenizer, seed, patch=patch, image=image).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return {name: str(folder / name) for name in ("generator", "classifier")}
+
+
+@pytest.fixture
+def backbones(weights: dict[str, str]) -> tuple[ClipBackbone, ClipBackbone]:
+    """Freshly loaded, so that their counts start at 0."""
+    from carvid.clip.weights import load_backbone
+
+    config = WeightsConfig(device="cpu")
+    return load_backbone(weights["generator"], config), load_backbone(weights["classifier"], config)
+
+
+def make_frames(count: int, height: int = HEIGHT, width: int = WIDTH) -> NDArray[np.uint8]:
+    """Seeded frames, uint8 (T, H, W, 3): a bright square moving over a textured ground."""
+    rng = np.random.default_rng(5)
+    ground = rng.integers(0, 90, (height, width, 3), dtype=np.uint8)
+    frames = np.repeat(ground[None], count, axis=0)
+    for t, frame in enumerate(frames):
+        frame[8:20, 4 + t : 16 + t] = (230, 40 + 3 * t, 60)
+    return frames
+
+
+@pytest.fixture
+def image() -> NDArray[np.uint8]:
+    return make_frames(1)[0]
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """A small H.264 clip of 6 frames at 30000/1001 frames per second."""
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, (HEIGHT, WIDTH), Fraction(30000, 1001)) as writer:
+        for frame in make_frames(6):
+            writer.write(frame)
+    return path

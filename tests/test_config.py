@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from carvid.config import Config, load_config, preset_names
+from carvid.errors import ConfigError
+
+PRESETS = [
+    "coco-object", "davis", "default", "fast", "pascal-context", "refcoco", "refcoco+",
+    "refcocog", "reference", "tiny", "voc",
+]  # fmt: skip
+
+
+def test_presets_are_these_and_load_back_equal() -> None:
+    assert preset_names() == PRESETS
+    for name in PRESETS:
+        config = load_config(name)
+        assert Config.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("preset", "eta", "theta", "lambda_", "kinds"),
+    [
+        ("voc", 0.4, 0.6, 0.4, ("circle", "blur")),
+        ("coco-object", 0.5, 0.3, 0.5, ("blur", "gray")),
+        ("pascal-context", 0.6, 0.2, 0.4, ("circle", "blur")),
+        ("refcoco", 0.5, 0.3, 0.5, ("circle", "blur")),
+        ("refcoco+", 0.2, 0.1, 0.5, ("circle", "blur")),
+        ("refcocog", 0.5, 0.1, 0.6, ("circle", "blur")),
+    ],
+)
+def test_paper_settings(
+    preset: str, eta: float, theta: float, lambda_: float, kinds: tuple[str, ...]
+) -> None:
+    config = load_config(preset)
+    assert (config.prompts.eta, config.car.theta) == (eta, theta)
+    assert (config.proposals.lambda_, config.prompts.kinds) == (lambda_, kinds)
+
+
+def test_default_preset_is_the_defaults() -> None:
+    assert load_config("default") == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("car.max_step=3", "unknown key 'car.max_step'; did you mean 'max_steps'?"),
+        ("crr.theta=1", "unknown section 'crr'; did you mean 'crf'?"),
+        ("car.theta=2", "car.theta must be in [0.0, 1.0], got 2.0"),
+        ("car.theta=nan", "car.theta must be in [0.0, 1.0], got nan"),
+        ("car.mode=refr", "car.mode cannot be 'refr'; did you mean 'refer'?"),
+        ("prompts.kinds=blur,grey", "prompts.kinds cannot be 'grey'; did you mean 'gray'?"),
+        ("car.keep_best=maybe", "car.keep_best must be true or false, got 'maybe'"),
+        ("car.max_steps=1.5", "car.max_steps must be a whole number, got '1.5'"),
+        ("theta", "cannot read the setting 'theta'; write section.key=value"),
+    ],
+)
+def test_bad_settings(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config("default", [override])
+    assert str(error.value) == message
+
+
+def test_overrides_are_parsed_by_type() -> None:
+    config = load_config(
+        "default", ["car.theta=1e-1", "car.keep_best=yes", "prompts.kinds=blur,gray"]
+    )
+    assert (config.car.theta, config.car.keep_best) == (0.1, True)
+    assert config.prompts.kinds == ("blur", "gray")
+
+
+def test_yaml_files(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("extends: reference\ncar:\n  theta: 0.25\n")
+    expected = load_config("reference")
+    expected = dataclasses.replace(expected, car=dataclasses.replace(expected.car, theta=0.25))
+    assert load_config(path) == expected
+    path.write_text("car:\n  theta: 1e-1\n")
+    with pytest.raises(ConfigError, match="YAML reads 1e-1 as text"):
+        load_config(path)
+    path.write_text(f"extends: {path}\n")
+    with pytest.raises(ConfigError, match="circle"):
+        load_config(path)
+    path.write_text("car: [1\n")
+    with pytest.raises(ConfigError, match="as YAML"):
+        load_config(path)
+
+
+def test_unknown_preset_is_suggested() -> None:
+    with pytest.raises(ConfigError, match="unknown preset 'defualt'; did you mean 'default'"):
+        load_config("defualt")

@@ -1,0 +1,54 @@
+"""carvid's `reference` behaviour against numbers of the released CaR code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TOOL = ROOT / "tools" / "check_golden.py"
+OURS = sorted((Path(__file__).parent / "golden").glob("*.npz"))
+
+
+def check(*paths: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, TOOL, *paths], capture_output=True, text=True, check=False
+    )
+
+
+def test_committed_goldens() -> None:
+    assert len(OURS) == 2
+    result = check(*OURS)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "semantic_voc loop: masks" in result.stdout
+
+
+def test_all_goldens(shared: Path) -> None:
+    paths = sorted((shared / "golden").glob("*.npz"))
+    assert paths
+    result = check(*paths)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("it1_cam_low", lambda a: a + 0.01),
+        ("it1_aff_low", lambda a: a * 1.1),
+        ("it1_scores", lambda a: a - 0.01),
+        ("it1_prompt_sha", lambda a: np.array(["0" * 40] * len(a))),
+        ("crf_masks", lambda a: 1 - a),
+        ("it1_boxes", lambda _: np.array("[[[0, 0, 1, 1]]]")),
+    ],
+)
+def test_a_wrong_array_is_found(tmp_path: Path, key: str, change: object) -> None:
+    values = dict(np.load(OURS[0]))
+    values[key] = change(values[key])  # type: ignore[operator]
+    np.savez(tmp_path / "wrong.npz", **values)
+    result = check(tmp_path / "wrong.npz")
+    assert result.returncode == 1
+    assert f"OUT  wrong {key}" in result.stdout
