@@ -380,18 +380,25 @@ def overlay_from_folder(
     paths = sorted(masks.glob("*.png"))
     with open_video(video, frame_rate=frame_rate) as reader:
         count = reader.info.frame_count
+        mismatch = OutputError(
+            f"'{masks}' holds {len(paths)} masks, '{video}' has {count or 'another number of'} "
+            "frames; give the masks of this video"
+        )
         if not paths or (count is not None and count != len(paths)):
-            raise OutputError(
-                f"'{masks}' holds {len(paths)} masks, '{video}' {count} frames; give the masks of "
-                "this video"
-            )
+            raise mismatch
         bar = tqdm(
             reader.frames(), total=len(paths), desc="overlay", unit="frame", disable=not progress
         )
-        return write_overlay(
-            output, reader.info, (frame.image for frame in bar),
-            (read_label_png(path) for path in paths), texts, config, scores=scores,
-        )  # fmt: skip
+        planes = (read_label_png(path) for path in paths)
+        try:
+            return write_overlay(
+                output, reader.info, (frame.image for frame in bar), planes, texts,
+                config, scores=scores,
+            )  # fmt: skip
+        except ValueError:  # one of the two ended first, or a mask has another size
+            raise mismatch from None
+        finally:
+            bar.close()
 
 
 def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:

@@ -6,6 +6,7 @@ folders of images and single images. `VideoWriter` writes H.264 that browsers pl
 
 from __future__ import annotations
 
+import importlib.util
 import queue
 import re
 import threading
@@ -33,6 +34,8 @@ DEFAULT_FRAME_RATE = Fraction(24)
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
 DECORD_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
 """What decord was measured to decode exactly; H.264 in RGB, for one, it returns garbled."""
+DECORD_MIN_WIDTH = 64
+"""At 48 pixels decord was seen to return four channels, misread."""
 PREFETCHED_FRAMES = 4
 H264_OPTIONS = {"preset": "veryfast", "crf": "18", "threads": "1"}
 """One thread, so that the same frames give the same bytes on any machine."""
@@ -261,7 +264,7 @@ def _probe(path: Path) -> _Probe:
             first = next(container.decode(stream), None)
             if first is None:
                 raise VideoError(f"'{path}' has no frame that can be decoded; give another file")
-            height, width = _upright(first).shape[:2]
+            image = _upright(first)
             rate = stream.average_rate or stream.guessed_rate or DEFAULT_FRAME_RATE
             codec = stream.codec_context.name
             # decord ignores edit lists: they show as packets that are decoded but not shown,
@@ -272,9 +275,10 @@ def _probe(path: Path) -> _Probe:
                 and stream.pix_fmt in DECORD_PIXEL_FORMATS
                 and starts_at_zero
                 and not _has_edit_list(path)
+                and image.shape[1] >= DECORD_MIN_WIDTH
                 and _has_decord()
             )
-            return _Probe(codec, (height, width), Fraction(rate), exact)
+            return _Probe(codec, (image.shape[0], image.shape[1]), Fraction(rate), exact)
     except av.FFmpegError as error:
         raise VideoError(
             f"cannot read '{path}' as a video: {error.strerror}; give a video, an image or a "
@@ -295,11 +299,7 @@ def _has_edit_list(path: Path) -> bool:
 
 
 def _has_decord() -> bool:
-    try:
-        import decord  # noqa: F401
-    except ImportError:
-        return False
-    return True
+    return importlib.util.find_spec("decord") is not None
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:

@@ -52,7 +52,7 @@ def decode(path: Path) -> list[NDArray[np.uint8]]:
     ("kind", "size_hw"),
     [
         ("folder", (34, 48)), ("folder", (33, 47)), ("libx264rgb", (34, 48)),
-        ("libx264rgb", (33, 47)), ("ffv1", (34, 48)), ("ffv1", (33, 47)), ("libx264", (34, 48)),
+        ("libx264rgb", (33, 47)), ("ffv1", (34, 48)), ("ffv1", (33, 47)), ("libx264", (48, 64)),
     ],
 )  # fmt: skip
 def test_every_reader_keeps_the_contract(
@@ -87,6 +87,13 @@ def test_every_reader_keeps_the_contract(
         assert (tail[0].image == wanted[7]).all()
         reader.close()
         reader.close()
+
+
+def test_auto_does_not_trust_decord_blindly(tmp_path: Path) -> None:
+    """At this size decord returns four channels."""
+    write_clip(tmp_path / "small.mp4", make_frames(3), Fraction(25), "libx264")
+    with open_video(tmp_path / "small.mp4") as reader:
+        assert [f.image.shape for f in reader] == [(34, 48, 3)] * 3
 
 
 def test_one_image_is_a_clip_of_one_frame(tmp_path: Path) -> None:
