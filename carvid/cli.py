@@ -92,10 +92,14 @@ def run(
     from carvid.pipeline import load
 
     model = load(config, generator=weights_generator, classifier=weights_classifier)
-    track = model.segment(
-        video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
-        progress=True,
-    )  # fmt: skip
+    try:
+        track = model.segment(
+            video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
+            progress=True,
+        )  # fmt: skip
+    except KeyboardInterrupt:  # Typer would leave without a word
+        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        raise typer.Exit(130) from None
     found = [int(sum(mask[k].any() for mask in track.masks)) for k in range(len(expr))]
     result: dict[str, Any] = {
         "out": str(out),
@@ -186,6 +190,3 @@ def main() -> None:
     except CarvidError as error:
         print(f"carvid: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("carvid: interrupted; continue with --resume", file=sys.stderr)
-        sys.exit(130)
