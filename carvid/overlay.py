@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import colorsys
+import unicodedata
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 import numpy as np
@@ -15,21 +18,32 @@ from PIL import Image, ImageDraw, ImageFont
 from carvid.config import OverlayConfig
 from carvid.video import VideoInfo, VideoWriter
 
-COLORS = (
+Color: TypeAlias = tuple[int, int, int]
+"""RGB, 0 to 255."""
+COLORS: tuple[Color, ...] = (
     (255, 94, 58), (40, 160, 255), (255, 200, 30), (60, 200, 110), (200, 90, 230),
     (20, 205, 205), (255, 120, 180), (160, 190, 40),
 )  # fmt: skip
 """Colours of expressions 1, 2, …, RGB; further ones follow by the golden ratio of hue."""
+GREY: Color = (60, 60, 60)
+NO_LETTER = "\uffff"
 GOLDEN_RATIO = 0.618034
 FONT_SHARE = 1 / 26
 """Height of a label's letters over the frame's height."""
-MIN_FONT_PX = 11
+MIN_FONT_PX = 12
+FALLBACK_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc",
+                  "Arial Unicode.ttf", "arial.ttf", "msyh.ttc")  # fmt: skip
+"""Looked for on the machine, in this order, for letters that Pillow's own font (ASCII) lacks."""
+WCAG_MIDDLE = 0.179
+"""Relative luminance (WCAG 2) above which black has more contrast than white."""
+MAX_LEGEND_SHARE = 0.34
+"""Height of the list of what is not there over the frame's height."""
 OUTLINE_SHARE = 1 / 240
 MAX_LABEL_SHARE = 0.6
 """Width of a label over the frame's width; longer expressions are shortened."""
 
 
-def color_of(index: int) -> tuple[int, int, int]:
+def color_of(index: int) -> Color:
     """Return the RGB of expression `index`, from 0; the same in every run."""
     if index < len(COLORS):
         return COLORS[index]
@@ -50,7 +64,8 @@ def draw_overlay(
     Args:
         image: uint8 (H, W, 3) RGB; not changed.
         labels: uint8 (H, W); k is expression k from 1, 0 is background.
-        texts: the N expressions; letters that Pillow's own font lacks show as boxes.
+        texts: the N expressions; letters that no font on the machine has lose their accents, or
+            show as "?".
         config: what to draw.
         scores: N scores in [0, 1], shown after the expressions.
 
@@ -86,6 +101,8 @@ def write_overlay(
 ) -> int:
     """Write the overlay of frames, uint8 (H, W, 3) RGB, and label maps, uint8 (H, W).
 
+    The sound of the file at `info.path` is copied.
+
     Returns:
         The number of frames written.
 
@@ -94,7 +111,8 @@ def write_overlay(
         ValueError: there are more frames than label maps, or fewer.
     """
     count = 0
-    with VideoWriter(path, info.size_hw, info.frame_rate) as writer:
+    sound = info.path if info.backend != "images" else None
+    with VideoWriter(path, info.size_hw, info.frame_rate, audio_from=sound) as writer:
         for image, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
             writer.write(draw_overlay(image, plane, texts, config, scores=of_frame))
@@ -111,45 +129,50 @@ def _draw_labels(
     """A plate above each mask; what is not there is listed at the bottom left."""
     height, width = labels.shape
     size = max(MIN_FONT_PX, round(height * FONT_SHARE))
-    font, gap = _font(size), max(2, size // 3)
+    gap = max(2, size // 3)
+    h = size + 2 * gap
     canvas = Image.fromarray(picture)
     draw = ImageDraw.Draw(canvas)
     taken: list[tuple[int, int, int, int]] = []
-    foot = height - gap
-    for index, text in enumerate(texts):
-        rows, columns = np.nonzero(labels == index + 1)
-        name = _shorten(draw, font, text, width * MAX_LABEL_SHARE)
-        if not len(rows):
-            name += ": not there"
-        elif scores is not None:
-            name += f"  {scores[index]:.2f}"
+
+    def plate(text: str, tail: str, fill: Color, middle: float | None, y: int) -> None:
+        """Draw a text, shortened, and its tail around column `middle`, or at the left edge."""
+        readable, font = _readable(text, size)
+        name = _shorten(draw, font, readable, width * MAX_LABEL_SHARE) + tail
         w = round(draw.textlength(name, font=font)) + 2 * gap
-        h = size + 2 * gap
-        if len(rows):
-            x = int(np.clip(columns.mean() - w / 2, 0, max(0, width - w)))
-            y = int(np.clip(rows.min() - h - gap, 0, max(0, height - h)))
-            y = _free_row(taken, (x, y, w, h), height)
-            ink, plate = _contrast(color_of(index)), color_of(index)
-        else:
-            foot -= h
-            x, y, ink, plate = gap, max(0, foot), (235, 235, 235), (60, 60, 60)
-            foot -= gap
+        x = gap if middle is None else int(np.clip(middle - w / 2, 0, max(0, width - w)))
+        y = _free_row(taken, (x, y, w, h), height)
         taken.append((x, y, w, h))
-        draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=plate)
-        draw.text((x + gap, y + h / 2), name, font=font, fill=ink, anchor="lm")
+        draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=fill)
+        draw.text((x + gap, y + h / 2), name, font=font, fill=_contrast(fill), anchor="lm")
+
+    present = set(np.unique(labels).tolist())
+    absent = [text for k, text in enumerate(texts) if k + 1 not in present]
+    room = max(1, int(height * MAX_LEGEND_SHARE) // (h + gap))
+    listed = absent if len(absent) <= room else absent[: room - 1]
+    lines = [(text, ": not there") for text in listed]
+    if len(listed) < len(absent):
+        lines.append((f"{len(absent) - len(listed)} more", ": not there"))
+    for row, (text, tail) in enumerate(lines):  # first, since they have one place only
+        plate(text, tail, GREY, None, height - (row + 1) * (h + gap))
+    for k, text in enumerate(texts):
+        if k + 1 in present:
+            rows, columns = np.nonzero(labels == k + 1)
+            tail = "" if scores is None else f"  {scores[k]:.2f}"
+            y = int(np.clip(rows.min() - h - gap, 0, max(0, height - h)))
+            plate(text, tail, color_of(k), float(columns.mean()), y)
     return np.array(canvas)
 
 
 def _free_row(
     taken: list[tuple[int, int, int, int]], box: tuple[int, int, int, int], limit: int
 ) -> int:
-    """The first place below a label's wish where no other label is."""
+    """The row nearest to a label's wish where no other label is."""
     x, y, w, h = box
-    rows: tuple[int, ...] = (*range(y, limit - h, 2), *range(y, -1, -2))
-    for row in rows:
+    for row in sorted(range(max(1, limit - h)), key=lambda row: abs(row - y)):
         if all(x >= a + c or x + w <= a or row >= b + d or row + h <= b for a, b, c, d in taken):
             return row
-    return y
+    return max(0, y)
 
 
 def _shorten(
@@ -163,14 +186,46 @@ def _shorten(
     return text.rstrip() + "…"
 
 
-def _contrast(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black or white, whichever reads better on `color` (ITU-R BT.601 luma)."""
-    luma = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    return (0, 0, 0) if luma > 140 else (255, 255, 255)
+def _contrast(color: Color) -> Color:
+    """Black or white, whichever has more contrast with `color`."""
+    r, g, b = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (channel / 255 for channel in color)
+    )
+    luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b
+    return (0, 0, 0) if luminance > WCAG_MIDDLE else (255, 255, 255)
+
+
+def _readable(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
+    """A text and the first font that has all its letters; else the text without what none has.
+
+    Plain ASCII always takes Pillow's own font, and so looks the same on every machine.
+    """
+    text = unicodedata.normalize("NFC", text)
+    fonts = _fonts(size)
+    for font in fonts:
+        if all(_has(font, letter) for letter in text):
+            return text, font
+    font = max(fonts, key=lambda font: sum(_has(font, letter) for letter in text))
+    plain = (x if _has(font, x) else unicodedata.normalize("NFKD", x)[0] for x in text)
+    return "".join(x if _has(font, x) else "?" for x in plain), font
 
 
 @lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font
+def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
+    own = ImageFont.load_default(size)
+    assert isinstance(own, ImageFont.FreeTypeFont)
+    fonts = [own]
+    for name in FALLBACK_FONTS:
+        with suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    return tuple(fonts)
+
+
+@lru_cache(maxsize=4096)
+def _has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
+    """Whether a font draws a letter otherwise than one that no font has."""
+    if letter.isspace():
+        return True
+    missing, drawn = (font.getmask(x) for x in (NO_LETTER, letter))
+    return drawn.size != missing.size or bytes(drawn) != bytes(missing)

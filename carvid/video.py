@@ -7,11 +7,13 @@ folders of images and single images. `VideoWriter` writes H.264 that browsers pl
 from __future__ import annotations
 
 import importlib.util
+import math
 import queue
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any, Literal, Self, TypeVar
 import av
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from carvid.errors import OutputError, VideoError
 from carvid.files import replacing
@@ -34,9 +36,14 @@ DEFAULT_FRAME_RATE = Fraction(24)
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
 DECORD_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
 """What decord was measured to decode exactly; H.264 in RGB, for one, it returns garbled."""
-DECORD_MIN_WIDTH = 64
-"""At 48 pixels decord was seen to return four channels, misread."""
+DECORD_MIN_WIDTH = 96
+"""decord misreads its rows, padded to 32 pixels, as more than three channels at widths of 2, 4, 6,
+8, 12, 16, 24, 48 and 72 pixels; measured on all even widths up to 198."""
 PREFETCHED_FRAMES = 4
+MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
+BT709 = 1
+"""H.273's number of BT.709 primaries, transfer and matrix; browsers take HD for it anyway."""
+LIMITED_RANGE = 1
 H264_OPTIONS = {"preset": "veryfast", "crf": "18", "threads": "1"}
 """One thread, so that the same frames give the same bytes on any machine."""
 
@@ -84,7 +91,7 @@ class VideoReader(ABC):
 
     @abstractmethod
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        """Yield the frames from index `start` on.
+        """Yield the frames from index `start`, 0 or more, on; none if that is past the end.
 
         Raises:
             VideoError: a frame cannot be decoded; the message names it.
@@ -163,6 +170,7 @@ class ImagesReader(VideoReader):
         self.info = VideoInfo(str(path), "images", size_hw, frame_rate, len(paths))
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
+        _check_start(start)
         for index in range(start, len(self._paths)):
             image = _read_image(self._paths[index])
             if image.shape[:2] != self.info.size_hw:
@@ -185,6 +193,7 @@ class DecordReader(VideoReader):
         self.info = replace(self.info, frame_count=len(self._open()))
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
+        _check_start(start)
         reader = self._open()
         first_s = float(reader.get_frame_timestamp(0)[0]) if len(reader) else 0.0
         for index in range(start, len(reader)):
@@ -193,15 +202,19 @@ class DecordReader(VideoReader):
                 time_s = float(reader.get_frame_timestamp(index)[0]) - first_s
             except Exception as error:  # DECORDError derives from Exception alone
                 raise _decode_error(self.info.path, index, error) from None
+            if image.shape != (*self.info.size_hw, 3):
+                raise VideoError(
+                    f"decord gives frame {index} of '{self.info.path}' the shape {image.shape}; "
+                    "use the backend pyav"
+                )
             yield Frame(index, time_s, image)
 
     def _open(self) -> Any:
-        import decord
-
-        decord.logging.set_level(decord.logging.QUIET)
         try:
-            return decord.VideoReader(self.info.path, ctx=decord.cpu(0), num_threads=1)
-        except RuntimeError as error:
+            return _open_decord(self.info.path)
+        except ImportError:
+            raise VideoError("decord is not installed; use the backend pyav") from None
+        except Exception as error:  # RuntimeError, or DECORDError, which derives from Exception
             raise VideoError(
                 f"decord cannot open '{self.info.path}': {_first_line(error)}; use the backend pyav"
             ) from None
@@ -215,7 +228,8 @@ class PyAVReader(VideoReader):
         self._open: list[Any] = []
 
     def frames(self, start: int = 0) -> Iterator[Frame]:
-        index, first_s = 0, None
+        _check_start(start)
+        index, first_s, container = 0, None, None
         try:
             with av.open(self.info.path) as container:
                 self._open.append(container)
@@ -233,6 +247,9 @@ class PyAVReader(VideoReader):
                     index += 1
         except av.FFmpegError as error:
             raise _decode_error(self.info.path, index, error) from None
+        finally:
+            if container in self._open:
+                self._open.remove(container)
 
     def close(self) -> None:
         while self._open:
@@ -287,19 +304,30 @@ def _probe(path: Path) -> _Probe:
 
 
 def _has_edit_list(path: Path) -> bool:
-    """Whether a container's first packets lie before the start of what is shown."""
-    with av.open(str(path), options={"ignore_editlist": "1"}) as container:
+    """Whether a container shows something else than all that it holds, from the beginning."""
+    raw, shown = (_timeline(path, ignored) for ignored in ("1", "0"))
+    return raw != shown
+
+
+def _timeline(path: Path, ignore_edit_list: str) -> tuple[int | None, ...]:
+    with av.open(str(path), options={"ignore_editlist": ignore_edit_list}) as container:
         stream = container.streams.video[0]
-        raw = stream.start_time or 0
-        raw_frames, raw_length = stream.frames, stream.duration
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        shown = stream.start_time or 0
-        return (raw, raw_frames, raw_length) != (shown, stream.frames, stream.duration)
+        index = stream.index_entries
+        # A list that skips the beginning alone leaves start, duration and count as they are:
+        # only the index then starts before 0.
+        first = index[0].timestamp if len(index) else None
+        return stream.start_time, stream.duration, stream.frames, len(index), first
 
 
 def _has_decord() -> bool:
     return importlib.util.find_spec("decord") is not None
+
+
+def _open_decord(path: str) -> Any:
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
 
 
 def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
@@ -310,10 +338,15 @@ def _upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:
+    """The image as shown (a camera's orientation applied), uint8 (H, W, 3) RGB."""
     try:
         with Image.open(path) as picture:
-            return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16"):  # Pillow would clip these to 255
+                grey = (np.asarray(upright) >> 8).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=2)
+            return np.array(upright.convert("RGB"))
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise VideoError(
             f"cannot read '{path}' as an image: {_first_line(error)}; remove or replace it"
         ) from None
@@ -327,11 +360,18 @@ def _decode_error(path: str, index: int, error: Exception) -> VideoError:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """What an error says, without the times and source lines that decord puts before it."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"(?:\[\d\d:\d\d:\d\d\] )?\S+\.(?:cc|h):\d+: ", "", line)
+
+
+def _check_start(start: int) -> None:
+    if start < 0:
+        raise ValueError(f"start must be 0 or more, got {start}")
 
 
 class VideoWriter:
-    """Writes H.264 (yuv420p, faststart), beside its place and renamed when it is whole.
+    """Writes H.264 (yuv420p, BT.709, faststart), beside its place and renamed when it is whole.
 
     Odd sizes are extended by one row or column of the edge, since yuv420p needs even ones.
 
@@ -339,25 +379,43 @@ class VideoWriter:
         path: the .mp4 to make.
         size_hw: height and width of the frames, pixels.
         frame_rate: exact, frames per second.
+        audio_from: copy this file's first sound track, packet by packet, if it has one that
+            fits an mp4; its time 0 is that of the file's first video frame.
 
     Raises:
         OutputError: the place cannot be written.
     """
 
-    def __init__(self, path: Path, size_hw: tuple[int, int], frame_rate: Fraction) -> None:
-        self.path, self.size_hw = Path(path), size_hw
-        self._place = replacing(self.path)
-        self._partial = self._place.__enter__()
+    def __init__(
+        self,
+        path: Path,
+        size_hw: tuple[int, int],
+        frame_rate: Fraction,
+        *,
+        audio_from: str | Path | None = None,
+    ) -> None:
+        self.path, self.size_hw, self._rate = Path(path), size_hw, frame_rate
+        self._frames, self._closed = 0, False
+        self._place = ExitStack()
+        partial = self._place.enter_context(replacing(self.path))
+        self._container: Any = None
         try:
-            self._partial.touch()  # FFmpeg would say only at the first frame
-            self._container = av.open(str(self._partial), "w", options={"movflags": "faststart"})
-            stream = self._container.add_stream("libx264", rate=frame_rate, options=H264_OPTIONS)
+            partial.touch()  # FFmpeg would say only at the first frame
+            self._container = av.open(str(partial), "w", options={"movflags": "faststart"})
+            self._stream = self._container.add_stream(
+                "libx264", rate=frame_rate, options=H264_OPTIONS
+            )
+            self._stream.height, self._stream.width = (side + side % 2 for side in size_hw)
+            self._stream.pix_fmt = "yuv420p"
+            context = self._stream.codec_context
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.color_range = LIMITED_RANGE
+            self._copy_sound_until = self._place.enter_context(
+                _copied_sound(audio_from, self._container)
+            )
         except BaseException as error:
-            self._abandon(error)
+            self._discard()
             raise self._as_output_error(error) from None
-        stream.height, stream.width = (side + side % 2 for side in size_hw)
-        stream.pix_fmt = "yuv420p"
-        self._stream = stream
 
     def write(self, image: NDArray[np.uint8]) -> None:
         """Append uint8 (H, W, 3) RGB of the writer's size."""
@@ -367,20 +425,36 @@ class VideoWriter:
             )
         odd = [(0, side % 2) for side in self.size_hw]
         padded = np.pad(image, (*odd, (0, 0)), mode="edge") if any(o[1] for o in odd) else image
+        frame = av.VideoFrame.from_ndarray(padded).reformat(
+            format="yuv420p", dst_colorspace="ITU709"
+        )
         try:
-            self._container.mux(self._stream.encode(av.VideoFrame.from_ndarray(padded)))
+            self._container.mux(self._stream.encode(frame))
+            self._frames += 1
+            self._copy_sound_until(float(self._frames / self._rate))
         except av.FFmpegError as error:
             raise self._as_output_error(error) from None
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and give it its name; closing twice is fine.
+
+        Raises:
+            OutputError: what was still to be written could not be.
+            ValueError: there is no frame.
+        """
+        if self._closed:
+            return
         try:
+            if not self._frames:
+                raise ValueError(f"no frame was written to '{self.path}'")
             self._container.mux(self._stream.encode())
+            self._copy_sound_until(math.inf)
             self._container.close()
         except BaseException as error:
-            self._abandon(error)
+            self._discard()
             raise self._as_output_error(error) from None
-        self._place.__exit__(None, None, None)
+        self._closed = True
+        self._place.close()
 
     def __enter__(self) -> Self:
         return self
@@ -394,12 +468,17 @@ class VideoWriter:
         if error is None:
             self.close()
         else:
-            self._container.close()
-            self._abandon(error)
+            self._discard()
 
-    def _abandon(self, error: BaseException) -> None:
+    def _discard(self) -> None:
         """Remove what was written so far."""
-        self._partial.unlink(missing_ok=True)
+        if self._closed:
+            return
+        if self._container is not None:
+            with suppress(OSError, ValueError):  # it wants to write its index, too
+                self._container.close()
+        self._closed = True
+        self._place.__exit__(GeneratorExit, GeneratorExit(), None)
 
     def _as_output_error(self, error: BaseException) -> BaseException:
         if isinstance(error, av.FFmpegError | OSError):
@@ -408,6 +487,53 @@ class VideoWriter:
                 "choose another place with -o"
             )
         return error
+
+
+@contextmanager
+def _copied_sound(
+    path: str | Path | None, into: av.container.OutputContainer
+) -> Iterator[Callable[[float], None]]:
+    """Give a function that copies a file's sound up to a time, seconds, if there is any."""
+    with ExitStack() as stack:
+        source = None
+        if path is not None:
+            with suppress(av.FFmpegError):  # what is no file has no sound
+                source = stack.enter_context(av.open(str(path)))
+        sound = source.streams.audio[0] if source and source.streams.audio else None
+        if source is None or sound is None or sound.codec_context.name not in MP4_SOUND_CODECS:
+            yield lambda until_s: None
+            return
+        copy = into.add_stream_from_template(sound)
+        video = source.streams.video[0] if source.streams.video else None
+        first_s = (video.start_time or 0) * video.time_base if video and video.time_base else 0
+        packets = _packets_from(source, sound, Fraction(first_s))
+        waiting = next(packets, None)
+
+        def copy_until(until_s: float) -> None:
+            nonlocal waiting
+            while waiting is not None and waiting.dts * waiting.time_base < until_s:
+                waiting.stream = copy
+                into.mux(waiting)
+                waiting = next(packets, None)
+
+        yield copy_until
+
+
+def _packets_from(
+    source: av.container.InputContainer, sound: av.AudioStream, first_s: Fraction
+) -> Iterator[Any]:
+    """A sound track's packets, in order, with `first_s` as time 0; damage ends them."""
+    last = None
+    with suppress(av.FFmpegError):
+        for packet in source.demux(sound):
+            if packet.dts is None or packet.pts is None:
+                continue  # the end
+            if last is not None and packet.dts <= last:
+                continue  # an mp4 cannot hold it
+            last = packet.dts
+            shift = round(first_s / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            yield packet
 
 
 def prefetch(items: Iterable[T], depth: int = PREFETCHED_FRAMES) -> Generator[T, None, None]:
@@ -435,6 +561,9 @@ def prefetch(items: Iterable[T], depth: int = PREFETCHED_FRAMES) -> Generator[T,
             offer(("end", None))
         except BaseException as error:
             offer(("error", error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # here: what it holds open belongs to this thread
 
     thread = threading.Thread(target=work, name="carvid-prefetch", daemon=True)
     thread.start()

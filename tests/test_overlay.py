@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from fractions import Fraction
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from carvid import overlay
 from carvid.config import OverlayConfig
-from carvid.overlay import color_of, draw_overlay
+from carvid.overlay import color_of, draw_overlay, write_overlay
+from carvid.video import open_video
 from tests.conftest import make_frames
+from tests.test_video import sound_packets, write_with_sound
 
 PLAIN = OverlayConfig(outline=False, labels=False, opacity=0.5)
 
@@ -39,3 +45,54 @@ def test_labels_stay_inside_and_say_what_is_absent(size_hw: tuple[int, int]) -> 
 def test_labels_have_the_frames_size() -> None:
     with pytest.raises(ValueError, match="labels must be"):
         draw_overlay(make_frames(1)[0], np.zeros((3, 3), np.uint8), ["a"], PLAIN)
+
+
+def luminance(color: tuple[int, int, int]) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+              for c in np.array(color) / 255]  # fmt: skip
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_ink_is_legible_on_every_plate() -> None:
+    for color in [*(color_of(k) for k in range(60)), overlay.GREY]:
+        dark, light = sorted((luminance(color), luminance(overlay._contrast(color))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_letters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overlay, "FALLBACK_FONTS", ())
+    overlay._fonts.cache_clear()
+    try:
+        assert overlay._readable("un café à côté", 20)[0] == "un cafe a cote"
+        assert overlay._readable("狗 runs", 20)[0] == "? runs"
+        assert overlay._readable("a dog, 2 m away…", 20)[0] == "a dog, 2 m away…"
+    finally:
+        overlay._fonts.cache_clear()
+
+
+def test_labels_do_not_overlap() -> None:
+    taken = [(10, 40, 80, 20)]
+    assert overlay._free_row(taken, (20, 45, 50, 20), 200) == 60
+    assert overlay._free_row(taken, (20, 30, 50, 20), 200) == 20
+    assert overlay._free_row(taken, (95, 45, 50, 20), 200) == 45
+
+
+def test_a_long_list_of_absent_things_leaves_the_picture_free() -> None:
+    image = np.full((240, 432, 3), 90, np.uint8)
+    made = draw_overlay(
+        image, np.zeros((240, 432), np.uint8), [f"thing {k}" for k in range(50)], OverlayConfig()
+    )
+    assert (made[:150] == 90).all()
+    assert (made[150:] != 90).any()
+
+
+def test_the_overlay_keeps_the_sound(tmp_path: Path) -> None:
+    rate, frames = Fraction(25), make_frames(12, 48, 64)
+    write_with_sound(tmp_path / "clip.mp4", "aac", rate)
+    planes = np.zeros((12, 48, 64), np.uint8)
+    with open_video(tmp_path / "clip.mp4") as reader:
+        write_overlay(tmp_path / "out.mp4", reader.info, frames, planes, ["a"], PLAIN)
+    wanted, copied = (sound_packets(tmp_path / name) for name in ("clip.mp4", "out.mp4"))
+    assert len(wanted) > 0
+    assert copied == wanted
