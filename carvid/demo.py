@@ -1,12 +1,10 @@
-"""Moving-sprite scenes with exact ground truth: a scene is a number.
+"""What drawn scenes are made of: sprites, named backgrounds, and exact labels.
 
-Sprites (drawn things with alpha) move over drawn backgrounds: they jump, run, roll, grow, turn,
-pass in front of each other, leave and come back, among look-alikes of other colours; the camera
-pans and shakes, the light changes, the picture is blurred and noisy, and a cut may change the
-place. The embedded CLIP is trained on such scenes and measured on others.
+Sprites (drawn things with alpha) are recoloured, turned and pasted over painted backgrounds, and
+the label map follows exactly. The embedded CLIP is trained on such pictures.
 
-Sprites are read from a folder (`tools/get_sprites.py` makes it); they are needed to render, never
-to run carvid. Axis letters as in the package docstring.
+Sprites are read from a folder (`tools/get_sprites.py` makes it); they are needed to draw, never to
+run carvid. Axis letters as in the package docstring.
 """
 
 from __future__ import annotations
@@ -68,12 +66,6 @@ MOTIONS = {
     "stand": ("standing still", ""),
 }  # fmt: skip
 """Motion → words that describe it."""
-
-DEFAULT_SIZE_HW = (480, 854)
-DEFAULT_FRAMES = 48
-FRAME_RATE = 24
-SHADOW = 0.25
-"""How much the edge of a sprite's soft shadow darkens the background."""
 
 
 # sprites ------------------------------------------------------------------------------------
