@@ -1,0 +1,447 @@
+"""Protocols by name → Report. Nothing is cached, nothing is skipped: a fault is an error.
+
+    refdavis17       four sets, matched to the objects, mean over objects, then over sets
+    unsupervised     one set of the same: the official unsupervised task of DAVIS 2017
+    per-expression   one mask for each expression, mean over expressions
+    semi-supervised  the official DAVIS 2017 task: labels name the objects
+
+Numbers of different protocols are not comparable.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from carvid.davis.dataset import (
+    SEMI_SUPERVISED,
+    UNSUPERVISED,
+    Truth,
+    Video,
+    describe_missing,
+    open_expressions,
+    open_truth,
+)
+from carvid.davis.metrics import VOID_LABEL, frame_scores, statistics
+from carvid.davis.report import ObjectScore, Report, mean_of_sets
+from carvid.davis.writer import read_label_png
+from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
+
+MAX_PREDICTIONS = 20
+"""As many predicted labels may be matched in a video (DAVIS 2019, unsupervised)."""
+SET_FOLDERS = tuple(f"anno_{index}" for index in range(4))
+"""Predictions of a set of expressions, beneath a run's folder."""
+EXPRESSION_FOLDER = "expressions"
+"""Masks of single expressions, `<video>/<key>/<frame>.png`, beneath a run's folder."""
+FRAMES_PER_TASK = 16
+"""What a process is given at a time; few, so that all of them end together."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How predictions are held against the truth."""
+
+    name: str
+    description: str
+    truth: tuple[str, ...]
+    """Kinds of annotations, the first that a data set has."""
+    matching: Literal["hungarian", "label", "expression"]
+    ends: bool = True
+    """Whether the first and the last frame count."""
+    folders: tuple[str, ...] = ("",)
+    """Beneath the folder of predictions: one, or those of the sets."""
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "refdavis17", "four sets, matched, mean over objects, then over sets",
+            (UNSUPERVISED,), "hungarian", folders=SET_FOLDERS,
+        ),
+        Protocol(
+            "per-expression", "a mask for each expression, mean over expressions",
+            (UNSUPERVISED, SEMI_SUPERVISED), "expression",
+        ),
+        Protocol(
+            "semi-supervised", "the official DAVIS 2017 task: labels name the objects",
+            (SEMI_SUPERVISED,), "label", ends=False,
+        ),
+        Protocol(
+            "unsupervised", "the official unsupervised DAVIS 2017 task: labels are matched",
+            (UNSUPERVISED,), "hungarian",
+        ),
+    )
+}  # fmt: skip
+
+
+def evaluate(
+    predictions: Path,
+    data: Path,
+    protocol: str,
+    *,
+    videos: Sequence[str] | None = None,
+    split: str = "valid",
+    resolution: str | None = None,
+    workers: int = 1,
+    progress: bool = False,
+) -> Report:
+    """Score a folder of predictions, of carvid or of any other method.
+
+    Args:
+        predictions: `<video>/<frame>.png`, label maps as indexed PNGs; for `refdavis17` beneath
+            `anno_0` … `anno_3`; for `per-expression` `<video>/<key>/<frame>.png`, beneath
+            `expressions` if there is such a folder.
+        data: root of the data set, in any layout of `carvid.davis.dataset`.
+        protocol: a name in `PROTOCOLS`.
+        videos: only these; otherwise all that the data set lists.
+        split: which part of the data set.
+        resolution: `480p` or `Full-Resolution`; 480p if it is there.
+        workers: processes. With more than one, scripts need `if __name__ == "__main__":`.
+        progress: whether to show a bar on stderr.
+
+    Raises:
+        ConfigError: no such protocol.
+        DatasetError: predictions or truth are not whole, or not of the form that the protocol
+            asks for; the message names the files.
+    """
+    if protocol not in PROTOCOLS:
+        raise ConfigError(f"unknown protocol '{protocol}'{suggest(protocol, PROTOCOLS)}")
+    if workers < 1:
+        raise ConfigError(f"workers is {workers}; give 1 or more")
+    plan = PROTOCOLS[protocol]
+    predictions, data = Path(predictions), Path(data)
+    if not predictions.is_dir():
+        raise DatasetError(f"no folder '{predictions}'; give the folder of predictions")
+    truth = open_truth(data, plan.truth, split=split, resolution=resolution, videos=videos)
+    if plan.matching == "expression":
+        streams = _expression_streams(predictions, truth, open_expressions(data, split=split))
+    else:
+        streams = _label_streams(predictions, truth, plan)
+    _check_files(streams, predictions, plan)
+    if videos is None:
+        _check_strays(streams, truth)
+    scores = _score_all(streams, workers, progress)
+    return _report(streams, scores, plan)
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """Predicted masks of a video, or of a stretch of it, frame by frame beside their truth."""
+
+    video: str
+    folder: Path
+    """Holds the predictions, of the same file names as the truth."""
+    truth: tuple[Path, ...]
+    """Masks of the frames that count."""
+    matching: str
+    """As in `Protocol`."""
+    objects: int
+    """N: objects 1 … N of the truth count."""
+    labels: int
+    """M: so many labels may be predicted."""
+    set_index: int = 0
+    expression: str | None = None
+    """Key of the expression whose mask this is."""
+    object_id: int = 1
+    """The object that the expression names."""
+
+    def stretches(self) -> Iterator[_Stream]:
+        """Cut the stream into what a process does at a time."""
+        for start in range(0, len(self.truth), FRAMES_PER_TASK):
+            yield replace(self, truth=self.truth[start : start + FRAMES_PER_TASK])
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """J and F of labels against objects, and what the frames showed."""
+
+    j: NDArray[np.float64]
+    """float64 (M, N, T)."""
+    f: NDArray[np.float64]
+    """float64 (M, N, T)."""
+    highest: int
+    """The highest label predicted."""
+    seen: bool
+    """Whether the truth shows any of the objects."""
+
+
+def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[_Stream]:
+    lacking = [name for name in plan.folders if not (predictions / name).is_dir()]
+    if lacking:
+        raise DatasetError(
+            f"'{predictions}' lacks {', '.join(lacking)}, and {plan.name} is the mean of "
+            f"{len(plan.folders)} sets; write all of them, or evaluate one set with "
+            "--protocol unsupervised"
+        )
+    streams = []
+    for video in truth.videos:
+        paths = truth.paths(video)
+        counted = paths if plan.ends else paths[1:-1]
+        if not counted:
+            raise DatasetError(
+                f"'{truth.folder / video}' has {len(paths)} frames, and {plan.name} leaves out the "
+                "first and the last; take the video out of the list"
+            )
+        first = read_label_png(paths[0])
+        # The official code counts objects in the first frame.
+        objects = int(first.max(where=first != VOID_LABEL, initial=0))
+        labels = objects if plan.matching == "label" else max(objects, MAX_PREDICTIONS)
+        streams += [
+            _Stream(
+                video, predictions / name / video, counted, plan.matching, objects, labels, index
+            )
+            for index, name in enumerate(plan.folders)
+        ]
+    return streams
+
+
+def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]) -> list[_Stream]:
+    folder = predictions / EXPRESSION_FOLDER
+    folder = folder if folder.is_dir() else predictions
+    by_name = {video.name: video for video in videos}
+    streams, problems = [], []
+    for name in truth.videos:
+        expressions = by_name[name].expressions if name in by_name else ()
+        if not expressions:
+            problems.append(f"{name} has no expressions")
+        for e in expressions:
+            if e.object_id is None:
+                problems.append(f"expression {e.key} of {name} names no object")
+                continue
+            streams.append(
+                _Stream(
+                    name, folder / name / e.key, truth.paths(name), "expression", 1, 1,
+                    expression=e.key, object_id=e.object_id,
+                )
+            )  # fmt: skip
+    if problems:
+        raise DatasetError(
+            f"the expressions cannot be evaluated: {'; '.join(problems)}; give Ref-DAVIS with its "
+            "object ids"
+        )
+    return streams
+
+
+def _check_files(streams: Sequence[_Stream], predictions: Path, plan: Protocol) -> None:
+    """Look for every predicted file before any is read."""
+    problems = []
+    for stream in streams:
+        have = {p.name for p in stream.folder.iterdir()} if stream.folder.is_dir() else set()
+        lacking = [path.stem for path in stream.truth if path.name not in have]
+        if lacking:
+            problems.append(describe_missing(stream.folder, lacking, len(stream.truth), ".png"))
+    if not problems:
+        return
+    remedy = "write a mask for every frame, an empty one where nothing is found"
+    if len(plan.folders) == 1 and (predictions / SET_FOLDERS[0]).is_dir():
+        remedy = f"evaluate all sets with --protocol refdavis17, or give '{predictions / 'anno_0'}'"
+    raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
+
+
+def _check_strays(streams: Sequence[_Stream], truth: Truth) -> None:
+    """A predicted video without truth is a mistake in one of the two trees."""
+    depth = 2 if streams[0].expression is not None else 1
+    bases = {stream.folder.parents[depth - 1] for stream in streams}
+    strays = sorted(
+        str(folder)
+        for base in bases
+        for folder in base.iterdir()
+        if not (truth.folder / folder.name).is_dir()
+        and any(folder.glob("*/" * (depth - 1) + "*.png"))
+    )
+    if strays:
+        raise DatasetError(
+            f"no truth in '{truth.folder}' for {', '.join(strays)}; unpack it there, or choose the "
+            "videos to evaluate"
+        )
+
+
+def _score_all(streams: Sequence[_Stream], workers: int, progress: bool) -> list[_Scores]:
+    """Score stretches of streams, in processes if there are several, and join them again."""
+    tasks = [task for stream in streams for task in stream.stretches()]
+    total = sum(len(task.truth) for task in tasks)
+    parts: list[_Scores | DatasetError | None] = [None] * len(tasks)
+    with tqdm(total=total, desc="eval", unit="frame", disable=not progress) as bar:
+        for index, part in _results(tasks, min(workers, len(tasks))):
+            parts[index] = part
+            bar.update(len(tasks[index].truth))
+    faults = [part for part in parts if isinstance(part, DatasetError)]
+    if faults:
+        more = f" (and {len(faults) - 1} more such faults)" if len(faults) > 1 else ""
+        raise DatasetError(f"{faults[0]}{more}")
+    following = (part for part in parts if isinstance(part, _Scores))
+    return [_join([next(following) for _ in stream.stretches()]) for stream in streams]
+
+
+def _results(
+    tasks: Sequence[_Stream], workers: int
+) -> Iterator[tuple[int, _Scores | DatasetError]]:
+    """Yield the results with the indices of their tasks, in any order.
+
+    This process is one of the workers: while the others start, it takes tasks from the end.
+    """
+    if workers == 1:
+        yield from enumerate(map(_score, tasks))
+        return
+    # Spawned, not forked: the caller may have threads, and OpenCV's do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers - 1, context, initializer=cv2.setNumThreads, initargs=(1,))
+    try:
+        elsewhere = {index: pool.submit(_score, task) for index, task in enumerate(tasks)}
+        for index in reversed(range(len(tasks))):
+            if index in elsewhere and elsewhere[index].cancel():
+                del elsewhere[index]
+                yield index, _score(tasks[index])
+            for other in [each for each, future in elsewhere.items() if future.done()]:
+                yield other, elsewhere.pop(other).result()
+        for other, future in elsewhere.items():
+            yield other, future.result()
+    except BrokenProcessPool:
+        raise CarvidError(
+            "a process of the evaluation died, perhaps for lack of memory; try --workers 1"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _score(task: _Stream) -> _Scores | DatasetError:
+    """Score every frame of a stretch; a fault is returned, so that all can be told at once."""
+    shape = (task.labels, task.objects, len(task.truth))
+    j, f = np.zeros(shape), np.zeros(shape)
+    highest, seen = 0, False
+    try:
+        for t, path in enumerate(task.truth):
+            predicted, truth = _read_pair(task, path)
+            highest = max(highest, int(predicted.max(initial=0)))
+            seen = seen or bool(truth.any())
+            j[:, :, t], f[:, :, t] = frame_scores(
+                predicted, truth, labels=task.labels, objects=task.objects
+            )
+    except DatasetError as error:
+        return error
+    return _Scores(j, f, highest, seen)
+
+
+def _read_pair(task: _Stream, truth_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read a frame's prediction and truth, uint8 (H, W) each."""
+    path = task.folder / truth_path.name
+    truth = read_label_png(truth_path)
+    if task.expression is not None:
+        predicted = _read_mask(path).view(np.uint8)
+        truth = (truth == task.object_id).view(np.uint8)
+    else:
+        predicted = read_label_png(path)
+    if predicted.shape != truth.shape:
+        (height, width), (true_height, true_width) = predicted.shape, truth.shape
+        raise DatasetError(
+            f"'{path}' is {width}×{height}, its truth '{truth_path}' {true_width}×{true_height}; "
+            "write masks in the size of the truth, or choose the truth's --resolution"
+        )
+    highest = int(predicted.max(initial=0))
+    if highest > task.labels and task.matching == "label":
+        raise DatasetError(
+            f"'{path}' has label {highest}, and {task.video} has objects up to {task.objects} (by "
+            "its first true mask); write label k for object k, or match labels to objects with "
+            "--protocol unsupervised"
+        )
+    if highest > task.labels:
+        raise DatasetError(
+            f"'{path}' has label {highest}, and at most {task.labels} may be matched; number the "
+            "objects from 1"
+        )
+    # Without void there, which the official code makes background.
+    if task.matching == "label" and truth.max(initial=0) == VOID_LABEL:
+        truth = np.where(truth == VOID_LABEL, np.uint8(0), truth)
+    return predicted, truth
+
+
+def _read_mask(path: Path) -> NDArray[np.bool_]:
+    """Read the mask of one object, bool (H, W): one channel, pixels 0 or one other value.
+
+    Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), and carvid's own (mode P, 0 and 1).
+    """
+    try:
+        with Image.open(path) as picture:
+            if picture.mode not in ("1", "L", "P"):
+                raise DatasetError(
+                    f"'{path}' is a {picture.mode} image, not a mask; write a PNG of one channel"
+                )
+            values = np.array(picture, np.uint8)
+    except (OSError, SyntaxError) as error:
+        raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
+    mask: NDArray[np.bool_] = values > 0
+    if (values != values.max(initial=0) * mask).any():
+        raise DatasetError(
+            f"'{path}' has more than two values; write the object's mask alone, thresholded"
+        )
+    return mask
+
+
+def _join(parts: Sequence[_Scores]) -> _Scores:
+    return _Scores(
+        np.concatenate([part.j for part in parts], axis=2),
+        np.concatenate([part.f for part in parts], axis=2),
+        max(part.highest for part in parts),
+        any(part.seen for part in parts),
+    )
+
+
+def _report(streams: Sequence[_Stream], scores: Sequence[_Scores], plan: Protocol) -> Report:
+    sets: list[list[ObjectScore]] = [[] for _ in plan.folders]
+    notes = []
+    for stream, each in zip(streams, scores, strict=True):
+        if stream.expression is not None and not each.seen:
+            raise DatasetError(
+                f"the truth of {stream.video} ('{stream.truth[0].parent}') shows no object "
+                f"{stream.object_id}, which expression {stream.expression} names; unpack the truth "
+                "that belongs to the expressions"
+            )
+        if not stream.objects and stream.set_index == 0:
+            notes.append(
+                f"'{stream.truth[0].parent}' shows no object in its first frame, where the "
+                "official code counts them; the video counts for nothing"
+            )
+        sets[stream.set_index] += _objects(stream, each)
+    if not sets[0]:
+        raise DatasetError("no object in the first frame of any true video; check the truth")
+    reports = [Report(plan.name, tuple(objects), notes=tuple(notes)) for objects in sets]
+    return reports[0] if len(reports) == 1 else mean_of_sets(plan.name, plan.folders, reports)
+
+
+def _objects(stream: _Stream, scores: _Scores) -> list[ObjectScore]:
+    """Give each object the values of its label."""
+    j, f = scores.j, scores.f
+    if stream.matching == "hungarian":
+        from scipy.optimize import linear_sum_assignment
+
+        used = max(scores.highest, stream.objects)
+        j, f = j[:used], f[:used]
+        rows, columns = linear_sum_assignment(-(j.mean(axis=2) + f.mean(axis=2)) / 2)
+    else:
+        rows = columns = np.arange(stream.objects)
+    return [
+        ObjectScore(
+            stream.video,
+            number=number if stream.matching == "hungarian" else stream.object_id + int(column),
+            object_id=stream.object_id + int(column),
+            label=int(row) + 1,
+            j=statistics(j[row, column]),
+            f=statistics(f[row, column]),
+            expression=stream.expression,
+            j_frames=j[row, column],
+            f_frames=f[row, column],
+        )
+        for number, (row, column) in enumerate(zip(rows, columns, strict=True), start=1)
+    ]

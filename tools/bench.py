@@ -1,0 +1,193 @@
+#!/usr/bin/env python
+"""How long things take, against the plain way of doing them, in one run.
+
+tools/bench.py jf    the evaluator against the official steps, done plainly
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvid.davis.evaluate import evaluate
+from carvid.davis.metrics import boundary_radius, disk
+from carvid.davis.writer import write_label_png
+
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+
+
+@app.callback(help=__doc__)
+def root() -> None:
+    """Keep the name of the only command."""
+
+
+@app.command()
+def jf(
+    frames: Annotated[int, typer.Option(help="Frames in all.")] = 934,
+    videos: Annotated[int, typer.Option(help="Videos that they are shared among.")] = 30,
+    objects: Annotated[int, typer.Option(help="Objects in each (DAVIS val: 61 in 30).")] = 2,
+    height: int = 480,
+    width: int = 854,
+    workers: Annotated[int, typer.Option(help="Processes, beside one.")] = 2,
+    repeats: Annotated[int, typer.Option(help="Runs; the fastest counts.")] = 3,
+) -> None:
+    """Time J and F of drawn label maps; the same numbers must come out."""
+    cv2.setNumThreads(1)
+    failed = False
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        draw_tree(data, frames, videos, objects, (height, width))
+        evaluate(data / "predictions", data, "unsupervised", workers=workers)
+        largest = max(
+            resource.getrusage(who).ru_maxrss / 1024
+            for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        )
+        print(f"{frames} frames of {width}×{height}, {videos} videos of {objects} objects")
+        for protocol in ("semi-supervised", "unsupervised"):
+            times: dict[str, list[float]] = {}
+            for _ in range(repeats):
+                start = time.perf_counter()
+                expected = plain(data, protocol)
+                times.setdefault("plain", []).append(time.perf_counter() - start)
+                for count in (1, workers):
+                    start = time.perf_counter()
+                    report = evaluate(data / "predictions", data, protocol, workers=count)
+                    times.setdefault(str(count), []).append(time.perf_counter() - start)
+                    found = [value for o in report.objects for value in (o.j.mean, o.f.mean)]
+                    failed |= not np.allclose(found, expected, rtol=0, atol=1e-12)
+            best = {name: min(each) for name, each in times.items()}
+            print(
+                json.dumps(
+                    {
+                        "protocol": protocol,
+                        "plain_s": round(best["plain"], 2),
+                        "processes_1_s": round(best["1"], 2),
+                        f"processes_{workers}_s": round(best[str(workers)], 2),
+                        "ratio_1": round(best["plain"] / best["1"], 1),
+                        f"ratio_{workers}": round(best["plain"] / best[str(workers)], 1),
+                    }
+                )
+            )
+    print(f"largest process of the evaluator: {largest:.0f} MB")
+    if failed:
+        print("the numbers differ", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def draw_tree(root: Path, frames: int, videos: int, objects: int, size: tuple[int, int]) -> None:
+    """Write ellipses that drift, as truth of both kinds, and ragged copies as predictions."""
+    rng = np.random.default_rng(0)
+    for number, indices in enumerate(np.array_split(np.arange(frames), videos)):
+        name = f"video-{number:02d}"
+        folders = [
+            root / kind / "480p" / name for kind in ("Annotations", "Annotations_unsupervised")
+        ]
+        folders.append(root / "predictions" / name)
+        for folder in folders:
+            folder.mkdir(parents=True)
+        centre = rng.uniform(0.2, 0.8, (objects, 2)) * size
+        axes = rng.uniform(0.06, 0.25, (objects, 2)) * size[0]
+        for index in range(len(indices)):
+            centre += rng.normal(0, 3, centre.shape)
+            truth = draw(centre, axes, size)
+            wrong = draw(centre + rng.normal(0, 4, centre.shape), axes * 1.05, size)
+            holes = cv2.resize(rng.random((size[0] // 12, size[1] // 12)), size[::-1]) > 0.9
+            for folder, labels in zip(folders, (truth, truth, wrong * ~holes), strict=True):
+                write_label_png(folder / f"{index:05d}.png", labels)
+
+
+def draw(
+    centre: NDArray[np.float64], axes: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    labels = np.zeros(size, np.uint8)
+    for k, ((y, x), (ry, rx)) in enumerate(zip(centre, axes, strict=True), start=1):
+        cv2.ellipse(labels, (round(x), round(y)), (round(rx), round(ry)), 0, 0, 360, k, -1)
+    return labels
+
+
+def plain(root: Path, protocol: str) -> list[float]:
+    """J and F of each object by the official steps, one pair after another.
+
+    Every mask of a video is in memory, labels are float64, and whole frames are dilated.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    matched = protocol == "unsupervised"
+    kind = "Annotations_unsupervised" if matched else "Annotations"
+    values: list[float] = []
+    for folder in sorted((root / kind / "480p").iterdir()):
+        names = [path.name for path in sorted(folder.iterdir())]
+        truth = plain_read(folder, names)
+        void, truth = truth == 255, np.where(truth == 255, 0, truth)
+        objects = plain_masks(truth, int(truth[0].max()))
+        if not matched:
+            names, objects, void = names[1:-1], objects[:, 1:-1], np.zeros_like(void[1:-1])
+        shown = plain_read(root / "predictions" / folder.name, names)
+        labels = plain_masks(shown, max(int(shown.max()), len(objects)))
+        table = np.zeros((len(labels), len(objects), 2))
+        for a, predicted in enumerate(labels):
+            for b, true in enumerate(objects):
+                if matched or a == b:
+                    f = [plain_f(*frame) for frame in zip(predicted, true, void, strict=True)]
+                    table[a, b] = plain_j(predicted, true, void).mean(), np.mean(f)
+        rows = columns = np.arange(len(objects))
+        if matched:
+            rows, columns = linear_sum_assignment(-table.mean(axis=2))
+        values += table[rows, columns].ravel().tolist()
+    return values
+
+
+def plain_read(folder: Path, names: list[str]) -> NDArray[np.float64]:
+    return np.stack([np.array(Image.open(folder / name)) for name in names]).astype(float)
+
+
+def plain_masks(labels: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    return np.stack([labels == k for k in range(1, count + 1)])
+
+
+def plain_j(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    both = np.sum(predicted & truth & ~void, axis=(1, 2))
+    either = np.sum((predicted | truth) & ~void, axis=(1, 2))
+    return np.where(either == 0, 1, both / np.maximum(either, 1))
+
+
+def plain_f(
+    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_]
+) -> float:
+    element = disk(boundary_radius((truth.shape[0], truth.shape[1])))
+    outlines = [plain_boundary(mask & ~void) for mask in (predicted, truth)]
+    near = [cv2.dilate(outline.astype(np.uint8), element) for outline in outlines]
+    lengths = [np.sum(outline) for outline in outlines]
+    if not all(lengths):
+        return float(not any(lengths))
+    precision = np.sum(outlines[0] * near[1]) / lengths[0]
+    recall = np.sum(outlines[1] * near[0]) / lengths[1]
+    total = precision + recall
+    return float(2 * precision * recall / total) if total else 0.0
+
+
+def plain_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    right, lower, diagonal = mask.copy(), mask.copy(), mask.copy()
+    right[:, :-1] = mask[:, 1:]
+    lower[:-1] = mask[1:]
+    diagonal[:-1, :-1] = mask[1:, 1:]
+    diagonal[-1, :-1] = mask[-1, 1:]
+    diagonal[:-1, -1] = mask[1:, -1]
+    return (mask ^ right) | (mask ^ lower) | (mask ^ diagonal)
+
+
+if __name__ == "__main__":
+    app()
