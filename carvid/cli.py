@@ -100,7 +100,9 @@ def run(
     except KeyboardInterrupt:  # Typer would leave without a word
         typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
         raise typer.Exit(130) from None
-    found = [int(sum(mask[k].any() for mask in track.masks)) for k in range(len(expr))]
+    found = [0] * len(expr)
+    for masks in track.masks:
+        found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
     result: dict[str, Any] = {
         "out": str(out),
         "frames": len(track),

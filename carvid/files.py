@@ -24,12 +24,16 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        raise OutputError(
-            f"cannot write '{path}': {error.strerror or error}; free some space or choose "
-            "another place with -o"
-        ) from error
+        raise cannot_write(path, str(error.strerror or error)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, reason: str) -> OutputError:
+    """Return the error of a place that the system refuses to write."""
+    return OutputError(
+        f"cannot write '{path}': {reason}; free some space or choose another place with -o"
+    )
 
 
 def make_folder(path: Path) -> None:

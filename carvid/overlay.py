@@ -51,6 +51,12 @@ def color_of(index: int) -> Color:
     return (round(255 * r), round(255 * g), round(255 * b))
 
 
+@lru_cache(maxsize=1)
+def _color_table() -> NDArray[np.uint8]:
+    """Colours by label, uint8 (256, 3) RGB; label 0 is never drawn."""
+    return np.array([(0, 0, 0), *(color_of(k) for k in range(255))], np.uint8)
+
+
 def draw_overlay(
     image: NDArray[np.uint8],
     labels: NDArray[np.uint8],
@@ -74,9 +80,8 @@ def draw_overlay(
     """
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels must be {image.shape[:2]}, got {labels.shape}")
-    table = np.array([(0, 0, 0), *(color_of(k) for k in range(255))], np.uint8)
     strength = np.where(labels > 0, round(256 * config.opacity), 0).astype(np.uint16)[..., None]
-    blended = (image * (256 - strength) + table[labels] * strength) >> 8
+    blended = (image * (256 - strength) + _color_table()[labels] * strength) >> 8
     picture = np.ascontiguousarray(blended, dtype=np.uint8)
     width = max(1, round(image.shape[0] * OUTLINE_SHARE))
     if config.outline:

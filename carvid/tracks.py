@@ -20,6 +20,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,10 @@ class FrameResult:
 
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the frame's rows of scores.csv."""
+        areas = self.masks.sum(axis=(1, 2)).tolist()
         return [
             (str(self.index), f"{self.time_s:.6f}", str(k + 1), text, f"{self.scores[k]:.6f}",
-             str(int(self.masks[k].any())), str(int(self.masks[k].sum())))
+             str(int(areas[k] > 0)), str(areas[k]))
             for k, text in enumerate(texts)
         ]  # fmt: skip
 
@@ -207,7 +209,7 @@ class RunFolder:
             OutputError: it holds something else, or another run than the one to resume.
         """
         holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
-        if holds_run and not overwrite and self._saved_inputs() != self._inputs():
+        if holds_run and not overwrite and self._saved_inputs() != self._inputs:
             raise OutputError(
                 f"'{self.folder}' holds a run with other inputs or settings; choose another "
                 "folder with -o, or replace it with --overwrite"
@@ -279,6 +281,7 @@ class RunFolder:
             frame_rate=self.facts.video.frame_rate, progress=progress,
         )  # fmt: skip
 
+    @cached_property
     def _inputs(self) -> dict[str, Any]:
         """What must be equal for a run to go on; as JSON reads it back."""
         values: dict[str, Any] = json.loads(json.dumps(self.facts.to_dict()))
@@ -299,7 +302,7 @@ class RunFolder:
     def _save_progress(self, following: int, state: TemporalState | None) -> None:
         count = len(self.facts.texts) + len(self.facts.distractors)
         state = state or TemporalState.initial(count)
-        values = {"next": following, "state": state.to_dict(), "inputs": self._inputs()}
+        values = {"next": following, "state": state.to_dict(), "inputs": self._inputs}
         write_text(self._progress / "progress.json", json.dumps(values))
 
     def _cut_scores(self, frames: int) -> None:

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from carvid.errors import OutputError, VideoError
-from carvid.files import replacing
+from carvid.errors import VideoError
+from carvid.files import cannot_write, replacing
 
 Backend = Literal["auto", "decord", "pyav"]
 
@@ -106,12 +106,7 @@ class VideoReader(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
 
@@ -291,9 +286,9 @@ def _probe(path: Path) -> _Probe:
                 codec in DECORD_CODECS
                 and stream.pix_fmt in DECORD_PIXEL_FORMATS
                 and starts_at_zero
-                and not _has_edit_list(path)
                 and image.shape[1] >= DECORD_MIN_WIDTH
                 and _has_decord()
+                and not _has_edit_list(path)  # opens the file twice more
             )
             return _Probe(codec, (image.shape[0], image.shape[1]), Fraction(rate), exact)
     except av.FFmpegError as error:
@@ -482,10 +477,7 @@ class VideoWriter:
 
     def _as_output_error(self, error: BaseException) -> BaseException:
         if isinstance(error, av.FFmpegError | OSError):
-            return OutputError(
-                f"cannot write '{self.path}': {error.strerror or error}; free some space or "
-                "choose another place with -o"
-            )
+            return cannot_write(self.path, str(error.strerror or error))
         return error
 
 

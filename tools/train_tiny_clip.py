@@ -34,7 +34,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
@@ -116,9 +116,7 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     corpus += [color_phrase(rng, n, c) for n in demo.NOUNS for c in COLOR_WORDS]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
-    learner.decoder = decoders.BPEDecoder(suffix="</w>")
     trainer = trainers.BpeTrainer(
         vocab_size=1600,
         min_frequency=2,
@@ -380,6 +378,15 @@ def embed(model: CLIPModel, x: Tensor) -> Tensor:
     return vision.pre_layrnorm(torch.cat([cls, patches.flatten(2).transpose(1, 2)], 1) + position)
 
 
+def encode_crops(model: CLIPModel, images: NDArray[np.uint8]) -> Tensor:
+    """What the classifier reads: unit features of CLS."""
+    vision = model.vision_model
+    x = embed(model, pixels(images))
+    for layer in vision.encoder.layers:
+        x = layer(x, attention_mask=None)
+    return F.normalize(model.visual_projection(vision.post_layernorm(x[:, 0])), dim=-1)
+
+
 def last_block(layer: Any, x: Tensor, target: Tensor) -> Tensor:
     """The last block with its first LayerNorm's output given; twice differentiable."""
     attention = layer.self_attn
@@ -446,10 +453,7 @@ def step_losses(
 
     # Crops: what the classifier reads.
     vision = model.vision_model
-    x = embed(model, pixels(batch["crops"]))
-    for layer in vision.encoder.layers:
-        x = layer(x, attention_mask=None)
-    cls = F.normalize(model.visual_projection(vision.post_layernorm(x[:, 0])), dim=-1)
+    cls = encode_crops(model, batch["crops"])
     losses["crop"] = positives_loss(scale * cls @ classes.T, torch.from_numpy(batch["crop_words"]))
 
     # Scenes: what the generator differentiates.
@@ -527,10 +531,7 @@ def measure(model: CLIPModel, tokenizer: CLIPTokenizer, artist: Artist) -> dict[
         losses = step_losses(model, tokenizer, batch, rng)
     texts = [TEMPLATE.format(name) for name in CLASSES]
     classes = encode_texts(model, tokenizer, texts)
-    x = embed(model, pixels(batch["crops"]))
-    for layer in model.vision_model.encoder.layers:
-        x = layer(x, attention_mask=None)
-    cls = F.normalize(model.visual_projection(model.vision_model.post_layernorm(x[:, 0])), dim=-1)
+    cls = encode_crops(model, batch["crops"])
     best = (cls @ classes.T).argmax(1).numpy()
     right = batch["crop_words"][np.arange(len(best)), best].mean()
     return {"top1": float(right)} | {k: float(v) for k, v in losses.items()}

@@ -187,13 +187,8 @@ def open_truth(
     folders = [root / kind / each for kind in kinds for each in _resolutions(resolution)]
     if UNSUPERVISED in kinds and resolution is None:
         folders.insert(0, root / split / "Annotations")
-    folder = next((each for each in folders if each.is_dir()), None)
-    if folder is None:
-        raise DatasetError(
-            f"no truth in '{root}': looked for "
-            f"{', '.join(str(each.relative_to(root)) for each in folders)}; unpack the masks there "
-            "or choose another protocol"
-        )
+    remedy = "unpack the masks there or choose another protocol"
+    folder = _first_folder(root, folders, "truth", remedy)
     names = sorted(videos or _listed(root, split) or _folders(folder))
     truth = Truth(folder, tuple(names))
     lacking = [name for name in names if not truth.paths(name)]
@@ -344,13 +339,16 @@ def _image_folder(root: Path, split: str, resolution: str | None) -> Path:
     folders = [root / "JPEGImages" / each for each in _resolutions(resolution)]
     if resolution is None:
         folders.insert(0, root / split / "JPEGImages")
+    return _first_folder(root, folders, "images", "give the data set's root")
+
+
+def _first_folder(root: Path, folders: Sequence[Path], what: str, remedy: str) -> Path:
+    """Return the first that is there; the error names all that were looked for."""
     for folder in folders:
         if folder.is_dir():
             return folder
-    raise DatasetError(
-        f"no images in '{root}': looked for "
-        f"{', '.join(str(each.relative_to(root)) for each in folders)}; give the data set's root"
-    )
+    looked_for = ", ".join(str(folder.relative_to(root)) for folder in folders)
+    raise DatasetError(f"no {what} in '{root}': looked for {looked_for}; {remedy}")
 
 
 def _listed(root: Path, split: str) -> list[str]:
