@@ -10,7 +10,7 @@ run carvid. Axis letters as in the package docstring.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -302,21 +302,42 @@ HELD_OUT_SURFACES: dict[str, Surface] = {
 """Backgrounds never trained on, for measuring."""
 
 
+def random_surface(rng: np.random.Generator) -> Surface:
+    """Make up a surface of any colours, unnamed: for training that must not learn places."""
+    dark, light = (tuple(int(c) for c in color) for color in rng.integers(0, 256, (2, 3)))
+    near = rng.random() < 0.7  # most real surfaces have one colour
+    light = (
+        tuple(int(d + (c - d) * 0.35) for d, c in zip(dark, light, strict=True)) if near else light
+    )
+    above, kind = bool(rng.random() < 0.5), rng.integers(4)
+    if kind == 0:
+        cells = rng.uniform(2, 60, int(rng.integers(1, 4)))
+        return Surface(_texture(dark, light, cells.tolist(), rng.uniform(0, 0.15)), (), above)
+    if kind == 1:
+        stretch_y, stretch_x = np.exp(rng.uniform(0, math.log(60), 2))
+        return Surface(_stretched(dark, light, (stretch_y, stretch_x)), (), above)
+    if kind == 2:
+        return Surface(_sky(dark, light, rng.uniform(0, 1.2)), (), above)
+    tile_h, tile_w = (int(side) for side in rng.integers(10, 90, 2))
+    shifted = bool(rng.random() < 0.5)
+    return Surface(_tiles(dark, light, (tile_h, tile_w), shifted=shifted), (), above)
+
+
 def paint_background(
-    rng: np.random.Generator, size_hw: tuple[int, int], *, held_out: bool
+    rng: np.random.Generator, size_hw: tuple[int, int], surfaces: Collection[Surface]
 ) -> tuple[Image, Image, tuple[tuple[str, ...], ...]]:
-    """Paint a place: one surface, or one above another.
+    """Paint a place: one of `surfaces`, or one above another where there are both kinds.
 
     Returns:
         uint8 (H, W, 3) RGB; uint8 (H, W), which surface is where; the words of each surface.
     """
-    surfaces = list((HELD_OUT_SURFACES if held_out else SURFACES).values())
+    all_of_them = list(surfaces)
+    above = [surface for surface in all_of_them if surface.above]
+    below = [surface for surface in all_of_them if not surface.above]
     which = np.zeros(size_hw, np.uint8)
-    if rng.random() < 0.35:
-        surface = surfaces[rng.integers(len(surfaces))]
+    if rng.random() < 0.35 or not above or not below:
+        surface = all_of_them[rng.integers(len(all_of_them))]
         return surface.paint(rng, size_hw), which, (surface.words,)
-    above = [surface for surface in surfaces if surface.above]
-    below = [surface for surface in surfaces if not surface.above]
     upper, lower = above[rng.integers(len(above))], below[rng.integers(len(below))]
     image = upper.paint(rng, size_hw)
     edge = size_hw[0] * (rng.uniform(0.3, 0.65) + 0.06 * (_noise(rng, (1, size_hw[1]), 5)[0] - 0.5))

@@ -26,17 +26,17 @@ def test_it_is_small() -> None:
 
 def test_preset_tiny_runs() -> None:
     rng = np.random.default_rng(3)
-    image, _, _ = demo.paint_background(rng, (96, 160), held_out=False)
+    image, _, _ = demo.paint_background(rng, (96, 160), demo.SURFACES.values())
     model = carvid.load("tiny", ["weights.device=cpu", "crf.iterations=1"])
     result = model.segment_image(image, ["a dog", "a red car"])
     assert result.masks.shape == (2, 96, 160)
     assert np.isfinite(result.scores).all()
 
 
-@pytest.mark.parametrize("held_out", [False, True])
-def test_backgrounds_are_seeded_and_named(held_out: bool) -> None:
+@pytest.mark.parametrize("surfaces", [demo.SURFACES, demo.HELD_OUT_SURFACES])
+def test_backgrounds_are_seeded_and_named(surfaces: dict[str, demo.Surface]) -> None:
     one, other = (
-        demo.paint_background(np.random.default_rng(7), (60, 90), held_out=held_out)
+        demo.paint_background(np.random.default_rng(7), (60, 90), surfaces.values())
         for _ in range(2)
     )
     assert (one[0] == other[0]).all() and one[0].shape == (60, 90, 3)

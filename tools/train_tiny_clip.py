@@ -40,7 +40,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from carvid import demo
-from carvid.car.classifier import mask_crop
+from carvid.car.classifier import letterbox, mask_crop
 from carvid.car.prompts import draw_prompts
 from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD
 from carvid.config import BACKGROUND_QUERIES, TEMPLATE
@@ -57,19 +57,21 @@ IMAGE_SIZE = 128
 PATCH = 16
 MAX_OBJECTS = 4
 PROMPT_SETS = (
-    ("circle", "blur"),
-    ("circle", "blur"),
-    ("blur",),
-    ("blur", "gray"),
-    ("gray",),
-    ("circle",),
-    ("circle", "gray"),
-)
-BACKGROUND_POOL = 160
+    *(("gray",),) * 4, ("black",), ("blur",), ("blur", "gray"), ("circle",), ("circle", "blur"), (),
+)  # fmt: skip
+"""Drawn from evenly: most often what preset `tiny` uses; none at all, too."""
+BACKGROUND_POOL = 80
+BACKGROUND_HW = (400, 600)
+REPAINTED = 4
+"""Backgrounds of the pool that are painted anew for every step."""
 MAX_LOGIT_SCALE = math.log(50)
-SCENES_PER_STEP = 24
-CROPS_PER_STEP = 32
-SCENE_SIZES = ((128, 128), (128, 128), (128, 192), (160, 160), (144, 240))
+SCENES_PER_STEP = 18
+CROPS_PER_STEP = 40
+CROPS_PER_SCENE = 3
+CROP_SCENE = (360, 480)
+SCENE_SIZES = ((128, 128), (128, 128), (144, 256), (144, 256), (240, 432), (240, 432), (288, 512))
+CAM_TOKENS = 1600
+"""Patches of the CAMs that a step asks for."""
 STAGES = ((0.10, 1, (0.45, 0.95)), (0.28, 2, (0.35, 0.7)), (1.0, 4, (0.2, 0.6)))
 """Until this share of the time: up to so many things, of this height over the scene's height."""
 EMA_DECAY = 0.998
@@ -185,10 +187,21 @@ class Artist:
     def __init__(self, sprites: demo.Sprites, seed: int, *, held_out: bool = False) -> None:
         self.rng = np.random.default_rng(seed)
         self.sprites = sprites
-        self.pool = [
-            demo.paint_background(self.rng, (300, 400), held_out=held_out)
-            for _ in range(BACKGROUND_POOL)
-        ]
+        self.held_out = held_out
+        self.pool = [self._paint() for _ in range(BACKGROUND_POOL)]
+
+    def _paint(self) -> tuple[Any, Any, Any]:
+        if self.held_out:
+            surfaces = list(demo.HELD_OUT_SURFACES.values())
+        else:  # without surfaces of any colours, the classifier learns the places by heart
+            made_up = [demo.random_surface(self.rng) for _ in range(len(demo.SURFACES))]
+            surfaces = [*demo.SURFACES.values(), *made_up]
+        return demo.paint_background(self.rng, BACKGROUND_HW, surfaces)
+
+    def repaint(self) -> None:
+        """Change a part of the backgrounds."""
+        for _ in range(REPAINTED):
+            self.pool[self.rng.integers(len(self.pool))] = self._paint()
 
     def scene(self, size_hw: tuple[int, int], most: int, heights: tuple[float, float]) -> Drawn:
         rng = self.rng
@@ -220,34 +233,34 @@ class Artist:
         objects = [(k, n, c) for k, (n, c) in enumerate(kinds, 1) if areas[k] >= least]
         return Drawn(image, labels, which, objects, words)
 
-    def crop(
+    def crops(
         self, most: int, heights: tuple[float, float]
-    ) -> tuple[NDArray[np.uint8], int, int, list[int]]:
-        """A prompted crop, its noun (-1: background), its colour, and its background words."""
+    ) -> list[tuple[NDArray[np.float32], int, int, list[int]]]:
+        """Prompted crops of one scene: picture, noun (-1: background), colour, background words."""
         rng = self.rng
-        while True:
-            drawn = self.scene((256, 320), most, (heights[0] * 0.7, heights[1] * 0.8))
+        drawn = self.scene(CROP_SCENE, most, (heights[0] * 0.8, heights[1] * 0.9))
+        marked: list[tuple[NDArray[np.bool_], int, int, list[int]]] = []
+        for label, noun, color in rng.permutation(drawn.objects).reshape(-1, 3)[:CROPS_PER_SCENE]:
+            marked.append((self._rough(drawn.labels == label), int(noun), int(color), []))
+        if rng.random() < 0.4:
+            marked[2:] = [self._background_mask(drawn)]
+        crops = []
+        for mask, noun, color, words in marked:
+            if np.count_nonzero(mask) < 64:
+                continue
             kinds = PROMPT_SETS[rng.integers(len(PROMPT_SETS))]
-            if rng.random() < 0.15:
-                mask, noun, color, words = self._background_mask(drawn)
-            elif drawn.objects:
-                label, noun, color = drawn.objects[rng.integers(len(drawn.objects))]
-                mask, words = self._rough(drawn.labels == label), []
-            else:
-                continue
-            if mask.sum() < 64:
-                continue
-            picture = draw_prompts(drawn.image, mask, kinds) if rng.random() < 0.85 else drawn.image
-            view = mask_crop(picture, mask, rng.uniform(1.2, 1.9))
-            return letterbox(view), noun, color, words
+            picture = draw_prompts(drawn.image, mask, kinds)
+            view = letterbox(mask_crop(picture, mask, rng.uniform(1.3, 1.7)), IMAGE_SIZE)
+            crops.append((view.numpy(), noun, color, words))
+        return crops
 
     def _background(self, size_hw: tuple[int, int]) -> tuple[Any, Any, list[list[int]]]:
         rng = self.rng
         image, which, words = self.pool[rng.integers(len(self.pool))]
-        scale = rng.uniform(max(size_hw[0] / 300, size_hw[1] / 400), 1.0)
-        h, w = math.ceil(size_hw[0] / scale), math.ceil(size_hw[1] / scale)
-        h, w = min(h, 300), min(w, 400)
-        y, x = rng.integers(300 - h + 1), rng.integers(400 - w + 1)
+        scale = rng.uniform(max(size_hw[0] / BACKGROUND_HW[0], size_hw[1] / BACKGROUND_HW[1]), 1.0)
+        h = min(math.ceil(size_hw[0] / scale), BACKGROUND_HW[0])
+        w = min(math.ceil(size_hw[1] / scale), BACKGROUND_HW[1])
+        y, x = rng.integers(BACKGROUND_HW[0] - h + 1), rng.integers(BACKGROUND_HW[1] - w + 1)
         part, part_which = image[y : y + h, x : x + w], which[y : y + h, x : x + w]
         if rng.random() < 0.5:
             part, part_which = part[:, ::-1], part_which[:, ::-1]
@@ -264,17 +277,25 @@ class Artist:
         return np.clip(image * light[0] + light[1] + noise, 0, 255).astype(np.uint8)
 
     def _rough(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """A mask as a generator may find it: the truth, or a blob of patches."""
-        if self.rng.random() < 0.3:
+        """A mask as a generator may find it: the truth, blobs of patches, or a part of it."""
+        rng = self.rng
+        if rng.random() < 0.3:
             return mask
-        step = int(self.rng.choice([8, 12, 16]))
-        small = cv2.resize(
-            mask.astype(np.float32),
-            (mask.shape[1] // step, mask.shape[0] // step),
-            interpolation=cv2.INTER_AREA,
-        )
-        small = small + self.rng.normal(0, 0.12, small.shape) * (small > 0)
-        return cv2.resize(small, mask.shape[::-1]) > self.rng.uniform(0.25, 0.7)
+        step = int(rng.choice([16, 24, 32]))
+        small_wh = (mask.shape[1] // step, mask.shape[0] // step)
+        small = cv2.resize(mask.astype(np.float32), small_wh, interpolation=cv2.INTER_AREA)
+        small = small + rng.normal(0, 0.12, small.shape) * (small > 0)
+        if rng.random() < 0.3:  # something else that the CAM found
+            at = rng.integers(small.shape[0]), rng.integers(small.shape[1])
+            small[at] = max(float(small[at]), rng.uniform(0.5, 1.0))
+        rough = cv2.resize(small.astype(np.float32), mask.shape[::-1]) > rng.uniform(0.25, 0.7)
+        if rng.random() < 0.2:  # a part
+            rows, columns = np.nonzero(mask)
+            axis, cut = rng.integers(2), rng.uniform(0.35, 0.65)
+            at_px = np.quantile((rows, columns)[axis], cut)
+            side = np.arange(mask.shape[axis]) < at_px
+            rough = rough & (side[:, None] if axis == 0 else side[None])
+        return rough
 
     def _background_mask(self, drawn: Drawn) -> tuple[NDArray[np.bool_], int, int, list[int]]:
         rng = self.rng
@@ -292,21 +313,10 @@ class Artist:
         return mask, -1, -1, drawn.words[surface]
 
 
-def letterbox(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    h, w = image.shape[:2]
-    scale = IMAGE_SIZE / max(h, w)
-    size = (max(1, round(w * scale)), max(1, round(h * scale)))
-    inner = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    canvas = np.empty((IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8)
-    canvas[:] = [round(255 * m) for m in IMAGE_MEAN]
-    y, x = (IMAGE_SIZE - size[1]) // 2, (IMAGE_SIZE - size[0]) // 2
-    canvas[y : y + size[1], x : x + size[0]] = inner
-    return canvas
-
-
 def make_batch(artist: Artist, share: float) -> dict[str, Any]:
     """Draw one step's pictures, given how much of the training is done."""
     rng = artist.rng
+    artist.repaint()
     most, heights = next((m, h) for end, m, h in STAGES if share <= end)
     size_hw = (128, 128) if most < 4 else SCENE_SIZES[rng.integers(len(SCENE_SIZES))]
     count = SCENES_PER_STEP * 128 * 128 // (size_hw[0] * size_hw[1])
@@ -315,7 +325,10 @@ def make_batch(artist: Artist, share: float) -> dict[str, Any]:
         drawn = artist.scene(size_hw, most, heights)
         if drawn.objects:
             scenes.append(drawn)
-    crops = [artist.crop(most, heights) for _ in range(CROPS_PER_STEP)]
+    crops: list[tuple[NDArray[np.float32], int, int, list[int]]] = []
+    while len(crops) < CROPS_PER_STEP:
+        crops += artist.crops(most, heights)
+    crops = crops[:CROPS_PER_STEP]
     grid = (size_hw[0] // PATCH, size_hw[1] // PATCH)
     cover = np.zeros((count, MAX_OBJECTS, *grid), np.float32)
     ids = np.full((count, MAX_OBJECTS, 2), -1)
@@ -378,10 +391,10 @@ def embed(model: CLIPModel, x: Tensor) -> Tensor:
     return vision.pre_layrnorm(torch.cat([cls, patches.flatten(2).transpose(1, 2)], 1) + position)
 
 
-def encode_crops(model: CLIPModel, images: NDArray[np.uint8]) -> Tensor:
+def encode_crops(model: CLIPModel, views: NDArray[np.float32]) -> Tensor:
     """What the classifier reads: unit features of CLS."""
     vision = model.vision_model
-    x = embed(model, pixels(images))
+    x = embed(model, torch.from_numpy(views))
     for layer in vision.encoder.layers:
         x = layer(x, attention_mask=None)
     return F.normalize(model.visual_projection(vision.post_layernorm(x[:, 0])), dim=-1)
@@ -420,15 +433,13 @@ def step_losses(
     ids, crop_ids = batch["ids"], batch["crop_ids"]
     count = len(ids)
 
-    # Which thing each scene's CAM is asked for, by noun or, where it is coloured, by both.
-    asked, cam_texts, cam_class, target = (
-        [],
-        [],
-        [],
-        np.zeros(batch["cover"][:, 0].shape, np.float32),
-    )
-    for b in range(count):
-        k = int(rng.integers(int((ids[b, :, 0] >= 0).sum())))
+    # Which things CAMs are asked for, by noun or, where one is coloured, by both.
+    asked = np.argwhere(ids[..., 0] >= 0)
+    asked = rng.permutation(asked)[: CAM_TOKENS // batch["cover"][0, 0].size]
+    cam_texts: list[str] = []
+    cam_class = []
+    target = np.zeros((len(asked), *batch["cover"].shape[2:]), np.float32)
+    for row, (b, k) in enumerate(asked):
         noun, color = ids[b, k]
         same = ids[b, :, 0] == noun
         if color >= 0 and rng.random() < 0.6:
@@ -437,8 +448,7 @@ def step_losses(
             cam_texts.append(color_phrase(rng, CLASSES[noun], COLOR_WORDS[color]))
         else:
             cam_class.append(int(noun))
-        asked.append(k)
-        target[b] = np.minimum(1, batch["cover"][b, same].sum(0))
+        target[row] = np.minimum(1, batch["cover"][b, same].sum(0))
 
     colored = [(b, k) for b in range(count) for k in range(MAX_OBJECTS) if ids[b, k, 1] >= 0][:10]
     colored_crops = [b for b in range(len(crop_ids)) if crop_ids[b, 1] >= 0][:10]
@@ -460,13 +470,16 @@ def step_losses(
     x = embed(model, pixels(batch["scenes"]))
     for layer in vision.encoder.layers[:-1]:
         x = layer(x, attention_mask=None)
-    activation = vision.encoder.layers[-1].layer_norm1(x)
-    out = vision.post_layernorm(last_block(vision.encoder.layers[-1], x, activation))
+    out = vision.post_layernorm(vision.encoder.layers[-1](x, attention_mask=None))
     tokens = out[:, 1:]
     pooled = F.normalize(model.visual_projection(tokens.mean(1)), dim=-1)
+    x_asked = x[torch.from_numpy(asked[:, 0])]
+    activation = vision.encoder.layers[-1].layer_norm1(x_asked)
+    out_asked = vision.post_layernorm(last_block(vision.encoder.layers[-1], x_asked, activation))
+    pooled_asked = F.normalize(model.visual_projection(out_asked[:, 1:].mean(1)), dim=-1)
     queries = torch.stack([classes[c] if c >= 0 else cam_extra[-1 - c] for c in cam_class])
-    own = scale * (pooled * queries).sum(-1, keepdim=True)
-    rows = torch.cat([own, scale * pooled @ classes[NOUN_COUNT:].T], dim=1)
+    own = scale * (pooled_asked * queries).sum(-1, keepdim=True)
+    rows = torch.cat([own, scale * pooled_asked @ classes[NOUN_COUNT:].T], dim=1)
     # The gradient of log p is that of p up to a positive factor, which min-max takes away.
     (gradient,) = torch.autograd.grad(
         rows.log_softmax(-1)[:, 0].sum(), activation, create_graph=True
