@@ -145,6 +145,42 @@ def overlay(
     typer.echo(f"{count} frames in {out}")
 
 
+@app.command(epilog="Example: carvid demo -o out/demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")] = Path("out/demo"),
+    preset: Preset = "tiny",
+    settings: Settings = [],  # noqa: B006
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last whole frame.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find "the dog jumping" in the clip that carvid comes with, and compare with the truth."""
+    from carvid.demo.example import TEXT, run_example
+
+    try:
+        result = run_example(
+            out, preset=preset, overrides=settings, resume=resume, overwrite=overwrite,
+            progress=True,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        raise typer.Exit(130) from None
+    overlay_path = out / "overlay.mp4"
+    if as_json:
+        values = {"J": result.j, "F": result.f, "J&F": result.j_and_f}
+        typer.echo(json.dumps({"out": str(out), "frames": len(result.track), **values}))
+        return
+    typer.echo(
+        f"{TEXT}: J&F {result.j_and_f:.3f} (J {result.j:.3f}, F {result.f:.3f}) over "
+        f"{len(result.track)} frames"
+    )
+    typer.echo(f"overlay: {overlay_path}" if overlay_path.is_file() else f"masks: {out / 'masks'}")
+
+
 @app.command(epilog="Example: carvid config default --set car.theta=0.4")
 def config(
     preset: Annotated[
