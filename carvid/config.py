@@ -96,6 +96,11 @@ class ProposalsConfig(Section):
     """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
     affinity_blocks: int = setting(8, low=1)
     """How many of the last blocks lend their attention (all of them, where there are fewer)."""
+    parts: int = setting(1, low=1)
+    """1: a CAM is one proposal, with all its blobs (the paper). More: up to so many connected parts
+    of a CAM are a proposal each, and for every query the one with the best score stays."""
+    parts_level: float = setting(0.4, low=0.0, high=1.0)
+    """Share of a CAM's maximum above which patches are connected to a part."""
     max_side: int = setting(0, low=0)
     """Scale frames down to this longer side in pixels before the generator; 0 keeps the size."""
 

@@ -18,6 +18,7 @@ from carvid.car.proposals import (
     normalize_affinity,
     patch_multiple,
     refine,
+    split_parts,
     to_masks,
 )
 from carvid.car.refine import crf_masks
@@ -173,6 +174,39 @@ def test_crf_refuses_what_pydensecrf_would_swallow(image: NDArray[np.uint8]) -> 
         crf_masks(image, bad, CrfConfig(), joint=False)
     with pytest.raises(ValueError, match="proposals must be"):
         crf_masks(image, bad[:, 1:], CrfConfig(), joint=False)
+
+
+def test_parts_of_a_map() -> None:
+    plane = np.zeros((6, 9), np.float32)
+    plane[1:3, 1:3] = (0.6, 0.7)  # a blob with its slope
+    plane[1, 3] = 0.2
+    plane[4, 6:8] = 1.0
+    plane[0, 8] = 0.5
+    maps = np.stack([plane, np.zeros_like(plane)])
+    parts, owners = split_parts(maps, 0.4, 2)
+    assert owners.tolist() == [0, 0, 1]
+    assert [float(part.max()) for part in parts] == [1.0, np.float32(0.7), 0.0]
+    assert parts[1][1, 3] == np.float32(0.2) and not parts[1][3:].any()
+    assert (split_parts(maps[:1], 0.4, 9)[0].sum(axis=0) <= plane).all()
+
+
+def test_the_classifier_chooses_among_parts(backbones: Backbones, image: NDArray[np.uint8]) -> None:
+    texts = ("a dog", "a cat")
+    chosen = ("car.theta=0", "car.max_steps=1", "proposals.affinity=false")
+    trace = Trace()
+    segmenter(backbones, *chosen, "proposals.parts=4").segment(image, Queries(texts), trace=trace)
+    (step,) = trace.steps
+    unit = segmenter(backbones, *chosen)
+    parts, owners = split_parts(step.proposals.refined, 0.4, 4)
+    assert len(parts) > len(texts)
+    masks = to_masks(parts, image.shape[:2])
+    views = [draw_prompts(image, mask > 0.5, unit.config.prompts.kinds) for mask in masks]
+    scores = unit.classifier.score(unit.classifier.encode(views, masks > 0.5), step.competitors)
+    for query in range(len(texts)):
+        mine = np.flatnonzero(owners == query)
+        best = mine[scores[mine, query].argmax()]
+        assert (step.proposals.masks[query] == masks[best]).all()
+        assert step.own[query] == pytest.approx(scores[best, query], rel=1e-4)
 
 
 # the loop -----------------------------------------------------------------------------------

@@ -165,6 +165,35 @@ def refine(
     return spread.reshape(cams.shape)
 
 
+def split_parts(
+    maps: NDArray[np.float32], level: float, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Cut maps into their connected parts (8 neighbours), each with the slope around it.
+
+    Args:
+        maps: float32 (N, h, w) ≥ 0.
+        level: share of a map's maximum above which patches are connected.
+        most: how many parts of a map are kept, those with the highest peaks.
+
+    Returns:
+        float32 (P, h, w), the parts, a map's strongest first; int64 (P,), which map each is of.
+        A map of zeros is one part.
+    """
+    parts, owners = [], []
+    for owner, plane in enumerate(maps):
+        strong = (plane > level * plane.max()).astype(np.uint8)
+        count, labels = cv2.connectedComponents(strong)
+        found = []
+        for label in range(1, count):
+            part = (labels == label).astype(np.uint8)
+            slope = (cv2.dilate(part, np.ones((3, 3), np.uint8)) > 0) & (strong <= part)
+            found.append(np.where(slope, plane, 0))
+        found.sort(key=np.max, reverse=True)
+        parts.extend(found[:most] or [plane])
+        owners.extend([owner] * len(found[:most] or [plane]))
+    return np.stack(parts), np.array(owners)
+
+
 def to_masks(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
     """Scale maps, float32 (N, h, w), to [0, 1] each and resize them: float32 (N, *size_hw)."""
     masks = np.empty((len(maps), *size_hw), np.float32)

@@ -7,6 +7,7 @@ The queries are the expressions and the distractors; h is the set of those still
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
-from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals
+from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.refine import crf_masks
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
@@ -156,11 +157,25 @@ class RecurrentSegmenter:
         """One pass of f, v, g and σ over the living queries."""
         texts = [queries.all[i] for i in h]
         proposals = self._propose(frame, texts, first=first)  # y_t
-        features = self._classify(frame, texts, proposals)  # x'_t
+        masks, owners = self._candidates(frame, proposals)
+        features = self._classify(frame, [texts[i] for i in owners], masks)  # x'_t
         competitors = self._competitors(texts)
-        scores = self.classifier.score(features, competitors)  # P_t
-        own = scores[np.arange(len(h)), self._columns(texts, competitors)]
-        return TraceStep(tuple(h), proposals, competitors, scores, own, self._sigma(h, own))
+        scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
+        own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
+        best = [max(np.flatnonzero(owners == i), key=own.__getitem__) for i in range(len(h))]
+        chosen = dataclasses.replace(proposals, masks=masks[best])
+        kept = self._sigma(h, own[best])
+        return TraceStep(tuple(h), chosen, competitors, scores[best], own[best], kept)
+
+    def _candidates(
+        self, frame: _Frame, proposals: Proposals
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Masks to classify, float32 (C, H, W), and the query of each: one, or parts of one."""
+        config = self.config.proposals
+        if config.parts == 1:
+            return proposals.masks, np.arange(len(proposals.masks))
+        parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
+        return to_masks(parts, (frame.image.shape[0], frame.image.shape[1])), owners
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
@@ -178,10 +193,10 @@ class RecurrentSegmenter:
                 frame.proposals[group] = _take(made, rows)
         return _join([frame.proposals[group] for group in groups])
 
-    def _classify(self, frame: _Frame, texts: list[str], proposals: Proposals) -> Tensor:
+    def _classify(self, frame: _Frame, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
         """Features of the prompted images, float32 (n, D); an image already seen is not encoded."""
         config = self.config.prompts
-        masks = proposals.masks > config.eta
+        masks = planes > config.eta
         keys, images, new = [], [], []
         for text, mask in zip(texts, masks, strict=True):
             kinds = config.stuff_kinds if text in config.stuff else config.kinds
