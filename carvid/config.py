@@ -187,11 +187,37 @@ class TemporalConfig(Section):
     """What one frame leaves to the next."""
 
     carry_queries: bool = setting(True)
-    """h of a frame starts from h of the frame before; off treats every frame as an image."""
-    drop_after: int = setting(3, low=1)
-    """A query that was asked and not found so many times in a row is dropped from h."""
-    reoffer_every: int = setting(5, low=1)
-    """Dropped queries are offered again after so many frames, so that things can return."""
+    """Scores are smoothed and queries are dropped and offered again along time; off treats the
+    queries of every frame as an image's."""
+    carry_masks: bool = setting(True)
+    """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
+    key_every: int = setting(6, low=1)
+    """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
+    smoothing: float = setting(0.5, low=0.0, high=1.0)
+    """Share of the old score in a query's score at a key frame."""
+    hysteresis: float = setting(0.15, low=0.0, high=1.0)
+    """A query is lost when its smoothed score falls so far under θ, and found when its score rises
+    so far above it."""
+    drop_after: int = setting(2, low=1)
+    """A query that is lost for so many key frames is asked no more."""
+    reoffer_every: int = setting(2, low=1)
+    """All queries are offered again after so many key frames, so that things can return."""
+    prior: float = setting(0.5, low=0.0, high=1.0)
+    """Weight, where the flow is trusted, of a carried mask in a proposal that overlaps it."""
+    stickiness: float = setting(0.3, low=0.0)
+    """What overlap with the carried mask is worth, in units of score, when proposals compete."""
+    min_trust: float = setting(0.5, low=0.0, high=1.0)
+    """Less trust than this within a carried mask asks for a key frame."""
+    area_jump: float = setting(2.0, low=1.0)
+    """So does an area that has grown or shrunk by this factor since the last key frame."""
+    cut_trust: float = setting(0.35, low=0.0, high=1.0)
+    """Less trust than this over the whole frame is a scene cut: masks and scores are forgotten."""
+    flow_side: int = setting(854, low=16)
+    """The longer side at which flow is computed and masks are carried, pixels."""
+    snap_radius: int = setting(3, low=1)
+    """Window of the guided filter that carried masks are snapped to edges with, pixels."""
+    snap_epsilon: float = setting(0.001, low=0.0)
+    """Variance under which that filter takes a window for flat, of grey in [0, 1]."""
 
 
 @dataclass(frozen=True)

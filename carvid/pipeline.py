@@ -14,7 +14,7 @@ from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
-from carvid.temporal import TemporalState, advance, queries_to_ask
+from carvid.temporal import TemporalState, after_carrying, after_key, arrive
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
 from carvid.video import Frame, VideoReader, open_video, prefetch
 
@@ -106,16 +106,23 @@ class Carvid:
         """
         queries = Queries(tuple(texts), tuple(distractors))
         state = state or TemporalState.initial(len(queries.all))
+        config = self.config.temporal
         for count, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(count, float("nan"), given)
-            asked = queries_to_ask(state, self.config.temporal)
-            result = self.segmenter.segment(frame.image, queries, alive=asked)
-            state = advance(state, asked, result)
+            arrival = arrive(state, frame.image, config)
+            size_hw = (frame.image.shape[0], frame.image.shape[1])
+            if arrival.asked is None:
+                masks, proposals, state = after_carrying(arrival, size_hw)
+            else:
+                found = self.segmenter.segment(
+                    frame.image, queries, alive=arrival.asked, prior=arrival.prior(size_hw, config)
+                )
+                masks, proposals, state = after_key(arrival, found, self.config.car, config)
             yield FrameResult(
                 frame.index,
                 frame.time_s,
-                result.masks,
-                result.proposals,
+                masks,
+                proposals,
                 state.scores[: len(queries.texts)],
                 state,
             )

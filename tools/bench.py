@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """How long things take, against the plain way of doing them, in one run.
 
-tools/bench.py jf    the evaluator against the official steps, done plainly
+tools/bench.py jf                 the evaluator against the official steps, done plainly
+tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+import temporal_bench
 import typer
 from numpy.typing import NDArray
 from PIL import Image
@@ -187,6 +189,29 @@ def plain_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     diagonal[-1, :-1] = mask[-1, 1:]
     diagonal[:-1, -1] = mask[1:, -1]
     return (mask ^ right) | (mask ^ lower) | (mask ^ diagonal)
+
+
+@app.command()
+def temporal(
+    sprites: Annotated[Path, typer.Argument(help="The folder that tools/get_sprites.py makes.")],
+    clips: int = 60,
+    frames: int = 48,
+    size: tuple[int, int] = (240, 432),
+    preset: str = "tiny",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    variant: Annotated[list[str], typer.Option(help="Only these; all, if not given.")] = [],  # noqa: B006
+    first_seed: int = temporal_bench.FIRST_SEED,
+    workers: int = 2,
+) -> None:
+    """What the temporal module is worth on drawn clips, and each of its parts."""
+    tasks = [(first_seed + k, frames, size) for k in range(clips)]
+    typer.echo(temporal_bench.HEAD)
+    for name, overrides in temporal_bench.VARIANTS.items():
+        if not variant or name in variant:
+            outcomes = temporal_bench.measure_variant(
+                sprites, preset, [*settings, *overrides], tasks, workers
+            )
+            typer.echo(temporal_bench.row(name, outcomes))
 
 
 if __name__ == "__main__":

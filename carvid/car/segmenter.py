@@ -24,6 +24,9 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.errors import ExpressionError
 
+MIN_OVERLAP = 0.2
+"""A proposal that overlaps what is expected by more is taken for the same thing."""
+
 
 @dataclass(frozen=True)
 class Queries:
@@ -49,6 +52,18 @@ class Queries:
     def all(self) -> tuple[str, ...]:
         """Expressions, then distractors: Q queries."""
         return (*self.texts, *self.distractors)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Where the N expressions' things are expected, from an earlier frame."""
+
+    masks: NDArray[np.float32]
+    """float32 (N, H, W) in [0, 1]; a plane nowhere above 0.5 expects nothing."""
+    weight: NDArray[np.float32]
+    """float32 (H, W) in [0, 1]: a mask's share in a proposal that overlaps it."""
+    stickiness: float
+    """What overlap is worth, in units of score, when proposals compete for a query."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +112,7 @@ class _Frame:
 
     image: NDArray[np.uint8]
     encoded: EncodedFrame
+    prior: Prior | None
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
 
@@ -116,6 +132,7 @@ class RecurrentSegmenter:
         queries: Queries,
         *,
         alive: NDArray[np.bool_] | None = None,
+        prior: Prior | None = None,
         trace: Trace | None = None,
     ) -> StepResult:
         """Run the loop on one image until h no longer changes.
@@ -124,6 +141,7 @@ class RecurrentSegmenter:
             image: uint8 (H, W, 3) RGB.
             queries: expressions and distractors, Q together.
             alive: bool (Q,), h_0: the queries to ask; all of them, if none is given.
+            prior: where things are expected: a further proposal for each query.
             trace: filled with the steps.
 
         Raises:
@@ -136,7 +154,7 @@ class RecurrentSegmenter:
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
         scores = np.zeros(total, np.float32)
         planes: dict[int, NDArray[np.float32]] = {}
-        frame = _Frame(image, self.generator.encode(image)) if h else None
+        frame = _Frame(image, self.generator.encode(image), prior) if h else None
         before = 0 if self.config.car.stop == "equal-counts" else len(h)
         for step in range(self.config.car.max_steps):
             if frame is None or not h:
@@ -157,25 +175,64 @@ class RecurrentSegmenter:
         """One pass of f, v, g and σ over the living queries."""
         texts = [queries.all[i] for i in h]
         proposals = self._propose(frame, texts, first=first)  # y_t
-        masks, owners = self._candidates(frame, proposals)
+        masks, owners = self._candidates(frame, proposals, h)
         features = self._classify(frame, [texts[i] for i in owners], masks)  # x'_t
         competitors = self._competitors(texts)
         scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
         own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
-        best = [max(np.flatnonzero(owners == i), key=own.__getitem__) for i in range(len(h))]
-        chosen = dataclasses.replace(proposals, masks=masks[best])
+        best, chosen = self._choose(frame.prior, h, masks, owners, own)
         kept = self._sigma(h, own[best])
-        return TraceStep(tuple(h), chosen, competitors, scores[best], own[best], kept)
+        return TraceStep(
+            tuple(h),
+            dataclasses.replace(proposals, masks=chosen),
+            competitors,
+            scores[best],
+            own[best],
+            kept,
+        )
 
     def _candidates(
-        self, frame: _Frame, proposals: Proposals
+        self, frame: _Frame, proposals: Proposals, h: list[int]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Masks to classify, float32 (C, H, W), and the query of each: one, or parts of one."""
-        config = self.config.proposals
-        if config.parts == 1:
-            return proposals.masks, np.arange(len(proposals.masks))
-        parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
-        return to_masks(parts, (frame.image.shape[0], frame.image.shape[1])), owners
+        """Masks to classify, float32 (C, H, W), and the row of the query of each."""
+        config, prior = self.config.proposals, frame.prior
+        masks, owners = proposals.masks, np.arange(len(proposals.masks))
+        if config.parts > 1:
+            parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
+            masks = to_masks(parts, (frame.image.shape[0], frame.image.shape[1]))
+        if prior is None:
+            return masks, owners
+        rows = [row for row, i in enumerate(h) if _expects(prior, i)]
+        return (
+            np.concatenate([masks, prior.masks[[h[row] for row in rows]]]),
+            np.concatenate([owners, np.array(rows, np.int64)]),
+        )
+
+    def _choose(
+        self,
+        prior: Prior | None,
+        h: list[int],
+        masks: NDArray[np.float32],
+        owners: NDArray[np.int64],
+        own: NDArray[np.float32],
+    ) -> tuple[list[int], NDArray[np.float32]]:
+        """The best candidate of every query, and the masks that they become, (len(h), H, W)."""
+        best, chosen = [], []
+        for row, i in enumerate(h):
+            mine = np.flatnonzero(owners == row)
+            if prior is None or not _expects(prior, i):
+                best.append(int(mine[own[mine].argmax()]))
+                chosen.append(masks[best[-1]])
+                continue
+            expected = prior.masks[i]
+            overlaps = np.array([_overlap(masks[c], expected) for c in mine])
+            winner = (own[mine] + prior.stickiness * overlaps).argmax()
+            best.append(int(mine[winner]))
+            plane = masks[best[-1]]
+            if overlaps[winner] > MIN_OVERLAP:
+                plane = plane + prior.weight * (expected - plane)
+            chosen.append(plane)
+        return best, np.stack(chosen)
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
@@ -267,6 +324,16 @@ class RecurrentSegmenter:
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
         return StepResult(proposals, masks, scores, kept)
+
+
+def _expects(prior: Prior, query: int) -> bool:
+    return query < len(prior.masks) and bool((prior.masks[query] > 0.5).any())
+
+
+def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    """Intersection over union of two soft masks, (H, W) each, above a half."""
+    one, other = a > 0.5, b > 0.5
+    return float((one & other).sum() / max(1, (one | other).sum()))
 
 
 def _normal(text: str) -> str:

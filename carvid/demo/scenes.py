@@ -198,6 +198,23 @@ class Scene:
         center = (x * width - camera_x, y * height - camera_y)
         return Pose(center, size * height, tilt, course.present and out < 1)
 
+    def motion(self, label: int, index: int) -> NDArray[np.float64] | None:
+        """Return how thing `label` moves from the frame before into this one.
+
+        Returns:
+            float64 (2, 3), an affine map of pixels (x, y); None across a cut or while it is away.
+        """
+        if index < 1 or self.shot(index) is not self.shot(index - 1):
+            return None
+        before, now = self.pose(label, index - 1), self.pose(label, index)
+        if not (before.inside and now.inside):
+            return None
+        turn = cv2.getRotationMatrix2D(
+            before.center_xy, before.angle_deg - now.angle_deg, now.height / before.height
+        )
+        turn[:, 2] += np.subtract(now.center_xy, before.center_xy)
+        return np.asarray(turn, np.float64)
+
     def _draw(self, index: float) -> tuple[Image, Image]:
         shot, size_hw = self.shot(index), self.spec.size_hw
         camera_x, camera_y = self._camera(index)

@@ -1,0 +1,192 @@
+"""What the temporal module is worth: drawn clips, segmented frame by frame and along time.
+
+Used by `tools/bench.py temporal`. J and F are those of the DAVIS evaluation over all frames of a
+thing, those where it is not to be seen included (an empty mask is then right).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+import carvid
+from carvid.davis.metrics import frame_scores, jaccard
+from carvid.demo.pictures import load_sprites
+from carvid.demo.scenes import Scene, SceneSpec, make_scene
+
+FIRST_SEED = 3_000_000
+EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
+EVENT_SHARE = 0.4
+PER_FRAME = ("temporal.carry_queries=false", "temporal.carry_masks=false")
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "per-frame CaR": PER_FRAME,
+    "temporal": (),
+    "key frames only (K = 1)": ("temporal.key_every=1",),
+    "no prior": ("temporal.prior=0", "temporal.stickiness=0"),
+    "no hysteresis": ("temporal.hysteresis=0", "temporal.smoothing=0"),
+    "no re-offering": ("temporal.reoffer_every=1000000",),
+    "no doubt (K alone)": ("temporal.min_trust=0", "temporal.area_jump=1000000"),
+    "queries only": ("temporal.carry_masks=false",),
+}
+"""What is switched off in an ablation."""
+
+
+@dataclass(frozen=True)
+class ClipScore:
+    """One thing of one clip under one variant."""
+
+    j: float
+    f: float
+    steady: tuple[float, ...]
+    """J of consecutive masks, the first warped by the true motion."""
+    flips: int
+    """How often the thing under the mask changes though the truth does not."""
+    frames: int
+    returned: bool | None
+    """Whether it was found within two key frames of its return; None if it never left."""
+    left: bool | None
+    """Whether its mask was empty within two key frames of its leaving."""
+
+
+@dataclass(frozen=True)
+class ClipOutcome:
+    things: tuple[ClipScore, ...]
+    seconds: float
+    """For one frame."""
+
+
+_worker: dict[str, Any] = {}
+
+
+def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    _worker["sprites"] = load_sprites(sprites)
+    _worker["model"] = carvid.load(preset, overrides)
+
+
+def clip_spec(seed: int, frames: int, size_hw: tuple[int, int]) -> SceneSpec:
+    some = SceneSpec(seed).with_some_events(EVENT_SHARE).events
+    events = tuple(event for event in some if event in EVENTS)
+    return SceneSpec(seed, frames, size_hw, events=events)
+
+
+def measure_clip(task: tuple[int, int, tuple[int, int]]) -> ClipOutcome:
+    model = _worker["model"]
+    scene = make_scene(clip_spec(*task), _worker["sprites"])
+    drawn = list(scene.frames())
+    began = time.perf_counter()
+    masks = [r.masks for r in model.stream((image for image, _ in drawn), scene.texts)]
+    seconds = (time.perf_counter() - began) / len(drawn)
+    reach = 2 * model.config.temporal.key_every if model.config.temporal.carry_masks else 2
+    labels = [truth for _, truth in drawn]
+    things = tuple(
+        score_thing(scene, k + 1, [each[k] for each in masks], labels, reach)
+        for k in range(len(scene.things))
+    )
+    return ClipOutcome(things, seconds)
+
+
+def score_thing(
+    scene: Scene,
+    label: int,
+    masks: Sequence[NDArray[np.bool_]],
+    labels: Sequence[NDArray[np.uint8]],
+    reach: int,
+) -> ClipScore:
+    truths = [each == label for each in labels]
+    pairs = np.array([
+        [float(v[0, 0]) for v in frame_scores(m.astype(np.uint8), t.astype(np.uint8),
+                                              labels=1, objects=1)]
+        for m, t in zip(masks, truths, strict=True)
+    ])  # fmt: skip
+    steady, flips = [], 0
+    for index in range(1, len(masks)):
+        motion = scene.motion(label, index)
+        if motion is not None and (masks[index].any() or masks[index - 1].any()):
+            before = masks[index - 1].astype(np.uint8)
+            warped = cv2.warpAffine(before, motion, before.shape[::-1], flags=cv2.INTER_NEAREST)
+            steady.append(jaccard(np.asarray(warped, bool), masks[index]))
+        if truths[index].any() == truths[index - 1].any() and scene.shot(index) is scene.shot(
+            index - 1
+        ):
+            flips += under(masks[index], labels[index]) != under(
+                masks[index - 1], labels[index - 1]
+            )
+    returned, left = absence(scene, label, masks, truths, reach)
+    return ClipScore(*pairs.mean(axis=0).tolist(), tuple(steady), flips, len(masks), returned, left)
+
+
+def under(mask: NDArray[np.bool_], labels: NDArray[np.uint8]) -> int:
+    """The label that most of a mask lies on; -1 if it is empty."""
+    return int(np.bincount(labels[mask]).argmax()) if mask.any() else -1
+
+
+def absence(
+    scene: Scene,
+    label: int,
+    masks: Sequence[NDArray[np.bool_]],
+    truths: Sequence[NDArray[np.bool_]],
+    reach: int,
+) -> tuple[bool | None, bool | None]:
+    """Whether a thing was found again, and its mask was empty, `reach` frames after it happened."""
+    away = scene.shots[0].courses[label - 1].away
+    end = scene.shots[1].start if len(scene.shots) > 1 else len(masks)
+    if away is None or not truths[0].any():
+        return None, None
+    gone = next((i for i in range(1, end) if not truths[i].any()), end)
+    back = next((i for i in range(gone, end) if truths[i].any()), end)
+    left = None
+    if gone + reach < back:
+        left = not any(mask.any() for mask in masks[gone + reach : back])
+    if back + reach >= end:
+        return None, left
+    after = range(back, back + reach + 1)
+    return any(jaccard(masks[i], truths[i]) > 0.5 for i in after), left
+
+
+def measure_variant(
+    sprites: Path,
+    preset: str,
+    overrides: Sequence[str],
+    tasks: Sequence[tuple[int, int, tuple[int, int]]],
+    workers: int,
+) -> list[ClipOutcome]:
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), start_worker, (sprites, preset, tuple(overrides))
+    ) as pool:
+        return list(tqdm(pool.map(measure_clip, tasks), total=len(tasks), unit="clip", leave=False))
+
+
+HEAD = (
+    "| variant | J | F | J&F | steady J | flips / 100 frames | returned | left | s a frame |\n"
+    "|-|-|-|-|-|-|-|-|-|"
+)
+
+
+def row(name: str, outcomes: Sequence[ClipOutcome]) -> str:
+    things = [thing for outcome in outcomes for thing in outcome.things]
+    j, f = (100 * float(np.mean([getattr(t, key) for t in things])) for key in ("j", "f"))
+    steady = 100 * float(np.mean([value for t in things for value in t.steady]))
+    flips = 100 * sum(t.flips for t in things) / sum(t.frames for t in things)
+    seconds = float(np.mean([outcome.seconds for outcome in outcomes]))
+    return (
+        f"| {name} | {j:.1f} | {f:.1f} | {(j + f) / 2:.1f} | {steady:.1f} | {flips:.1f} | "
+        f"{share(t.returned for t in things)} | {share(t.left for t in things)} | {seconds:.2f} |"
+    )
+
+
+def share(flags: Iterable[bool | None]) -> str:
+    known = [flag for flag in flags if flag is not None]
+    return f"{np.mean(known):.0%} of {len(known)}" if known else "none"
