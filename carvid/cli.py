@@ -15,6 +15,7 @@ import typer
 
 from carvid import __version__
 from carvid.errors import CarvidError
+from carvid.files import write_text
 
 app = typer.Typer(
     name="carvid",
@@ -31,6 +32,11 @@ Preset = Annotated[
 ]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+]
+Videos = Annotated[list[str] | None, typer.Option("--videos", help="Only this video; repeatable.")]
+Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, valid_u …")]
+Resolution = Annotated[
+    str | None, typer.Option(help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -143,6 +149,58 @@ def overlay(
     texts = expr or expressions_beside(masks)
     count = overlay_from_folder(masks, video, out, texts, config.overlay, progress=True)
     typer.echo(f"{count} frames in {out}")
+
+
+@app.command("eval", epilog="Example: carvid eval runs/a DAVIS --protocol refdavis17")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A folder of predictions, of any method.")],
+    data: Annotated[Path, typer.Argument(help="The data set's root.")],
+    protocol: Annotated[
+        str,
+        typer.Option(help="refdavis17, per-expression, semi-supervised or unsupervised."),
+    ],
+    compare: Annotated[
+        Path | None, typer.Option(help="Other predictions, to put side by side with these.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every number to this CSV file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the worst objects over time to this PNG.")
+    ] = None,
+    videos: Videos = None,
+    split: Split = "valid",
+    resolution: Resolution = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; as many as there are cores if not given.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print every number as a Markdown table.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions on a data set: J, F and J&F. Nothing is cached."""
+    from carvid.davis import evaluate as davis
+    from carvid.davis import report as reports
+
+    def score(folder: Path) -> reports.Report:
+        return davis.evaluate(
+            folder, data, protocol, videos=videos, split=split, resolution=resolution,
+            workers=davis.cores() if workers is None else workers, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+
+    report = score(predictions)
+    result: reports.Report | reports.Comparison = report
+    if compare is not None:
+        result = reports.compare(report, score(compare), (str(predictions), str(compare)))
+    for note in report.notes:
+        typer.echo(f"carvid: {note}", err=True)
+    if csv is not None:
+        write_text(csv, report.to_csv())
+    if plot is not None:
+        reports.plot_worst(report, plot)
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        typer.echo(result.to_markdown() if markdown else result.to_text())
 
 
 @app.command(epilog="Example: carvid config default --set car.theta=0.4")

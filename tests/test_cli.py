@@ -137,7 +137,7 @@ def test_info_names_versions_devices_and_weights() -> None:
     assert "cpu" in facts["devices"]["auto"] or facts["devices"]["cuda"] or facts["devices"]["mps"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["overlay"], ["config"], ["info"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["overlay"], ["eval"], ["config"], ["info"]])
 def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
     result = carvid(*command, "--help")
     assert result.returncode == 0
