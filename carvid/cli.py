@@ -33,6 +33,15 @@ Preset = Annotated[
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
 ]
+Generator = Annotated[
+    str | None, typer.Option(help="CLIP of the proposals: folder, hub name, or tiny.")
+]
+Classifier = Annotated[
+    str | None, typer.Option(help="CLIP of the classifier: folder, hub name, or tiny.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
+]
 Videos = Annotated[list[str] | None, typer.Option("--videos", help="Only this video; repeatable.")]
 Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, valid_u …")]
 Resolution = Annotated[
@@ -65,15 +74,9 @@ def run(
     ] = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
-    weights_generator: Annotated[
-        str | None, typer.Option(help="CLIP of the proposals: folder, hub name, or tiny.")
-    ] = None,
-    weights_classifier: Annotated[
-        str | None, typer.Option(help="CLIP of the classifier: folder, hub name, or tiny.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
-    ] = None,
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    device: Device = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue after the last whole frame.")
     ] = False,
@@ -88,9 +91,8 @@ def run(
     from carvid.tracks import check_place
     from carvid.video import open_video
 
-    overrides = [*settings, *([f"weights.device={device}"] if device else [])]
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
-    config = load_config(preset, overrides)
+    config = load_config(preset, _overrides(settings, device))
     Queries(tuple(expr), tuple(distractor or ()))
     open_video(video).close()
     check_place(out, resume=resume, overwrite=overwrite)
@@ -151,6 +153,60 @@ def overlay(
     typer.echo(f"{count} frames in {out}")
 
 
+@app.command(epilog="Example: carvid davis DAVIS -o runs/a --resume")
+def davis(
+    data: Annotated[Path, typer.Argument(help="The data set's root.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the predictions.")],
+    preset: Preset = "davis",
+    settings: Settings = [],  # noqa: B006
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    device: Device = None,
+    videos: Videos = None,
+    split: Split = "valid",
+    resolution: Resolution = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; each loads the models and does one video at a time.")
+    ] = 1,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue after the last whole frame of each video.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict masks for Ref-DAVIS 2017, or for Ref-YouTube-VOS or MeViS expressions."""
+    from carvid.davis.predict import predict
+
+    try:
+        result = predict(
+            data, out, preset, _overrides(settings, device), generator=weights_generator,
+            classifier=weights_classifier, videos=videos, split=split, resolution=resolution,
+            workers=workers, resume=resume, overwrite=overwrite, progress=True,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        raise typer.Exit(130) from None
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        sets = "four sets" if result.sets > 1 else "no sets, masks of expressions only"
+        typer.echo(
+            f"{len(result.videos)} videos in {out} ({sets}); {result.frames} frames done now"
+        )
+    if result.failed:
+        for name, reason in result.failed.items():
+            typer.echo(f"carvid: {name} failed: {reason}", err=True)
+        count = len(result.failed) + len(result.videos)
+        typer.echo(
+            f"carvid: {len(result.failed)} of {count} videos failed; mend them and continue with "
+            f"--resume -o {out}",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
 @app.command("eval", epilog="Example: carvid eval runs/a DAVIS --protocol refdavis17")
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="A folder of predictions, of any method.")],
@@ -180,11 +236,12 @@ def evaluate(
     """Score predictions on a data set: J, F and J&F. Nothing is cached."""
     from carvid.davis import evaluate as davis
     from carvid.davis import report as reports
+    from carvid.processes import cores
 
     def score(folder: Path) -> reports.Report:
         return davis.evaluate(
             folder, data, protocol, videos=videos, split=split, resolution=resolution,
-            workers=davis.cores() if workers is None else workers, progress=sys.stderr.isatty(),
+            workers=cores() if workers is None else workers, progress=sys.stderr.isatty(),
         )  # fmt: skip
 
     report = score(predictions)
@@ -241,6 +298,10 @@ def info(preset: Preset = "default", as_json: AsJson = False) -> None:
                 typer.echo(f"  {key}: {each}")
         else:
             typer.echo(f"{name}: {value}")
+
+
+def _overrides(settings: list[str], device: str | None) -> list[str]:
+    return [*settings, *([f"weights.device={device}"] if device else [])]
 
 
 def main() -> None:

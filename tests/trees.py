@@ -12,6 +12,7 @@ from PIL import Image
 
 from carvid.davis.dataset import Expression, Video, write_meta
 from carvid.davis.writer import write_label_png
+from tests.conftest import make_frames
 
 SIZE = (30, 44)
 FRAMES = 5
@@ -67,6 +68,35 @@ def scored_tree(root: Path) -> None:
             for frame in range(FRAMES):
                 mask = scene(video.name, frame, int(e.key) % 4) == e.object_id
                 write_label_png(folder / f"{frame:05d}.png", mask.astype(np.uint8))
+
+
+def unseen_tree(root: Path, frames: dict[str, int]) -> Path:
+    """A data set to predict for: textured frames with squares, two objects in the first video."""
+    videos = []
+    for count, (name, length) in zip((2, 1), frames.items(), strict=True):
+        for kind in ("JPEGImages", "Annotations"):
+            (root / "valid" / kind / name).mkdir(parents=True)
+        for t, image in enumerate(make_frames(length)):
+            Image.fromarray(image).save(root / "valid/JPEGImages" / name / f"{t:05d}.jpg")
+            labels = np.zeros(image.shape[:2], np.uint8)
+            labels[8:20, 4 + t : 16 + t] = 1
+            if count == 2:
+                labels[22:32, 20:30] = 2
+            write_label_png(root / "valid/Annotations" / name / f"{t:05d}.png", labels)
+        texts = ("a red ball", "the dog", "a white cat", "a woman", "grass", "a tree", "sky", "dog")
+        videos.append(
+            Video(
+                name,
+                tuple(f"{t:05d}" for t in range(length)),
+                tuple(
+                    Expression(str(key), text, key // 4 + 1)
+                    for key, text in enumerate(texts[: 4 * count])
+                ),
+            )
+        )
+    (root / "meta_expressions" / "valid").mkdir(parents=True)
+    write_meta(root / "meta_expressions" / "valid" / "meta_expressions.json", videos)
+    return root
 
 
 def drop(*names: str) -> Callable[[Path], None]:

@@ -11,7 +11,6 @@ Numbers of different protocols are not comparable.
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -135,12 +134,6 @@ def evaluate(
         _check_strays(streams, truth)
     scores = _score_all(streams, workers, progress)
     return _report(streams, scores, plan)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # Linux may grant fewer than there are; elsewhere Python cannot tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
