@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -91,3 +93,26 @@ def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+def test_orphans_do_nothing_more(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from carvid.processes import run_tasks
+from tests.test_processes import prepare, slow
+for _ in run_tasks(prepare, slow, [Path(word) for word in sys.argv[1:]], 2):
+    pass
+"""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    parent = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)])
+    until = time.monotonic() + 30
+    while not all(path.exists() for path in paths):
+        assert parent.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.2)
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    time.sleep(0.2)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
