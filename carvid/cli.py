@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -47,6 +49,10 @@ Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, va
 Resolution = Annotated[
     str | None, typer.Option(help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.")
 ]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last whole frame.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -77,12 +83,8 @@ def run(
     weights_generator: Generator = None,
     weights_classifier: Classifier = None,
     device: Device = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue after the last whole frame.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
@@ -100,14 +102,11 @@ def run(
     from carvid.pipeline import load
 
     model = load(config, generator=weights_generator, classifier=weights_classifier)
-    try:
+    with _resumable(out):
         track = model.segment(
             video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
             progress=True,
         )  # fmt: skip
-    except KeyboardInterrupt:  # Typer would leave without a word
-        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
-        raise typer.Exit(130) from None
     found = [0] * len(expr)
     for masks in track.masks:
         found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
@@ -168,26 +167,19 @@ def davis(
     workers: Annotated[
         int, typer.Option(help="Processes; each loads the models and does one video at a time.")
     ] = 1,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue after the last whole frame of each video.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace earlier predictions in the folder.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict masks for Ref-DAVIS 2017, or for Ref-YouTube-VOS or MeViS expressions."""
     from carvid.davis.predict import predict
 
-    try:
+    with _resumable(out):
         result = predict(
             data, out, preset, _overrides(settings, device), generator=weights_generator,
             classifier=weights_classifier, videos=videos, split=split, resolution=resolution,
             workers=workers, resume=resume, overwrite=overwrite, progress=True,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
-        raise typer.Exit(130) from None
     if as_json:
         typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
     else:
@@ -260,6 +252,35 @@ def evaluate(
         typer.echo(result.to_markdown() if markdown else result.to_text())
 
 
+@app.command(epilog="Example: carvid demo -o out/demo")
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")] = Path("out/demo"),
+    preset: Preset = "tiny",
+    settings: Settings = [],  # noqa: B006
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find "the dog jumping" in the clip that carvid comes with, and compare with the truth."""
+    from carvid.demo.example import TEXT, run_example
+
+    with _resumable(out):
+        result = run_example(
+            out, preset=preset, overrides=settings, resume=resume, overwrite=overwrite,
+            progress=True,
+        )  # fmt: skip
+    overlay_path = out / "overlay.mp4"
+    if as_json:
+        values = {"J": result.j, "F": result.f, "J&F": result.j_and_f}
+        typer.echo(json.dumps({"out": str(out), "frames": len(result.track), **values}))
+        return
+    typer.echo(
+        f"{TEXT}: J&F {result.j_and_f:.3f} (J {result.j:.3f}, F {result.f:.3f}) over "
+        f"{len(result.track)} frames"
+    )
+    typer.echo(f"overlay: {overlay_path}" if overlay_path.is_file() else f"masks: {out / 'masks'}")
+
+
 @app.command(epilog="Example: carvid config default --set car.theta=0.4")
 def config(
     preset: Annotated[
@@ -302,6 +323,16 @@ def info(preset: Preset = "default", as_json: AsJson = False) -> None:
 
 def _overrides(settings: list[str], device: str | None) -> list[str]:
     return [*settings, *([f"weights.device={device}"] if device else [])]
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say how an interrupted run continues; Typer would leave without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
 from carvid.temporal import TemporalState, advance, queries_to_ask
-from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
+from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
 from carvid.video import Frame, VideoInfo, VideoReader, open_video, prefetch
 
 
@@ -170,7 +170,9 @@ class Carvid:
             folder = RunFolder(Path(out), facts)
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
-            if not (resume and folder.finished and not overwrite):
+            if resume and folder.finished and not overwrite:
+                tidy(folder.folder)
+            else:
                 start, state = folder.begin(resume=resume, overwrite=overwrite)
                 began = time.monotonic()
                 frames = 0

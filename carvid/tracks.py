@@ -31,7 +31,7 @@ from tqdm import tqdm
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.errors import OutputError
-from carvid.files import make_folder, write_text
+from carvid.files import is_partial, make_folder, write_text
 from carvid.overlay import write_overlay
 from carvid.temporal import TemporalState
 from carvid.video import DEFAULT_FRAME_RATE, VideoInfo, open_video
@@ -342,6 +342,11 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a kill at the very end left of a finished run's progress."""
+    shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
+
+
 def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) -> bool:
     """Check that a run may be written to `folder`, without making anything.
 
@@ -357,7 +362,7 @@ def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) 
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
         raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
         return False
     if not ((folder / "run.json").exists() or (folder / PROGRESS_FOLDER).exists()):
         raise OutputError(

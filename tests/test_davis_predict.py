@@ -131,6 +131,38 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert {p: p.stat().st_mtime_ns for p in killed.rglob("*")} == stamps
 
 
+def test_a_kill_at_the_very_end_is_mended(
+    tmp_path: Path, predicted: Predict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    predicted(whole)
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    for place in ("carvid.davis.predict._SetFolder.finish", "carvid.tracks.shutil.rmtree"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stop)
+            with pytest.raises(KeyboardInterrupt):
+                predicted(killed, resume=True)
+    (killed / ".run.part.json").write_text("{")
+    assert predicted(killed, resume=True).frames == 40 - FRAMES["bear"]
+    assert files(killed) == files(whole)
+    left = killed / "runs" / "cow" / "anno_3" / ".carvid"
+    left.mkdir()
+    (left / "scores.csv").write_text("0,0.0,1")
+    assert predicted(killed, resume=True).frames == 0
+    assert files(killed) == files(whole)
+
+
+def test_a_folder_of_which_a_kill_left_nothing_is_empty(tmp_path: Path, predicted: Predict) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".run.part.json").write_text("{")
+    assert predicted(out, videos=["cow"]).frames == 4 * FRAMES["cow"]
+    assert not (out / ".run.part.json").exists()
+
+
 def test_two_workers_do_what_one_does_and_a_video_that_fails_is_listed(
     tree: Path, tmp_path: Path, predicted: Predict
 ) -> None:

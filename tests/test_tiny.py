@@ -7,8 +7,8 @@ import pytest
 from transformers import CLIPModel, CLIPTokenizer
 
 import carvid
-from carvid import demo
 from carvid.clip.weights import EMBEDDED_FOLDER
+from carvid.demo import pictures
 
 
 def test_plain_transformers_loads_it() -> None:
@@ -26,17 +26,17 @@ def test_it_is_small() -> None:
 
 def test_preset_tiny_runs() -> None:
     rng = np.random.default_rng(3)
-    image, _, _ = demo.paint_background(rng, (96, 160), demo.SURFACES.values())
+    image, _, _ = pictures.paint_background(rng, (96, 160), pictures.SURFACES.values())
     model = carvid.load("tiny", ["weights.device=cpu", "crf.iterations=1"])
     result = model.segment_image(image, ["a dog", "a red car"])
     assert result.masks.shape == (2, 96, 160)
     assert np.isfinite(result.scores).all()
 
 
-@pytest.mark.parametrize("surfaces", [demo.SURFACES, demo.HELD_OUT_SURFACES])
-def test_backgrounds_are_seeded_and_named(surfaces: dict[str, demo.Surface]) -> None:
+@pytest.mark.parametrize("surfaces", [pictures.SURFACES, pictures.HELD_OUT_SURFACES])
+def test_backgrounds_are_seeded_and_named(surfaces: dict[str, pictures.Surface]) -> None:
     one, other = (
-        demo.paint_background(np.random.default_rng(7), (60, 90), surfaces.values())
+        pictures.paint_background(np.random.default_rng(7), (60, 90), surfaces.values())
         for _ in range(2)
     )
     assert (one[0] == other[0]).all() and one[0].shape == (60, 90, 3)
@@ -47,8 +47,8 @@ def test_pasting_keeps_labels_exact() -> None:
     sprite = np.zeros((20, 30, 4), np.uint8)
     sprite[..., 0] = sprite[..., 3] = 255
     image, labels = np.zeros((50, 60, 3), np.uint8), np.zeros((50, 60), np.uint8)
-    demo.paste(image, labels, demo.transform(sprite, 20), (30, 25), 3)
+    pictures.paste(image, labels, pictures.transform(sprite, 20), (30, 25), 3)
     assert abs(int((labels == 3).sum()) - 600) < 60
     assert (image[labels == 3][:, 0] > 120).all()
-    blue = demo.recolor(sprite, "blue")
+    blue = pictures.recolor(sprite, "blue")
     assert blue[5, 5, 2] > blue[5, 5, 0]

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from carvid.demo import NOUNS
+from carvid.demo.pictures import NOUNS
 
 PACKAGES = {
     # set: package, where its drawings are

@@ -39,15 +39,15 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from carvid import demo
 from carvid.car.classifier import letterbox, mask_crop
 from carvid.car.prompts import draw_prompts
 from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD
 from carvid.config import BACKGROUND_QUERIES, TEMPLATE
+from carvid.demo import pictures
 
-CLASSES = (*demo.NOUNS, *BACKGROUND_QUERIES)
-NOUN_COUNT = len(demo.NOUNS)
-COLOR_WORDS = tuple(demo.COLORS)
+CLASSES = (*pictures.NOUNS, *BACKGROUND_QUERIES)
+NOUN_COUNT = len(pictures.NOUNS)
+COLOR_WORDS = tuple(pictures.COLORS)
 PLACES = ("", "", "on the left", "on the right", "in the middle", "at the top", "in the picture")
 SIZES = ("", "", "", "small", "big", "little", "tiny", "large")
 ARTICLES = ("a", "the", "one")
@@ -62,7 +62,7 @@ PROMPT_SETS = (
 """Drawn from evenly: most often what preset `tiny` uses; none at all, too."""
 BACKGROUND_POOL = 80
 BACKGROUND_HW = (400, 600)
-REPAINTED = 4
+REPAINTED = 2
 """Backgrounds of the pool that are painted anew for every step."""
 MAX_LOGIT_SCALE = math.log(50)
 SCENES_PER_STEP = 18
@@ -85,7 +85,7 @@ def phrase(rng: np.random.Generator, names: tuple[str, ...], *, thing: bool) -> 
     """Return an expression that names a thing, with words around it, in a template."""
     text = names[0] if rng.random() < 0.6 else str(rng.choice(names))
     if thing and rng.random() < 0.6:
-        motions = [word for words in demo.MOTIONS.values() for word in words]
+        motions = [word for words in pictures.MOTIONS.values() for word in words]
         words = (
             str(rng.choice(ARTICLES)),
             str(rng.choice(SIZES)),
@@ -98,7 +98,7 @@ def phrase(rng: np.random.Generator, names: tuple[str, ...], *, thing: bool) -> 
 
 
 def noun_names(noun: str) -> tuple[str, ...]:
-    return (noun, *demo.NOUNS[noun][1:])
+    return (noun, *pictures.NOUNS[noun][1:])
 
 
 def class_phrase(rng: np.random.Generator, index: int) -> str:
@@ -115,7 +115,7 @@ def make_tokenizer(folder: Path) -> CLIPTokenizer:
     """Learn a small byte-level BPE from carvid's phrases; any other text falls back to bytes."""
     rng = np.random.default_rng(0)
     corpus = [class_phrase(rng, i) for _ in range(40) for i in range(len(CLASSES))]
-    corpus += [color_phrase(rng, n, c) for n in demo.NOUNS for c in COLOR_WORDS]
+    corpus += [color_phrase(rng, n, c) for n in pictures.NOUNS for c in COLOR_WORDS]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -184,19 +184,20 @@ class Drawn:
 class Artist:
     """Draws training pictures; lives in its own process."""
 
-    def __init__(self, sprites: demo.Sprites, seed: int, *, held_out: bool = False) -> None:
+    def __init__(self, sprites: pictures.Sprites, seed: int, *, held_out: bool = False) -> None:
         self.rng = np.random.default_rng(seed)
         self.sprites = sprites
         self.held_out = held_out
+        self.noise = self.rng.normal(0, 10, (500, 700, 3)).astype(np.int16)
         self.pool = [self._paint() for _ in range(BACKGROUND_POOL)]
 
     def _paint(self) -> tuple[Any, Any, Any]:
         if self.held_out:
-            surfaces = list(demo.HELD_OUT_SURFACES.values())
+            surfaces = list(pictures.HELD_OUT_SURFACES.values())
         else:  # without surfaces of any colours, the classifier learns the places by heart
-            made_up = [demo.random_surface(self.rng) for _ in range(len(demo.SURFACES))]
-            surfaces = [*demo.SURFACES.values(), *made_up]
-        return demo.paint_background(self.rng, BACKGROUND_HW, surfaces)
+            made_up = [pictures.random_surface(self.rng) for _ in range(len(pictures.SURFACES))]
+            surfaces = [*pictures.SURFACES.values(), *made_up]
+        return pictures.paint_background(self.rng, BACKGROUND_HW, surfaces)
 
     def repaint(self) -> None:
         """Change a part of the backgrounds."""
@@ -220,13 +221,13 @@ class Artist:
             drawings = self.sprites[CLASSES[noun]]
             sprite = drawings[rng.integers(len(drawings))]
             if color >= 0:
-                sprite = demo.recolor(sprite, COLOR_WORDS[color])
+                sprite = pictures.recolor(sprite, COLOR_WORDS[color])
             height = rng.uniform(*heights) * min(size_hw)
             height *= min(1.0, 1.3 * sprite.shape[0] / sprite.shape[1])
             angle = rng.normal(0, 12) if rng.random() < 0.85 else rng.uniform(-180, 180)
-            placed = demo.transform(sprite, height, angle, flip=bool(rng.random() < 0.5))
+            placed = pictures.transform(sprite, height, angle, flip=bool(rng.random() < 0.5))
             center = (rng.uniform(0.1, 0.9) * size_hw[1], rng.uniform(0.15, 0.9) * size_hw[0])
-            demo.paste(image, labels, placed, center, label)
+            pictures.paste(image, labels, placed, center, label)
         image = self._camera(image)
         areas = np.bincount(labels.ravel(), minlength=len(kinds) + 1)
         least = 0.25 * (heights[0] * min(size_hw)) ** 2
@@ -249,8 +250,9 @@ class Artist:
             if np.count_nonzero(mask) < 64:
                 continue
             kinds = PROMPT_SETS[rng.integers(len(PROMPT_SETS))]
-            picture = draw_prompts(drawn.image, mask, kinds)
-            view = letterbox(mask_crop(picture, mask, rng.uniform(1.3, 1.7)), IMAGE_SIZE)
+            near, near_mask = (mask_crop(each, mask, 2.5) for each in (drawn.image, mask))
+            picture = draw_prompts(near, near_mask, kinds)
+            view = letterbox(mask_crop(picture, near_mask, rng.uniform(1.3, 1.7)), IMAGE_SIZE)
             crops.append((view.numpy(), noun, color, words))
         return crops
 
@@ -272,9 +274,15 @@ class Artist:
         rng = self.rng
         if rng.random() < 0.2:
             image = cv2.GaussianBlur(image, (3, 3), 0)
-        light = rng.normal(1, 0.12), rng.normal(0, 8)
-        noise = rng.normal(0, rng.uniform(0, 6), image.shape) if rng.random() < 0.4 else 0.0
-        return np.clip(image * light[0] + light[1] + noise, 0, 255).astype(np.uint8)
+        gain, lift = rng.normal(1, 0.12), rng.normal(0, 8)
+        lit = cv2.addWeighted(image, gain, image, 0, lift)
+        if rng.random() < 0.4:
+            h, w = image.shape[:2]
+            y = rng.integers(self.noise.shape[0] - h + 1)
+            x = rng.integers(self.noise.shape[1] - w + 1)
+            noise = self.noise[y : y + h, x : x + w]
+            lit = cv2.addWeighted(lit, 1, noise, rng.uniform(0, 0.6), 0, dtype=cv2.CV_8U)
+        return lit
 
     def _rough(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask as a generator may find it: the truth, blobs of patches, or a part of it."""
@@ -285,11 +293,11 @@ class Artist:
         small_wh = (mask.shape[1] // step, mask.shape[0] // step)
         small = cv2.resize(mask.astype(np.float32), small_wh, interpolation=cv2.INTER_AREA)
         small = small + rng.normal(0, 0.12, small.shape) * (small > 0)
-        if rng.random() < 0.3:  # something else that the CAM found
+        if rng.random() < 0.15:  # something else that the CAM found
             at = rng.integers(small.shape[0]), rng.integers(small.shape[1])
             small[at] = max(float(small[at]), rng.uniform(0.5, 1.0))
         rough = cv2.resize(small.astype(np.float32), mask.shape[::-1]) > rng.uniform(0.25, 0.7)
-        if rng.random() < 0.2:  # a part
+        if rng.random() < 0.1:  # a part
             rows, columns = np.nonzero(mask)
             axis, cut = rng.integers(2), rng.uniform(0.35, 0.65)
             at_px = np.quantile((rows, columns)[axis], cut)
@@ -363,7 +371,7 @@ def make_batch(artist: Artist, share: float) -> dict[str, Any]:
 
 def draw_forever(folder: Path, seed: int, queue: Any, share: Any) -> None:
     cv2.setNumThreads(1)
-    artist = Artist(demo.load_sprites(folder), seed)
+    artist = Artist(pictures.load_sprites(folder), seed)
     while True:
         queue.put(make_batch(artist, float(share.value)))
 
@@ -600,7 +608,7 @@ def main() -> int:
         target=draw_forever, args=(options.sprites, seed, queue, share), daemon=True
     )
     drawer.start()
-    judge = Artist(demo.load_sprites(options.sprites), 987_654_321, held_out=True)
+    judge = Artist(pictures.load_sprites(options.sprites), 987_654_321, held_out=True)
     rng = np.random.default_rng(seed)
     recent: deque[dict[str, float]] = deque(maxlen=50)
     total_s, saved_at, before = 60 * options.minutes, time.monotonic(), time.monotonic()

@@ -33,7 +33,7 @@ from carvid.errors import ConfigError, OutputError
 from carvid.files import make_folder, write_text
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import cores, run_tasks
-from carvid.tracks import PROGRESS_FOLDER, FrameResult, RunFacts, RunFolder, check_place
+from carvid.tracks import PROGRESS_FOLDER, FrameResult, RunFacts, RunFolder, check_place, tidy
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
 RUNS_FOLDER = "runs"
@@ -118,8 +118,11 @@ def predict(
     _check_out(out, inputs, resume=resume, overwrite=overwrite)
 
     jobs = [_job(dataset, video, out) for video in dataset.videos]
-    open_jobs = [job for job in jobs if overwrite or job.found < job.frames]
+    open_jobs = [job for job in jobs if overwrite or not job.finished]
     found = 0 if overwrite else sum(job.found for job in jobs)
+    for job in jobs:
+        if job not in open_jobs:
+            job.tidy()
     failed: dict[str, str] = {}
     frames, begun = 0, False
     workers = min(workers, max(len(open_jobs), 1))
@@ -175,14 +178,22 @@ class _Run:
 
     @property
     def found(self) -> int:
-        """How many frames are done already, for these expressions."""
-        saved = self.folder / PROGRESS_FOLDER / "progress.json"
-        if saved.exists():
-            return int(json.loads(saved.read_text(encoding="utf-8"))["next"])
-        if not (self.folder / "run.json").exists() or not self.whole:
-            return 0
+        """How many frames are done already."""
+        if self._progress.exists():
+            return int(json.loads(self._progress.read_text(encoding="utf-8"))["next"])
+        return len(self.frames) if self.finished else 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is whole, and was made for these expressions."""
+        if self._progress.exists() or not (self.folder / "run.json").exists() or not self.whole:
+            return False
         values = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-        return len(self.frames) if tuple(values["texts"]) == self.texts else 0
+        return tuple(values["texts"]) == self.texts
+
+    @property
+    def _progress(self) -> Path:
+        return self.folder / PROGRESS_FOLDER / "progress.json"
 
 
 @dataclass(frozen=True)
@@ -204,6 +215,16 @@ class _Job:
     def found(self) -> int:
         """Frames that are done already."""
         return sum(run.found for run in self.runs)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all its runs are."""
+        return all(run.finished for run in self.runs)
+
+    def tidy(self) -> None:
+        """Remove what a kill left of finished runs."""
+        for run in self.runs:
+            tidy(run.folder)
 
 
 class _SetFolder(RunFolder):
@@ -265,6 +286,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             folder = _SetFolder(run, model.facts(reader.info, queries))
             folder.check(resume=True)
             if folder.finished:
+                tidy(run.folder)
                 continue
             model.check_texts(queries)
             start, state = folder.begin(resume=True)

@@ -1,4 +1,4 @@
-"""What drawn scenes are made of: sprites, named backgrounds, and exact labels.
+"""What drawn scenes are made of: words, sprites, named backgrounds, and exact labels.
 
 Sprites (drawn things with alpha) are recoloured, turned and pasted over painted backgrounds, and
 the label map follows exactly. The embedded CLIP is trained on such pictures.

@@ -1,0 +1,1 @@
+"""Drawn scenes with exact truth: for carvid's example, its tests, and its embedded model."""

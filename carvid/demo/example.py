@@ -1,0 +1,117 @@
+"""The clip that carvid comes with, how it is drawn, and how well a run on it does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+
+from carvid.davis.metrics import frame_scores
+from carvid.davis.writer import read_label_png
+from carvid.demo.pictures import Sprites, recolor
+from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
+from carvid.demo.write import write_clip
+from carvid.errors import DatasetError
+from carvid.pipeline import load
+from carvid.tracks import Track
+
+NAME = "dog-jumping"
+TEXT = "the dog jumping"
+"""What the example asks for; label 1 of its truth."""
+
+
+@dataclass(frozen=True)
+class ExampleResult:
+    """A run on the example, and its quality."""
+
+    track: Track
+    j: float
+    """Mean J over the frames, in [0, 1]."""
+    f: float
+    """Mean F over the frames, in [0, 1]."""
+
+    @property
+    def j_and_f(self) -> float:
+        """The mean of J and F."""
+        return (self.j + self.f) / 2
+
+
+def example_folder() -> Path:
+    """Return where the clip and its masks are: package data, or `examples/` of a checkout.
+
+    Raises:
+        DatasetError: they are not there.
+    """
+    packaged = Path(str(resources.files("carvid") / "examples"))
+    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples"
+    if not (folder / f"{NAME}.mp4").is_file():
+        raise DatasetError(f"the example clip is not in '{folder}'; install carvid again")
+    return folder
+
+
+def run_example(
+    out: str | Path,
+    *,
+    preset: str | Path = "tiny",
+    overrides: Iterable[str] = (),
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> ExampleResult:
+    """Segment the example by its sentence, as `carvid run` does, and compare with the truth.
+
+    Raises:
+        CarvidError: as `carvid.load` and `Carvid.segment`.
+    """
+    folder = example_folder()
+    track = load(preset, overrides).segment(
+        folder / f"{NAME}.mp4", [TEXT],
+        out=out, resume=resume, overwrite=overwrite, progress=progress,
+    )  # fmt: skip
+    return ExampleResult(track, *score(track, folder / NAME))
+
+
+def score(track: Track, masks: Path) -> tuple[float, float]:
+    """Return mean J and F of a run's first expression against label 1 of a folder of DAVIS PNGs.
+
+    Raises:
+        DatasetError: a mask is missing or of another form.
+    """
+    pairs = []
+    for index, labels in enumerate(track.label_maps):
+        truth = read_label_png(masks / f"{index:05d}.png")
+        j, f = frame_scores(labels, (truth == 1).astype(np.uint8), labels=1, objects=1)
+        pairs.append((j[0, 0], f[0, 0]))
+    mean_j, mean_f = np.mean(pairs, axis=0)
+    return float(mean_j), float(mean_f)
+
+
+def example_scene(sprites: Sprites) -> Scene:
+    """Stage the example: a dog jumps among a ball, a cat and a car."""
+    dog, ball, cat, car = (sprites[noun][0] for noun in ("dog", "ball", "cat", "car"))
+    things = (
+        Thing("dog", None, TEXT, "jump", dog, flip=True),
+        Thing("ball", None, "the ball rolling", "roll", ball, flip=False),
+        Thing("cat", None, "the cat standing still", "stand", cat, flip=False),
+        Thing("car", "red", "the red car", "run", recolor(car, "red"), flip=False),
+    )
+    courses = (
+        Course(x=0.22, y=0.66, height=0.36, travel=0.35),
+        Course(x=0.55, y=0.86, height=0.14, travel=-0.3),
+        Course(x=0.87, y=0.74, height=0.28, travel=0.0),
+        Course(x=0.66, y=0.52, height=0.22, travel=-0.15),
+    )
+    spec = SceneSpec(seed=7, frames=48, size_hw=(360, 640))
+    return Scene(spec, things, (Shot(0, 5, courses, 0.0, None),))
+
+
+def write_example(sprites: Sprites, folder: Path) -> None:
+    """Draw the example: `<folder>/dog-jumping.mp4`, and its truth beside it.
+
+    Raises:
+        OutputError: a place cannot be written.
+    """
+    write_clip(example_scene(sprites), folder / f"{NAME}.mp4", folder / NAME)

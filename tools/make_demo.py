@@ -1,0 +1,67 @@
+#!/usr/bin/env python
+"""Draw demo scenes, with the truth of every pixel, from the sprites that tools/get_sprites.py gets.
+
+    tools/make_demo.py SPRITES OUT --example
+    tools/make_demo.py SPRITES OUT --scenes 8 --first-seed 100 --frames 48
+    tools/make_demo.py SPRITES OUT --scenes 2 --events cut leave --mp4
+
+OUT becomes a data set in the form of Ref-DAVIS 2017, or, with `--mp4`, holds a clip and a folder of
+masks for each scene. `--example` draws the one clip that carvid comes with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from carvid.demo.example import NAME, write_example
+from carvid.demo.pictures import load_sprites
+from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
+from carvid.demo.write import write_clip, write_ref_davis
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("sprites", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--scenes", type=int, default=8)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--frames", type=int, default=48)
+    parser.add_argument("--size", type=int, nargs=2, default=(480, 854), metavar=("H", "W"))
+    parser.add_argument(
+        "--events", nargs="*", choices=EVENTS, help="what happens in all; drawn, if not given"
+    )
+    parser.add_argument("--mp4", action="store_true", help="clips, not a data set")
+    parser.add_argument("--example", action="store_true", help=f"the clip {NAME} alone")
+    options = parser.parse_args()
+    sprites = load_sprites(options.sprites)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.example:
+        write_example(sprites, options.out)
+        return 0
+    seeds = range(options.first_seed, options.first_seed + options.scenes)
+    specs = [SceneSpec(seed, options.frames, tuple(options.size)) for seed in seeds]
+    specs = [
+        spec.with_some_events()
+        if options.events is None
+        else replace(spec, events=tuple(options.events))
+        for spec in specs
+    ]
+    named = [(f"scene-{spec.seed}", make_scene(spec, sprites)) for spec in specs]
+    bar = tqdm(named, unit="scene")
+    if options.mp4:
+        for name, scene in bar:
+            write_clip(scene, options.out / f"{name}.mp4", options.out / name)
+    else:
+        write_ref_davis(bar, options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
