@@ -226,7 +226,8 @@ def test_other_inputs_are_refused(tree: Path, tmp_path: Path, predicted: Predict
     with pytest.raises(OutputError, match="with other settings; choose another folder"):
         predicted(out, resume=True, split="valid", resolution="480p", data=davis_form(tree))
     (out / "notes.txt").write_text("mine")
-    assert predicted(out, overwrite=True, videos=["cow"]).frames == 4 * FRAMES["cow"]
+    for _ in range(2):  # what failed, and what is whole
+        assert predicted(out, overwrite=True, videos=["cow"]).frames == 4 * FRAMES["cow"]
     assert (out / "notes.txt").read_text() == "mine"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "run.json").write_text("{}")
