@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from carvid.davis.png import plain_indices
 from carvid.errors import DatasetError
 from carvid.files import replacing
 
@@ -56,7 +58,11 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
         DatasetError: no such file, unreadable, or not an indexed PNG.
     """
     try:
-        with Image.open(path) as picture:
+        data = path.read_bytes()
+        labels = plain_indices(data)
+        if labels is not None:
+            return labels
+        with Image.open(io.BytesIO(data)) as picture:
             if picture.mode != "P":
                 raise DatasetError(
                     f"'{path}' is a {picture.mode} image, not an indexed (mode P) PNG; write "
@@ -65,6 +71,8 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
             return np.array(picture, np.uint8)
     except FileNotFoundError:
         raise DatasetError(f"no mask '{path}'; give a folder of DAVIS PNGs") from None
+    except UnidentifiedImageError:
+        raise DatasetError(f"'{path}' is no PNG; write it again") from None
     except (OSError, SyntaxError) as error:
         raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
 
