@@ -10,7 +10,6 @@ Numbers of different protocols are not comparable.
 
 from __future__ import annotations
 
-import io
 import multiprocessing
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +35,6 @@ from carvid.davis.dataset import (
     open_truth,
 )
 from carvid.davis.metrics import VOID_LABEL, frame_scores, statistics
-from carvid.davis.png import plain_indices
 from carvid.davis.report import ObjectScore, Report, mean_of_sets
 from carvid.davis.writer import read_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
@@ -394,16 +392,12 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
     Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), and carvid's own (mode P, 0 and 1).
     """
     try:
-        data = path.read_bytes()
-        values = plain_indices(data)
-        if values is None:
-            with Image.open(io.BytesIO(data)) as picture:
-                if picture.mode not in ("1", "L", "P"):
-                    raise DatasetError(
-                        f"'{path}' is a {picture.mode} image, not a mask; write a PNG of one "
-                        "channel"
-                    )
-                values = np.array(picture, np.uint8)
+        with Image.open(path) as picture:
+            if picture.mode not in ("1", "L", "P"):
+                raise DatasetError(
+                    f"'{path}' is a {picture.mode} image, not a mask; write a PNG of one channel"
+                )
+            values = np.array(picture, np.uint8)
     except UnidentifiedImageError:
         raise DatasetError(f"'{path}' is no PNG; write it again") from None
     except (OSError, SyntaxError) as error:

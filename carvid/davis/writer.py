@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from carvid.davis.png import plain_indices
 from carvid.errors import DatasetError
 from carvid.files import replacing
 
@@ -58,11 +56,7 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
         DatasetError: no such file, unreadable, or not an indexed PNG.
     """
     try:
-        data = path.read_bytes()
-        labels = plain_indices(data)
-        if labels is not None:
-            return labels
-        with Image.open(io.BytesIO(data)) as picture:
+        with Image.open(path) as picture:
             if picture.mode != "P":
                 raise DatasetError(
                     f"'{path}' is a {picture.mode} image, not an indexed (mode P) PNG; write "
