@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ import typer
 
 from carvid import __version__
 from carvid.errors import CarvidError
+from carvid.files import write_text
 
 app = typer.Typer(
     name="carvid",
@@ -31,6 +34,24 @@ Preset = Annotated[
 ]
 Settings = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Change one setting; repeatable.")
+]
+Generator = Annotated[
+    str | None, typer.Option(help="CLIP of the proposals: folder, hub name, or tiny.")
+]
+Classifier = Annotated[
+    str | None, typer.Option(help="CLIP of the classifier: folder, hub name, or tiny.")
+]
+Device = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
+]
+Videos = Annotated[list[str] | None, typer.Option("--videos", help="Only this video; repeatable.")]
+Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, valid_u …")]
+Resolution = Annotated[
+    str | None, typer.Option(help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last whole frame.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -59,21 +80,11 @@ def run(
     ] = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
-    weights_generator: Annotated[
-        str | None, typer.Option(help="CLIP of the proposals: folder, hub name, or tiny.")
-    ] = None,
-    weights_classifier: Annotated[
-        str | None, typer.Option(help="CLIP of the classifier: folder, hub name, or tiny.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue after the last whole frame.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
-    ] = False,
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    device: Device = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
@@ -82,9 +93,8 @@ def run(
     from carvid.tracks import check_place
     from carvid.video import open_video
 
-    overrides = [*settings, *([f"weights.device={device}"] if device else [])]
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
-    config = load_config(preset, overrides)
+    config = load_config(preset, _overrides(settings, device))
     Queries(tuple(expr), tuple(distractor or ()))
     open_video(video).close()
     check_place(out, resume=resume, overwrite=overwrite)
@@ -92,14 +102,11 @@ def run(
     from carvid.pipeline import load
 
     model = load(config, generator=weights_generator, classifier=weights_classifier)
-    try:
+    with _resumable(out):
         track = model.segment(
             video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
             progress=True,
         )  # fmt: skip
-    except KeyboardInterrupt:  # Typer would leave without a word
-        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
-        raise typer.Exit(130) from None
     found = [0] * len(expr)
     for masks in track.masks:
         found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
@@ -145,30 +152,123 @@ def overlay(
     typer.echo(f"{count} frames in {out}")
 
 
+@app.command(epilog="Example: carvid davis DAVIS -o runs/a --resume")
+def davis(
+    data: Annotated[Path, typer.Argument(help="The data set's root.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the predictions.")],
+    preset: Preset = "davis",
+    settings: Settings = [],  # noqa: B006
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    device: Device = None,
+    videos: Videos = None,
+    split: Split = "valid",
+    resolution: Resolution = None,
+    workers: Annotated[
+        int, typer.Option(help="Processes; each loads the models and does one video at a time.")
+    ] = 1,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict masks for Ref-DAVIS 2017, or for Ref-YouTube-VOS or MeViS expressions."""
+    from carvid.davis.predict import predict
+
+    with _resumable(out):
+        result = predict(
+            data, out, preset, _overrides(settings, device), generator=weights_generator,
+            classifier=weights_classifier, videos=videos, split=split, resolution=resolution,
+            workers=workers, resume=resume, overwrite=overwrite, progress=True,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        sets = "four sets" if result.sets > 1 else "no sets, masks of expressions only"
+        typer.echo(
+            f"{len(result.videos)} videos in {out} ({sets}); {result.frames} frames done now"
+        )
+    if result.failed:
+        for name, reason in result.failed.items():
+            typer.echo(f"carvid: {name} failed: {reason}", err=True)
+        count = len(result.failed) + len(result.videos)
+        typer.echo(
+            f"carvid: {len(result.failed)} of {count} videos failed; mend them and continue with "
+            f"--resume -o {out}",
+            err=True,
+        )
+        raise typer.Exit(1)
+
+
+@app.command("eval", epilog="Example: carvid eval runs/a DAVIS --protocol refdavis17")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A folder of predictions, of any method.")],
+    data: Annotated[Path, typer.Argument(help="The data set's root.")],
+    protocol: Annotated[
+        str,
+        typer.Option(help="refdavis17, per-expression, semi-supervised or unsupervised."),
+    ],
+    compare: Annotated[
+        Path | None, typer.Option(help="Other predictions, to put side by side with these.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write every number to this CSV file.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the worst objects over time to this PNG.")
+    ] = None,
+    videos: Videos = None,
+    split: Split = "valid",
+    resolution: Resolution = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; as many as there are cores if not given.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print every number as a Markdown table.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score predictions on a data set: J, F and J&F. Nothing is cached."""
+    from carvid.davis import evaluate as davis
+    from carvid.davis import report as reports
+    from carvid.processes import cores
+
+    def score(folder: Path) -> reports.Report:
+        return davis.evaluate(
+            folder, data, protocol, videos=videos, split=split, resolution=resolution,
+            workers=cores() if workers is None else workers, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+
+    report = score(predictions)
+    result: reports.Report | reports.Comparison = report
+    if compare is not None:
+        result = reports.compare(report, score(compare), (str(predictions), str(compare)))
+    for note in report.notes:
+        typer.echo(f"carvid: {note}", err=True)
+    if csv is not None:
+        write_text(csv, report.to_csv())
+    if plot is not None:
+        reports.plot_worst(report, plot)
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        typer.echo(result.to_markdown() if markdown else result.to_text())
+
+
 @app.command(epilog="Example: carvid demo -o out/demo")
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")] = Path("out/demo"),
     preset: Preset = "tiny",
     settings: Settings = [],  # noqa: B006
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue after the last whole frame.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
-    ] = False,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Find "the dog jumping" in the clip that carvid comes with, and compare with the truth."""
     from carvid.demo.example import TEXT, run_example
 
-    try:
+    with _resumable(out):
         result = run_example(
             out, preset=preset, overrides=settings, resume=resume, overwrite=overwrite,
             progress=True,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
-        raise typer.Exit(130) from None
     overlay_path = out / "overlay.mp4"
     if as_json:
         values = {"J": result.j, "F": result.f, "J&F": result.j_and_f}
@@ -219,6 +319,20 @@ def info(preset: Preset = "default", as_json: AsJson = False) -> None:
                 typer.echo(f"  {key}: {each}")
         else:
             typer.echo(f"{name}: {value}")
+
+
+def _overrides(settings: list[str], device: str | None) -> list[str]:
+    return [*settings, *([f"weights.device={device}"] if device else [])]
+
+
+@contextmanager
+def _resumable(out: Path) -> Iterator[None]:
+    """Say how an interrupted run continues; Typer would leave without a word."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        raise typer.Exit(130) from None
 
 
 def main() -> None:

@@ -9,6 +9,14 @@ from pathlib import Path
 
 from carvid.errors import OutputError
 
+PARTIAL = ".part"
+"""In the names of files that are being written; a kill may leave one."""
+
+
+def is_partial(path: Path) -> bool:
+    """Whether a file is what a kill left of one that was being written."""
+    return path.name.startswith(".") and PARTIAL in path.suffixes
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the place cannot be written.
     """
-    partial = path.with_name(f".{path.stem}.part{path.suffix}")
+    partial = path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
     try:
         yield partial
         os.replace(partial, path)

@@ -15,8 +15,8 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
 from carvid.temporal import TemporalState, after_carrying, after_key, arrive
-from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
-from carvid.video import Frame, VideoReader, open_video, prefetch
+from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
+from carvid.video import Frame, VideoInfo, VideoReader, open_video, prefetch
 
 
 def load(
@@ -38,14 +38,25 @@ def load(
         ConfigError: an unknown preset or setting.
         WeightsError: weights that are missing or no CLIP.
     """
-    config = load_config(preset, overrides)
-    names = {"generator": generator, "classifier": classifier}
-    chosen = {key: name for key, name in names.items() if name is not None}
-    config = Config.from_dict({"weights": chosen}, base=config)
+    config = resolve(preset, overrides, generator=generator, classifier=classifier)
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
     return Carvid(config, first, second)
+
+
+def resolve(
+    preset: str | Path | Config = "default",
+    overrides: Iterable[str] = (),
+    *,
+    generator: str | None = None,
+    classifier: str | None = None,
+) -> Config:
+    """Return the settings that `load` would run with, without loading anything."""
+    config = load_config(preset, overrides)
+    names = {"generator": generator, "classifier": classifier}
+    chosen = {key: name for key, name in names.items() if name is not None}
+    return Config.from_dict({"weights": chosen}, base=config)
 
 
 class Carvid:
@@ -157,7 +168,7 @@ class Carvid:
         """
         queries = Queries(tuple(texts), tuple(distractors))
         with open_video(video) as reader:
-            facts = self._facts(reader, queries)
+            facts = self.facts(reader.info, queries)
             if out is None:
                 store = MemoryStore(facts)
                 for result in self._results(reader, queries, 0, None, progress=progress):
@@ -166,7 +177,9 @@ class Carvid:
             folder = RunFolder(Path(out), facts)
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
-            if not (resume and folder.finished and not overwrite):
+            if resume and folder.finished and not overwrite:
+                tidy(folder.folder)
+            else:
                 start, state = folder.begin(resume=resume, overwrite=overwrite)
                 began = time.monotonic()
                 frames = 0
@@ -192,7 +205,8 @@ class Carvid:
         for template in self.config.classifier.templates:
             classifier.encode_texts([template.format(text) for text in queries.all])
 
-    def _facts(self, reader: VideoReader, queries: Queries) -> RunFacts:
+    def facts(self, video: VideoInfo, queries: Queries) -> RunFacts:
+        """Return what a run.json says of a run of this model."""
         generator, classifier = self.backbones
         weights = {
             "generator": generator.name,
@@ -200,7 +214,7 @@ class Carvid:
             "device": str(generator.device),
             "dtype": str(generator.dtype).removeprefix("torch."),
         }
-        return RunFacts(self.config, reader.info, queries.texts, queries.distractors, weights)
+        return RunFacts(self.config, video, queries.texts, queries.distractors, weights)
 
     def _results(
         self,

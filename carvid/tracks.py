@@ -31,7 +31,7 @@ from tqdm import tqdm
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.errors import OutputError
-from carvid.files import make_folder, write_text
+from carvid.files import is_partial, make_folder, write_text
 from carvid.overlay import write_overlay
 from carvid.temporal import TemporalState
 from carvid.video import DEFAULT_FRAME_RATE, VideoInfo, open_video
@@ -209,7 +209,8 @@ class RunFolder:
             OutputError: it holds something else, or another run than the one to resume.
         """
         holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
-        if holds_run and not overwrite and self._saved_inputs() != self._inputs:
+        saved = self._saved_inputs() if holds_run and not overwrite else None
+        if saved is not None and saved != self._inputs:
             raise OutputError(
                 f"'{self.folder}' holds a run with other inputs or settings; choose another "
                 "folder with -o, or replace it with --overwrite"
@@ -222,20 +223,29 @@ class RunFolder:
         self.check(resume=resume, overwrite=overwrite)
         if overwrite:
             self._remove()
-        make_folder(self.folder / "masks")
-        make_folder(self._progress)
+        make_folder(self._progress)  # first: it marks the folder as a run's
+        for folder in self.mask_folders:
+            make_folder(folder)
         saved = self._progress / "progress.json"
         if saved.exists():
             values = json.loads(saved.read_text(encoding="utf-8"))
             self._cut_scores(values["next"])
             return values["next"], TemporalState.from_dict(values["state"])
+        self._cut_scores(0)
         self._save_progress(0, None)
         return 0, None
 
     @property
     def finished(self) -> bool:
         """Whether the folder holds a whole run."""
-        return (self.folder / "run.json").exists() and not self._progress.exists()
+        return (self.folder / "run.json").exists() and not (
+            self._progress / "progress.json"
+        ).exists()
+
+    @property
+    def mask_folders(self) -> tuple[Path, ...]:
+        """Where the masks go."""
+        return (self.folder / "masks",)
 
     def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
         """Write one frame; it counts once its progress is saved.
@@ -243,8 +253,7 @@ class RunFolder:
         Raises:
             OutputError: the place cannot be written.
         """
-        path = self.folder / "masks" / MASK_NAME.format(result.index)
-        write_label_png(path, result.labels() if labels is None else labels)
+        self.write_masks(result, labels)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(result.rows(self.facts.texts))
         try:
@@ -257,6 +266,11 @@ class RunFolder:
             ) from None
         self._save_progress(result.index + 1, result.state)
 
+    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
+        """Write the masks of one frame; `labels` is its label map, if that is at hand."""
+        path = self.folder / "masks" / MASK_NAME.format(result.index)
+        write_label_png(path, result.labels() if labels is None else labels)
+
     def finish(self, timing: dict[str, float], *, progress: bool = False) -> None:
         """Write scores.csv, the overlay and, last, run.json."""
         rows = self._progress / "scores.csv"
@@ -266,14 +280,16 @@ class RunFolder:
             header + (rows.read_text(encoding="utf-8") if rows.exists() else ""),
         )
         if self.facts.config.overlay.enabled:
-            self._write_overlay(progress=progress)
+            self.write_overlay(progress=progress)
         values = self.facts.to_dict() | {"timing": timing}
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         )
+        (self._progress / "progress.json").unlink()  # first: what is left of it means nothing
         shutil.rmtree(self._progress)
 
-    def _write_overlay(self, *, progress: bool) -> None:
+    def write_overlay(self, *, progress: bool) -> None:
+        """Draw the masks over the video."""
         scores = [row for _, row in read_scores(self.folder / "scores.csv", len(self.facts.texts))]
         overlay_from_folder(
             self.folder / "masks", self.facts.video.path, self.folder / "overlay.mp4",
@@ -318,10 +334,17 @@ class RunFolder:
 
     def _remove(self) -> None:
         """Remove an earlier run's files, and nothing else."""
-        for name in ("masks", PROGRESS_FOLDER):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        # What is half removed must not look whole, and must still look like a run.
+        make_folder(self._progress)
         for name in ("run.json", "scores.csv", "overlay.mp4"):
             (self.folder / name).unlink(missing_ok=True)
+        for folder in (*self.mask_folders, self._progress):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill at the very end left of a finished run's progress."""
+    shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
 
 
 def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) -> bool:
@@ -339,7 +362,7 @@ def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) 
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
         raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
-    if not folder.exists() or not any(folder.iterdir()):
+    if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
         return False
     if not ((folder / "run.json").exists() or (folder / PROGRESS_FOLDER).exists()):
         raise OutputError(

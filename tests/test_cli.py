@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,7 +138,10 @@ def test_info_names_versions_devices_and_weights() -> None:
     assert "cpu" in facts["devices"]["auto"] or facts["devices"]["cuda"] or facts["devices"]["mps"]
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["overlay"], ["config"], ["info"]])
+COMMANDS = ("run", "overlay", "davis", "eval", "demo", "config", "info")
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
     result = carvid(*command, "--help")
     assert result.returncode == 0
@@ -151,5 +155,7 @@ def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
-    for command in ("run", "overlay", "config", "info"):
+    listed = carvid("--help").stdout.split("Commands:")[1].split("\n\n")[0]
+    assert set(re.findall(r"^  (\w+)", listed, re.M)) == set(COMMANDS)
+    for command in COMMANDS:
         assert f"carvid {command}" in readme

@@ -247,3 +247,42 @@ def test_small_real_davis(shared: Path) -> None:
     dataset = open_dataset(shared / "data" / "davis-mini")
     assert {v.name: len(v.sets()[0]) for v in dataset.videos} == {"car-shadow": 1, "dogs-jump": 3}
     assert all(path.is_file() for v in dataset.videos for path in dataset.image_paths(v))
+
+
+def test_files_that_are_no_frames_are_left_out(tmp_path: Path) -> None:
+    root = davis_tree(tmp_path)
+    images = root / "JPEGImages" / "480p" / "bear"
+    for name in ("._00000.jpg", "Thumbs.db", ".00009.png"):
+        (images / name).write_bytes(b"")
+    (images / "00001.png").write_bytes(b"")  # the same frame twice: the JPEG is DAVIS's own
+    (root / UNSUPERVISED / "480p" / "bear" / "._00000.png").write_bytes(b"")
+    dataset = open_dataset(root)
+    assert dataset.videos[0].frames == FRAMES
+    assert [p.name for p in dataset.image_paths(dataset.videos[0])] == [f"{f}.jpg" for f in FRAMES]
+    assert len(open_truth(root, [UNSUPERVISED]).paths("bear")) == len(FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("listed", "split"), [("2017/val", "valid"), ("2017/train", "train"), ("2019/val", "valid")]
+)
+def test_lists_of_videos(tmp_path: Path, listed: str, split: str) -> None:
+    root = davis_tree(tmp_path)
+    (root / "ImageSets" / "2017" / "val.txt").unlink()
+    path = root / "ImageSets" / f"{listed}.txt"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("motorbike\n")
+    assert [v.name for v in open_dataset(root, split=split).videos] == ["motorbike"]
+    assert open_truth(root, [UNSUPERVISED], split=split).videos == ("motorbike",)
+    with pytest.raises(DatasetError, match="no expressions for baer; did you mean 'bear'"):
+        open_dataset(root, split=split, videos=["baer"])
+
+
+def test_expressions_beside_the_tree_and_with_a_byte_order_mark(tmp_path: Path) -> None:
+    root = davis_tree(tmp_path / "DAVIS")
+    expressions = open_expressions(root)
+    (root / TEXT_FOLDER).rename(tmp_path / TEXT_FOLDER)
+    assert open_expressions(root) == expressions
+    write_meta(root / "meta_expressions.json", [referred("bear")])
+    text = (root / "meta_expressions.json").read_text(encoding="utf-8")
+    (root / "meta_expressions.json").write_text(text, encoding="utf-8-sig")
+    assert open_expressions(root) == (referred("bear"),)

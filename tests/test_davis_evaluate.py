@@ -14,69 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.davis import evaluate as module
-from carvid.davis.dataset import Expression, Video, write_meta
 from carvid.davis.evaluate import PROTOCOLS, evaluate
-from carvid.davis.metrics import boundary_f, jaccard
-from carvid.davis.report import compare, plot_worst
+from carvid.davis.metrics import Statistics, boundary_f, jaccard
+from carvid.davis.report import F_COLOR, J_COLOR, PANEL_HW, ObjectScore, Report, compare, plot_worst
 from carvid.davis.writer import read_label_png, write_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError
+from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
-SIZE = (30, 44)
-FRAMES = 5
-OBJECTS = {"cat": 2, "ape": 1}
 LETTERS = {"mean": "M", "recall": "R", "decay": "D"}
-
-
-def scene(video: str, frame: int, shift: int = 0) -> NDArray[np.uint8]:
-    """Squares that move to the right, `shift` pixels too low."""
-    labels = np.zeros(SIZE, np.uint8)
-    for k in range(OBJECTS[video]):
-        top, left = 3 + 14 * k + shift, 4 + 3 * frame + 6 * k
-        labels[top : top + 9, left : left + 9] = k + 1
-    return labels
-
-
-def write(folder: Path, draw: Callable[[str, int], NDArray[np.uint8]]) -> None:
-    for video in OBJECTS:
-        (folder / video).mkdir(parents=True)
-        for frame in range(FRAMES):
-            write_label_png(folder / video / f"{frame:05d}.png", draw(video, frame))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A data set with void, and predictions of four sets and of every expression."""
-
-    def with_void(video: str, frame: int) -> NDArray[np.uint8]:
-        labels = scene(video, frame)
-        labels[:2] = 255
-        return labels
-
-    data = tmp_path / "data"
-    write(data / "Annotations" / "480p", scene)
-    write(data / "Annotations_unsupervised" / "480p", with_void)
-    (data / "ImageSets" / "2017").mkdir(parents=True)
-    (data / "ImageSets" / "2017" / "val.txt").write_text("cat\nape\n")
-    frames = tuple(f"{frame:05d}" for frame in range(FRAMES))
-    videos = [
-        Video(
-            name,
-            frames,
-            tuple(Expression(str(k), f"{name} {k}", k // 4 + 1) for k in range(4 * count)),
-        )
-        for name, count in OBJECTS.items()
-    ]
-    write_meta(data / "meta_expressions.json", videos)
-    for index in range(4):
-        write(tmp_path / "run" / f"anno_{index}", lambda v, t, s=index: scene(v, t, s))  # type: ignore[misc]
-    for video in videos:
-        for e in video.expressions:
-            folder = tmp_path / "run" / "expressions" / video.name / e.key
-            folder.mkdir(parents=True)
-            for frame in range(FRAMES):
-                mask = scene(video.name, frame, int(e.key) % 4) == e.object_id
-                write_label_png(folder / f"{frame:05d}.png", mask.astype(np.uint8))
+    scored_tree(tmp_path)
     return tmp_path
 
 
@@ -205,6 +156,10 @@ def test_refdavis17_is_the_mean_of_four_sets(tree: Path) -> None:
     report = run(tree, "refdavis17", "run")
     sets = [run(tree, "unsupervised", f"run/anno_{index}") for index in range(4)]
     assert report.j_and_f == pytest.approx(np.mean([each.j_and_f for each in sets]), abs=1e-12)
+    for place, each in enumerate(report.objects):
+        for over_time in ("j_frames", "f_frames"):
+            frames = [getattr(one.objects[place], over_time) for one in sets]
+            assert getattr(each, over_time) == pytest.approx(np.mean(frames, axis=0), abs=1e-12)
     values = report.to_json()
     assert values["protocol"] == "refdavis17"
     assert [each["set"] for each in values["sets"]] == [f"anno_{index}" for index in range(4)]
@@ -238,32 +193,13 @@ def test_objects_are_those_of_the_first_frame(tree: Path) -> None:
     report = run(tree, "unsupervised")
     assert [o.video for o in report.objects] == ["ape"]
     assert "no object in its first frame" in report.notes[0]
+    assert f"Note: {report.notes[0]}." in report.to_markdown()
+    assert run(tree, "refdavis17", "run").notes == report.notes
     write_label_png(truth / "ape" / "00000.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(DatasetError, match="no object in the first frame of any"):
         run(tree, "unsupervised")
 
 
-def drop(*names: str) -> Callable[[Path], None]:
-    def change(tree: Path) -> None:
-        for name in names:
-            path = tree / name
-            path.unlink() if path.is_file() else shutil.rmtree(path)
-
-    return change
-
-
-def put(name: str, labels: NDArray[np.uint8], mode: str = "P") -> Callable[[Path], None]:
-    def change(tree: Path) -> None:
-        if mode == "P":
-            (tree / name).parent.mkdir(parents=True, exist_ok=True)
-            write_label_png(tree / name, labels)
-        else:
-            Image.fromarray(labels).convert(mode).save(tree / name)
-
-    return change
-
-
-BLANK = np.zeros(SIZE, np.uint8)
 FRAME = "run/anno_1/cat/00002.png"
 TRUTH = "data/Annotations_unsupervised/480p"
 
@@ -465,9 +401,28 @@ def test_two_runs_side_by_side(tree: Path) -> None:
         compare(first, fewer)
 
 
-def test_worst_objects_are_drawn(tree: Path) -> None:
-    report = run(tree, "refdavis17", "run")
-    plot_worst(report, tree / "worst.png", count=2)
-    with Image.open(tree / "worst.png") as picture:
-        assert picture.size == (640, 2 * 120)
-        assert len(np.unique(np.array(picture).reshape(-1, 3), axis=0)) > 4
+def constant(video: str, j: float, f: float, frames: int = 7) -> ObjectScore:
+    over_time = [np.full(frames, value) for value in (j, f)]
+    return ObjectScore(
+        video, 1, 1, 1, *(Statistics(value, 1, 0) for value in (j, f)),
+        j_frames=over_time[0], f_frames=over_time[1],
+    )  # fmt: skip
+
+
+def test_worst_objects_are_drawn(tmp_path: Path) -> None:
+    objects = (constant("good", 0.9, 0.8), constant("odd", 1, 0), constant("bad", 0.1, 0.2))
+
+    def drawn(count: int, *shown: ObjectScore) -> NDArray[np.uint8]:
+        plot_worst(Report("unsupervised", shown), tmp_path / "worst.png", count=count)
+        with Image.open(tmp_path / "worst.png") as picture:
+            return np.array(picture)
+
+    odd = drawn(1, objects[1])
+    height, width = PANEL_HW
+    assert odd.shape == (height, width, 3)
+    # J runs along the top of the panel and F along its bottom, smoothed at the points.
+    for row, color in ((24, J_COLOR), (height - 10, F_COLOR)):
+        line = odd[row, 12 : width - 12].astype(int)
+        assert np.abs(line - color).max() < 60
+    both = drawn(2, *objects)
+    assert (both == np.concatenate([drawn(1, objects[2]), odd])).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 from carvid.cli import app
 from carvid.davis.dataset import UNSUPERVISED, open_dataset, open_truth
 from carvid.davis.evaluate import evaluate
+from carvid.davis.predict import predict
 from carvid.davis.writer import read_label_png
 from carvid.demo import pictures
 from carvid.demo.example import NAME, TEXT, example_folder, example_scene, score
@@ -232,3 +234,22 @@ def test_a_wheel_holds_everything(tmp_path: Path) -> None:
         f"carvid/examples/{NAME}/00047.png",
     }  # fmt: skip
     assert wanted <= names
+
+
+def test_the_whole_route_from_scenes_to_numbers(
+    sprites: dict[str, list[pictures.Image]], tmp_path: Path
+) -> None:
+    spec = replace(SMALL, frames=3, size_hw=(64, 96), objects=(2, 2))
+    scenes = [(f"scene-{k}", make_scene(replace(spec, seed=k), sprites)) for k in range(2)]
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_ref_davis(scenes, data)
+    result = predict(data, out, "tiny", ["crf.iterations=1", "weights.device=cpu"])
+    assert result.frames == 2 * 4 * 3 and not result.failed
+    report = evaluate(out, data, "refdavis17")
+    assert [each.name for each in report.sets] == [f"anno_{k}" for k in range(4)]
+    names = {(each.video, each.object_id) for each in report.objects}
+    assert names == {(f"scene-{k}", n) for k in range(2) for n in (1, 2)}
+    for index in range(4):  # the truth itself, as predictions, is perfect
+        shutil.rmtree(out / f"anno_{index}")
+        shutil.copytree(data / "Annotations" / "480p", out / f"anno_{index}")
+    assert evaluate(out, data, "refdavis17").j_and_f == 1 > report.j_and_f

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.trees import unseen_tree
+
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -26,8 +28,9 @@ def test_notebook_runs(
         "crf:\n  iterations: 1\n"
     )
     monkeypatch.chdir(tmp_path)
+    data = unseen_tree(tmp_path / "data", {"bear": 2, "cow": 2})
     names: dict[str, object] = {}
     for cell in cells:
         exec(cell["source"], names)
-        names |= {"PRESET": str(preset), "CLIP": str(clip)}
+        names |= {"PRESET": str(preset), "CLIP": str(clip), "DATA": str(data)}
     assert (tmp_path / "out" / "run.json").exists()

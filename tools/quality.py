@@ -42,7 +42,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no recurrence": ("car.max_steps=1",),
     "no background queries": ("proposals.background=", "classifier.background=never"),
     "no background words in the classifier": ("classifier.background=never",),
-    "no affinity": ("proposals.affinity=false",),
+    "one proposal for each CAM": ("proposals.parts=1",),
+    "with the attention's affinity": ("proposals.affinity=true",),
     "no CRF": ("crf.enabled=false",),
     **{
         f"prompt: {kinds or 'none'}": (f"prompts.kinds={kinds}",)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from carvid.errors import DatasetError
+from carvid.errors import DatasetError, suggest
 from carvid.files import replacing, write_text
 
 TEXT_FILES = (
@@ -84,6 +84,12 @@ class Dataset:
     images: Path
     """Folder of `<video>/<frame>.jpg`."""
     videos: tuple[Video, ...]
+    has_sets: bool
+    """Whether it has the four sets of Ref-DAVIS."""
+
+    def sets(self, video: Video) -> tuple[tuple[Expression, ...], ...]:
+        """Return the expressions of a video that are asked for together: four sets, or one."""
+        return video.sets() if self.has_sets else (video.expressions,)
 
     def image_paths(self, video: Video) -> tuple[Path, ...]:
         """Return the images of a video's frames, in order."""
@@ -105,25 +111,36 @@ class Truth:
         return tuple(sorted((self.folder / video).glob("[!.]*.png")))
 
 
-def open_dataset(root: Path, *, split: str = "valid", resolution: str | None = None) -> Dataset:
+def open_dataset(
+    root: Path,
+    *,
+    split: str = "valid",
+    resolution: str | None = None,
+    videos: Iterable[str] | None = None,
+) -> Dataset:
     """Open a data set for prediction, after a look at everything that it must hold.
 
     Args:
         root: folder of any layout of the module's docstring.
         split: as ReferFormer's folders are called (`valid`, `train`, MeViS also `valid_u`).
         resolution: `480p` or `Full-Resolution`, for DAVIS trees; 480p if it is there.
+        videos: only these; otherwise those in `ImageSets/2017/val.txt`, or all.
 
     Raises:
         DatasetError: something is missing or malformed; the message lists all of it.
     """
     root = _existing(root)
     images = _image_folder(root, split, resolution)
-    videos = open_expressions(root, split=split)
-    wanted = set(_listed(root, split) or (v.name for v in videos))
-    is_ref_davis = all(_set_of(e) is not None for v in videos for e in v.expressions)
-    problems = [f"no expressions for {name}" for name in sorted(wanted - {v.name for v in videos})]
+    known = open_expressions(root, split=split)
+    wanted = set(videos or _listed(root, split) or (v.name for v in known))
+    is_ref_davis = all(_set_of(e) is not None for v in known for e in v.expressions)
+    names = [video.name for video in known]
+    problems = [
+        f"no expressions for {name}{suggest(name, names) if videos else ''}"
+        for name in sorted(wanted.difference(names))
+    ]
     found = []
-    for video in videos:
+    for video in known:
         if video.name not in wanted:
             continue
         files = _images(images / video.name)
@@ -138,7 +155,7 @@ def open_dataset(root: Path, *, split: str = "valid", resolution: str | None = N
         raise DatasetError(
             f"'{root}' is not whole: {'; '.join(problems) or 'no video'}; unpack the data set again"
         )
-    return Dataset(root, images, tuple(found))
+    return Dataset(root, images, tuple(found), is_ref_davis)
 
 
 def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:

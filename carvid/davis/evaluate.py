@@ -15,13 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from carvid.davis.dataset import (
@@ -45,7 +46,7 @@ SET_FOLDERS = tuple(f"anno_{index}" for index in range(4))
 EXPRESSION_FOLDER = "expressions"
 """Masks of single expressions, `<video>/<key>/<frame>.png`, beneath a run's folder."""
 FRAMES_PER_TASK = 16
-"""What a process is given at a time; few, so that all of them end together."""
+"""Predicted masks a process is given at a time; few, so that all of them end together."""
 
 
 @dataclass(frozen=True)
@@ -157,13 +158,8 @@ class _Stream:
     object_id: int = 1
     """The object that the expression names."""
 
-    def stretches(self) -> Iterator[_Stream]:
-        """Cut the stream into what a process does at a time."""
-        for start in range(0, len(self.truth), FRAMES_PER_TASK):
-            yield replace(self, truth=self.truth[start : start + FRAMES_PER_TASK])
 
-
-@dataclass(frozen=True)
+@dataclass
 class _Scores:
     """J and F of labels against objects, and what the frames showed."""
 
@@ -171,10 +167,21 @@ class _Scores:
     """float64 (M, N, T)."""
     f: NDArray[np.float64]
     """float64 (M, N, T)."""
-    highest: int
+    highest: int = 0
     """The highest label predicted."""
-    seen: bool
+    seen: bool = False
     """Whether the truth shows any of the objects."""
+
+    @classmethod
+    def empty(cls, labels: int, objects: int, frames: int) -> _Scores:
+        shape = (labels, objects, frames)
+        return cls(np.zeros(shape), np.zeros(shape))
+
+
+_Task = tuple[_Stream, ...]
+"""Stretches of streams that share their truth, which is read once for all of them."""
+_Parts = tuple[_Scores, ...]
+"""The same of their scores."""
 
 
 def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[_Stream]:
@@ -270,24 +277,34 @@ def _check_strays(streams: Sequence[_Stream], truth: Truth) -> None:
 
 def _score_all(streams: Sequence[_Stream], workers: int, progress: bool) -> list[_Scores]:
     """Score stretches of streams, in processes if there are several, and join them again."""
-    tasks = [task for stream in streams for task in stream.stretches()]
-    total = sum(len(task.truth) for task in tasks)
-    parts: list[_Scores | DatasetError | None] = [None] * len(tasks)
-    with tqdm(total=total, desc="eval", unit="frame", disable=not progress) as bar:
+    groups = [tuple(group) for _, group in groupby(streams, key=lambda stream: stream.truth)]
+    tasks = [task for group in groups for task in _stretches(group)]
+    sizes = [len(task) * len(task[0].truth) for task in tasks]
+    parts: list[_Parts | DatasetError | None] = [None] * len(tasks)
+    with tqdm(total=sum(sizes), desc="eval", unit="frame", disable=not progress) as bar:
         for index, part in _results(tasks, min(workers, len(tasks))):
             parts[index] = part
-            bar.update(len(tasks[index].truth))
+            bar.update(sizes[index])
     faults = [part for part in parts if isinstance(part, DatasetError)]
     if faults:
         more = f" (and {len(faults) - 1} more such faults)" if len(faults) > 1 else ""
         raise DatasetError(f"{faults[0]}{more}")
-    following = (part for part in parts if isinstance(part, _Scores))
-    return [_join([next(following) for _ in stream.stretches()]) for stream in streams]
+    following = (part for part in parts if isinstance(part, tuple))
+    return [
+        _join(each)
+        for group in groups
+        for each in zip(*(next(following) for _ in _stretches(group)), strict=True)
+    ]
 
 
-def _results(
-    tasks: Sequence[_Stream], workers: int
-) -> Iterator[tuple[int, _Scores | DatasetError]]:
+def _stretches(group: Sequence[_Stream]) -> Iterator[_Task]:
+    """Cut streams of one truth into what a process does at a time."""
+    frames = max(FRAMES_PER_TASK // len(group), 1)
+    for start in range(0, len(group[0].truth), frames):
+        yield tuple(replace(each, truth=each.truth[start : start + frames]) for each in group)
+
+
+def _results(tasks: Sequence[_Task], workers: int) -> Iterator[tuple[int, _Parts | DatasetError]]:
     """Yield the results with the indices of their tasks, in any order.
 
     This process is one of the workers: while the others start, it takes tasks from the end.
@@ -316,28 +333,30 @@ def _results(
         pool.shutdown(cancel_futures=True)
 
 
-def _score(task: _Stream) -> _Scores | DatasetError:
+def _score(task: _Task) -> _Parts | DatasetError:
     """Score every frame of a stretch; a fault is returned, so that all can be told at once."""
-    shape = (task.labels, task.objects, len(task.truth))
-    j, f = np.zeros(shape), np.zeros(shape)
-    highest, seen = 0, False
+    frames = len(task[0].truth)
+    parts = tuple(_Scores.empty(each.labels, each.objects, frames) for each in task)
     try:
-        for t, path in enumerate(task.truth):
-            predicted, truth = _read_pair(task, path)
-            highest = max(highest, int(predicted.max(initial=0)))
-            seen = seen or bool(truth.any())
-            j[:, :, t], f[:, :, t] = frame_scores(
-                predicted, truth, labels=task.labels, objects=task.objects
-            )
+        for t, path in enumerate(task[0].truth):
+            shown = read_label_png(path)
+            for stream, part in zip(task, parts, strict=True):
+                predicted, truth = _read_pair(stream, path, shown)
+                part.highest = max(part.highest, int(predicted.max(initial=0)))
+                part.seen = part.seen or bool(truth.any())
+                part.j[:, :, t], part.f[:, :, t] = frame_scores(
+                    predicted, truth, labels=stream.labels, objects=stream.objects
+                )
     except DatasetError as error:
         return error
-    return _Scores(j, f, highest, seen)
+    return parts
 
 
-def _read_pair(task: _Stream, truth_path: Path) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read a frame's prediction and truth, uint8 (H, W) each."""
+def _read_pair(
+    task: _Stream, truth_path: Path, truth: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read a frame's prediction; return it with its truth, uint8 (H, W) each."""
     path = task.folder / truth_path.name
-    truth = read_label_png(truth_path)
     if task.expression is not None:
         predicted = _read_mask(path).view(np.uint8)
         truth = (truth == task.object_id).view(np.uint8)
@@ -379,6 +398,8 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
                     f"'{path}' is a {picture.mode} image, not a mask; write a PNG of one channel"
                 )
             values = np.array(picture, np.uint8)
+    except UnidentifiedImageError:
+        raise DatasetError(f"'{path}' is no PNG; write it again") from None
     except (OSError, SyntaxError) as error:
         raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
     mask: NDArray[np.bool_] = values > 0

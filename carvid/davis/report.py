@@ -115,16 +115,27 @@ class Report:
                 writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f))
         return text.getvalue()
 
+    def to_text(self) -> str:
+        """Return the protocol and a short table in percent: J&F, J, F."""
+        rows = [
+            (title, *(f"{100 * value:.2f}" for value in (each.j_and_f, each.j.mean, each.f.mean)))
+            for title, each in self._titled()
+        ]
+        return _columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
+
     def to_markdown(self) -> str:
-        """Return a table in percent."""
-        rows = [("all", self.j_and_f, *self.j, *self.f)]
-        rows += [(each.name, each.j_and_f, *each.j, *each.f) for each in self.sets]
-        rows += [(each.title, each.j_and_f, *each.j, *each.f) for each in self.objects]
+        """Return a table in percent, and the notes."""
+        rows = [(title, each.j_and_f, *each.j, *each.f) for title, each in self._titled()]
         table = _table(
             (f"{self.protocol}, percent", "J&F", *(name.replace("_", " ") for name in COLUMNS)),
             [(title, *(f"{100 * value:.2f}" for value in values)) for title, *values in rows],
         )
         return "\n\n".join([table, *(f"Note: {note}." for note in self.notes)])
+
+    def _titled(self) -> list[tuple[str, Report | ObjectScore]]:
+        """The rows of a table: all, the sets, the objects."""
+        sets = [(each.name, each) for each in self.sets]
+        return [("all", self), *sets, *((each.title, each) for each in self.objects)]
 
 
 @dataclass(frozen=True)
@@ -156,14 +167,23 @@ class Comparison:
             ],
         }
 
+    def to_text(self) -> str:
+        """Return the same table as `to_markdown`, in columns."""
+        return _columns([self._head(), *self._rows()])
+
     def to_markdown(self) -> str:
         """Return a table of J&F in percent."""
+        return _table(self._head(), self._rows())
+
+    def _head(self) -> tuple[str, ...]:
+        return f"{self.first.protocol}, J&F in percent", *self.names, "difference"
+
+    def _rows(self) -> list[tuple[str, ...]]:
         rows = [("all", self.first.j_and_f, self.second.j_and_f)]
-        rows += [(a.title, a.j_and_f, b.j_and_f) for a, b in self.pairs()]
-        return _table(
-            (f"{self.first.protocol}, J&F in percent", *self.names, "difference"),
-            [(t, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}") for t, a, b in rows],
-        )
+        rows += [(_renumbered(a).title, a.j_and_f, b.j_and_f) for a, b in self.pairs()]
+        return [
+            (t, f"{100 * a:.2f}", f"{100 * b:.2f}", f"{100 * (b - a):+.2f}") for t, a, b in rows
+        ]
 
 
 def compare(first: Report, second: Report, names: tuple[str, str] = ("a", "b")) -> Comparison:
@@ -271,3 +291,11 @@ def _mean(each: Iterable[Statistics]) -> Statistics:
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["-", *["-:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> str:
+    """Align text to the left in the first column and to the right in the others."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
+    )

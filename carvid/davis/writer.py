@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from carvid.errors import DatasetError
 from carvid.files import replacing
@@ -65,6 +65,8 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
             return np.array(picture, np.uint8)
     except FileNotFoundError:
         raise DatasetError(f"no mask '{path}'; give a folder of DAVIS PNGs") from None
+    except UnidentifiedImageError:
+        raise DatasetError(f"'{path}' is no PNG; write it again") from None
     except (OSError, SyntaxError) as error:
         raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
 

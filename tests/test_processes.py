@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from carvid.errors import CarvidError
+from carvid.processes import Event, run_tasks
+
+
+def prepare() -> int:
+    return 10
+
+
+def prepare_nothing() -> int:
+    raise CarvidError("no tool; buy one")
+
+
+def die() -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
+def work(tool: int, task: str) -> Generator[int, None, None]:
+    yield tool + len(task)
+    if task == "bad":
+        raise CarvidError("bad task; give another")
+    if task == "worse":
+        raise KeyError("worse\nthan bad")
+    if task == "fatal":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tasks_that_fail_do_not_stop_the_others(
+    workers: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    events = list(run_tasks(prepare, work, ["one", "bad", "worse", "seven"], workers))
+    assert events.count(Event("ready")) == workers
+    for index, length in enumerate((3, 3, 5, 5)):
+        mine = [event for event in events if event.task == index]
+        assert mine[0] == Event("step", index, 10 + length)
+        assert mine[1].kind == ("done" if index in (0, 3) else "failed")
+        assert len(mine) == 2
+    reasons = [event.value for event in events if event.kind == "failed"]
+    assert sorted(reasons) == [
+        "KeyError: 'worse\\nthan bad'; the traceback above says where", "bad task; give another",
+    ]  # fmt: skip
+    assert "Traceback" in capfd.readouterr().err
+
+
+def test_a_process_that_dies_is_replaced() -> None:
+    events = list(run_tasks(prepare, work, ["fatal", "fatal", "one", "seven"], 2))
+    failed = [event for event in events if event.kind == "failed"]
+    assert sorted(event.task for event in failed) == [0, 1]
+    assert all("died (exit code -9)" in event.value for event in failed)
+    assert sorted(event.task for event in events if event.kind == "done") == [2, 3]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_tool_that_cannot_be_had_is_the_callers_error(workers: int) -> None:
+    with pytest.raises(CarvidError, match="no tool; buy one"):
+        list(run_tasks(prepare_nothing, work, ["one", "two"], workers))
+
+
+def test_death_while_preparing_is_the_callers_error() -> None:
+    with pytest.raises(CarvidError, match=r"a worker could not begin: .*fewer --workers"):
+        list(run_tasks(die, work, ["one", "two"], 2))
+
+
+def slow(_: int, path: Path) -> Generator[int, None, None]:
+    while True:
+        yield os.getpid()
+        path.touch()
+        time.sleep(0.01)
+
+
+def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
+    paths = [tmp_path / "a", tmp_path / "b"]
+    events = run_tasks(prepare, slow, paths, 2)
+    pids: set[int] = set()
+    while len(pids) < 2:
+        event = next(events)
+        if event.kind == "step":
+            pids.add(event.value)
+    events.close()  # type: ignore[attr-defined]
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+def test_orphans_do_nothing_more(tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from carvid.processes import run_tasks
+from tests.test_processes import prepare, slow
+for _ in run_tasks(prepare, slow, [Path(word) for word in sys.argv[1:]], 2):
+    pass
+"""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    parent = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)])
+    until = time.monotonic() + 30
+    while not all(path.exists() for path in paths):
+        assert parent.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    parent.kill()
+    parent.wait()
+    time.sleep(0.2)
+    stamps = [path.stat().st_mtime_ns for path in paths]
+    time.sleep(0.2)
+    assert [path.stat().st_mtime_ns for path in paths] == stamps
