@@ -100,6 +100,10 @@ class _Frame:
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
 
 class RecurrentSegmenter:
     """The frozen unit that all frames share."""
@@ -175,19 +179,18 @@ class RecurrentSegmenter:
         if config.parts == 1:
             return proposals.masks, np.arange(len(proposals.masks))
         parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
-        return to_masks(parts, (frame.image.shape[0], frame.image.shape[1])), owners
+        return to_masks(parts, frame.size_hw), owners
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
         bare = first and self.config.proposals.switch_text
         cam_texts = texts if bare else [self.config.proposals.template.format(t) for t in texts]
-        size_hw = (frame.image.shape[0], frame.image.shape[1])
         # Texts compete in semantic mode, so there a proposal belongs to its whole group.
         groups = [tuple(cam_texts)] if self.competing else [(text,) for text in cam_texts]
         missing = [group for group in dict.fromkeys(groups) if group not in frame.proposals]
         if missing:
             flat = [text for group in missing for text in group]
-            made = self.generator.propose(frame.encoded, flat, size_hw)
+            made = self.generator.propose(frame.encoded, flat, frame.size_hw)
             for group in missing:
                 rows = [flat.index(text) for text in group]
                 frame.proposals[group] = _take(made, rows)
