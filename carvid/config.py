@@ -14,13 +14,13 @@ import json
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from carvid.errors import ConfigError, suggest
+from carvid.files import shipped_folder
 
 BACKGROUND_QUERIES = (
     "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river",
@@ -306,14 +306,8 @@ def load_run_config(path: Path) -> Config:
 
 def preset_names() -> list[str]:
     """Names of the presets that come with carvid, sorted."""
-    return sorted(entry.name.removesuffix(".yaml") for entry in _preset_folder().iterdir()
+    return sorted(entry.name.removesuffix(".yaml") for entry in shipped_folder("configs").iterdir()
                   if entry.name.endswith(".yaml"))  # fmt: skip
-
-
-def _preset_folder() -> Any:
-    """The presets: package data in a wheel, `configs/` at the root of a checkout."""
-    packaged = resources.files("carvid") / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent / "configs"
 
 
 def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
@@ -326,7 +320,7 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         if not path.is_file():
             raise ConfigError(f"no settings file '{name}'; give a preset's name or a YAML file")
     else:
-        path = _preset_folder() / f"{name}.yaml"
+        path = shipped_folder("configs") / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from carvid.errors import OutputError
 
@@ -62,3 +64,9 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to a whole file."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def shipped_folder(name: str) -> Any:
+    """Return a folder that carvid brings: in a wheel package data, in a checkout at its root."""
+    packaged = resources.files("carvid") / name
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent / name

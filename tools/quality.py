@@ -28,7 +28,7 @@ import torch
 from tqdm import tqdm
 
 import carvid
-from carvid.davis.metrics import frame_scores
+from carvid.davis.metrics import mask_scores
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
 
@@ -107,12 +107,12 @@ def measure(model: carvid.Carvid, sprites: Sprites, seed: int) -> Outcome:
     result = model.segment_image(image, [*scene.texts, scene.absent])
     seen = []
     for k, thing in enumerate(scene.things):
-        truth = (labels == k + 1).astype(np.uint8)
-        j, f = frame_scores(result.masks[k].astype(np.uint8), truth, labels=1, objects=1)
+        truth = labels == k + 1
+        j, f = mask_scores(result.masks[k], truth)
         seen.append(
             Seen(
                 seed, thing.noun, len(scene.things), float(truth.mean()), bool(result.kept[k]),
-                float(j[0, 0]), float(f[0, 0]),
+                j, f,
             )
         )  # fmt: skip
     return Outcome(tuple(seen), bool(result.kept[len(scene.things)]))

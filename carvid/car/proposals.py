@@ -189,8 +189,9 @@ def split_parts(
             slope = (cv2.dilate(part, np.ones((3, 3), np.uint8)) > 0) & (strong <= part)
             found.append(np.where(slope, plane, 0))
         found.sort(key=np.max, reverse=True)
-        parts.extend(found[:most] or [plane])
-        owners.extend([owner] * len(found[:most] or [plane]))
+        kept = found[:most] or [plane]
+        parts.extend(kept)
+        owners.extend([owner] * len(kept))
     return np.stack(parts), np.array(owners)
 
 

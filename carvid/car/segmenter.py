@@ -116,6 +116,10 @@ class _Frame:
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
 
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        return self.image.shape[0], self.image.shape[1]
+
 
 class RecurrentSegmenter:
     """The frozen unit that all frames share."""
@@ -199,7 +203,7 @@ class RecurrentSegmenter:
         masks, owners = proposals.masks, np.arange(len(proposals.masks))
         if config.parts > 1:
             parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
-            masks = to_masks(parts, (frame.image.shape[0], frame.image.shape[1]))
+            masks = to_masks(parts, frame.size_hw)
         if prior is None:
             return masks, owners
         rows = [row for row, i in enumerate(h) if _expects(prior, i)]
@@ -238,13 +242,12 @@ class RecurrentSegmenter:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
         bare = first and self.config.proposals.switch_text
         cam_texts = texts if bare else [self.config.proposals.template.format(t) for t in texts]
-        size_hw = (frame.image.shape[0], frame.image.shape[1])
         # Texts compete in semantic mode, so there a proposal belongs to its whole group.
         groups = [tuple(cam_texts)] if self.competing else [(text,) for text in cam_texts]
         missing = [group for group in dict.fromkeys(groups) if group not in frame.proposals]
         if missing:
             flat = [text for group in missing for text in group]
-            made = self.generator.propose(frame.encoded, flat, size_hw)
+            made = self.generator.propose(frame.encoded, flat, frame.size_hw)
             for group in missing:
                 rows = [flat.index(text) for text in group]
                 frame.proposals[group] = _take(made, rows)

@@ -22,7 +22,6 @@ from typing import Literal
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from carvid.davis.dataset import (
@@ -36,7 +35,7 @@ from carvid.davis.dataset import (
 )
 from carvid.davis.metrics import VOID_LABEL, frame_scores, statistics
 from carvid.davis.report import ObjectScore, Report, mean_of_sets
-from carvid.davis.writer import read_label_png
+from carvid.davis.writer import read_label_png, read_png
 from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
 
 MAX_PREDICTIONS = 20
@@ -391,17 +390,7 @@ def _read_mask(path: Path) -> NDArray[np.bool_]:
 
     Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), and carvid's own (mode P, 0 and 1).
     """
-    try:
-        with Image.open(path) as picture:
-            if picture.mode not in ("1", "L", "P"):
-                raise DatasetError(
-                    f"'{path}' is a {picture.mode} image, not a mask; write a PNG of one channel"
-                )
-            values = np.array(picture, np.uint8)
-    except UnidentifiedImageError:
-        raise DatasetError(f"'{path}' is no PNG; write it again") from None
-    except (OSError, SyntaxError) as error:
-        raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
+    values = read_png(path, ("1", "L", "P"), "a mask; write a PNG of one channel")
     mask: NDArray[np.bool_] = values > 0
     if (values != values.max(initial=0) * mask).any():
         raise DatasetError(

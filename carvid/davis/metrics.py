@@ -98,13 +98,30 @@ def frame_scores(
     return j.reshape(labels, objects), f.reshape(labels, objects)
 
 
+def mask_scores(
+    predicted: NDArray[np.bool_],
+    truth: NDArray[np.bool_],
+    void: NDArray[np.bool_] | None = None,
+) -> tuple[float, float]:
+    """Return `jaccard` and `boundary_f` of two masks, bool (H, W), for the price of one."""
+    void = np.zeros_like(truth) if void is None else void
+    for name, mask in (("predicted", predicted), ("truth", truth), ("void", void)):
+        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != truth.shape:
+            raise ValueError(
+                f"{name} must be bool {truth.shape} (H, W), got {mask.dtype} {mask.shape}"
+            )
+    labels = np.where(void, np.uint8(VOID_LABEL), truth.astype(np.uint8))
+    j, f = frame_scores(predicted.astype(np.uint8), labels, labels=1, objects=1)
+    return float(j[0, 0]), float(f[0, 0])
+
+
 def jaccard(
     predicted: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     void: NDArray[np.bool_] | None = None,
 ) -> float:
     """Return J of two masks, bool (H, W): intersection over union; 1 when both are empty."""
-    return _pair(predicted, truth, void)[0]
+    return mask_scores(predicted, truth, void)[0]
 
 
 def boundary_f(
@@ -117,7 +134,7 @@ def boundary_f(
     A boundary pixel is matched if the other boundary comes as near as `boundary_radius`; 1 when
     neither mask has a boundary.
     """
-    return _pair(predicted, truth, void)[1]
+    return mask_scores(predicted, truth, void)[1]
 
 
 def statistics(values: NDArray[np.float64]) -> Statistics:
@@ -255,17 +272,3 @@ def _f(a: _Region | None, b: _Region | None) -> float:
     precision = _common(a.outline, b.near) / lengths[0]
     recall = _common(b.outline, a.near) / lengths[1]
     return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
-
-
-def _pair(
-    predicted: NDArray[np.bool_], truth: NDArray[np.bool_], void: NDArray[np.bool_] | None
-) -> tuple[float, float]:
-    void = np.zeros_like(truth) if void is None else void
-    for name, mask in (("predicted", predicted), ("truth", truth), ("void", void)):
-        if mask.dtype != np.bool_ or mask.ndim != 2 or mask.shape != truth.shape:
-            raise ValueError(
-                f"{name} must be bool {truth.shape} (H, W), got {mask.dtype} {mask.shape}"
-            )
-    labels = np.where(void, np.uint8(VOID_LABEL), truth.astype(np.uint8))
-    j, f = frame_scores(predicted.astype(np.uint8), labels, labels=1, objects=1)
-    return float(j[0, 0]), float(f[0, 0])

@@ -118,11 +118,13 @@ def predict(
     _check_out(out, inputs, resume=resume, overwrite=overwrite)
 
     jobs = [_job(dataset, video, out) for video in dataset.videos]
-    open_jobs = [job for job in jobs if overwrite or not job.finished]
-    found = 0 if overwrite else sum(job.found for job in jobs)
-    for job in jobs:
-        if job not in open_jobs:
-            job.tidy()
+    finished = [] if overwrite else [job for job in jobs if job.finished]
+    done = {job.video.name for job in finished}
+    open_jobs = [job for job in jobs if job.video.name not in done]
+    found = sum(job.frames for job in finished)
+    found += 0 if overwrite else sum(job.found for job in open_jobs)
+    for job in finished:
+        job.tidy()
     failed: dict[str, str] = {}
     frames, begun = 0, False
     workers = min(workers, max(len(open_jobs), 1))

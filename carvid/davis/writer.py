@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -55,13 +56,19 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: no such file, unreadable, or not an indexed PNG.
     """
+    return read_png(path, ("P",), "an indexed (mode P) PNG; write labels with a palette")
+
+
+def read_png(path: Path, modes: Collection[str], wanted: str) -> NDArray[np.uint8]:
+    """Read a PNG of one of some modes as uint8 (H, W).
+
+    Raises:
+        DatasetError: no such file, unreadable, or another mode: "not" what is `wanted`.
+    """
     try:
         with Image.open(path) as picture:
-            if picture.mode != "P":
-                raise DatasetError(
-                    f"'{path}' is a {picture.mode} image, not an indexed (mode P) PNG; write "
-                    "labels with a palette"
-                )
+            if picture.mode not in modes:
+                raise DatasetError(f"'{path}' is a {picture.mode} image, not {wanted}")
             return np.array(picture, np.uint8)
     except FileNotFoundError:
         raise DatasetError(f"no mask '{path}'; give a folder of DAVIS PNGs") from None

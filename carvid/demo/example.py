@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 
-from carvid.davis.metrics import frame_scores
+from carvid.davis.metrics import mask_scores
 from carvid.davis.writer import read_label_png
 from carvid.demo.pictures import Sprites, recolor
 from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
 from carvid.demo.write import write_clip
 from carvid.errors import DatasetError
+from carvid.files import shipped_folder
 from carvid.pipeline import load
-from carvid.tracks import Track
+from carvid.tracks import MASK_NAME, Track
 
 NAME = "dog-jumping"
 TEXT = "the dog jumping"
@@ -45,8 +45,7 @@ def example_folder() -> Path:
     Raises:
         DatasetError: they are not there.
     """
-    packaged = Path(str(resources.files("carvid") / "examples"))
-    folder = packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples"
+    folder = Path(str(shipped_folder("examples")))
     if not (folder / f"{NAME}.mp4").is_file():
         raise DatasetError(f"the example clip is not in '{folder}'; install carvid again")
     return folder
@@ -82,9 +81,8 @@ def score(track: Track, masks: Path) -> tuple[float, float]:
     """
     pairs = []
     for index, labels in enumerate(track.label_maps):
-        truth = read_label_png(masks / f"{index:05d}.png")
-        j, f = frame_scores(labels, (truth == 1).astype(np.uint8), labels=1, objects=1)
-        pairs.append((j[0, 0], f[0, 0]))
+        truth = read_label_png(masks / MASK_NAME.format(index))
+        pairs.append(mask_scores(labels == 1, truth == 1))
     mean_j, mean_f = np.mean(pairs, axis=0)
     return float(mean_j), float(mean_f)
 

@@ -13,6 +13,7 @@ from carvid.davis.writer import write_label_png
 from carvid.demo.pictures import MOTIONS, NOUNS
 from carvid.demo.scenes import Scene, Thing
 from carvid.files import make_folder, replacing, write_text
+from carvid.tracks import MASK_NAME
 from carvid.video import VideoWriter
 
 FRAME_RATE = Fraction(24)
@@ -29,7 +30,7 @@ def write_clip(scene: Scene, path: Path, masks: Path) -> None:
     with VideoWriter(path, scene.spec.size_hw, FRAME_RATE) as writer:
         for index, (image, labels) in enumerate(scene.frames()):
             writer.write(image)
-            write_label_png(masks / f"{index:05d}.png", labels)
+            write_label_png(masks / MASK_NAME.format(index), labels)
 
 
 def write_ref_davis(scenes: Iterable[tuple[str, Scene]], root: Path) -> None:
@@ -51,7 +52,7 @@ def write_ref_davis(scenes: Iterable[tuple[str, Scene]], root: Path) -> None:
             with replacing(images / f"{index:05d}.jpg") as partial:
                 Image.fromarray(image).save(partial, quality=JPEG_QUALITY)
             for folder in truths:
-                write_label_png(folder / f"{index:05d}.png", labels)
+                write_label_png(folder / MASK_NAME.format(index), labels)
         expressions = tuple(
             Expression(str(SETS * k + set_index), text, k + 1)
             for k, thing in enumerate(scene.things)
