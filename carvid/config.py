@@ -183,6 +183,19 @@ class CrfConfig(Section):
 
 
 @dataclass(frozen=True)
+class PhrasesConfig(Section):
+    """Words about place, size and motion ("the dog on the left"), which are not for CLIP."""
+
+    enabled: bool = setting(True)
+    """Take them out of what CLIP looks for, and choose among the parts of its CAM by them."""
+    weight: float = setting(1.0, low=0.0)
+    """What wholly fulfilled wishes are worth, in units of score, at first sight; the longer a thing
+    is followed, the less."""
+    parts: int = setting(4, low=1)
+    """Up to so many connected parts of such a query's CAM are a proposal each."""
+
+
+@dataclass(frozen=True)
 class TemporalConfig(Section):
     """What one frame leaves to the next."""
 
@@ -244,6 +257,7 @@ class Config:
     classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
     car: CarConfig = dataclasses.field(default_factory=CarConfig)
     crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
+    phrases: PhrasesConfig = dataclasses.field(default_factory=PhrasesConfig)
     temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
 

@@ -27,6 +27,11 @@ class Flow:
     trust: NDArray[np.float32]
     """float32 (h, w) in [0, 1]; 0 where it came from outside the picture."""
 
+    @property
+    def motion(self) -> NDArray[np.float32]:
+        """float32 (h, w, 2): by how many pixels it has moved since, x and y."""
+        return _grid(*self.trust.shape) - self.source_xy
+
 
 def to_gray(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     """Return uint8 (H, W, 3) RGB as grey, uint8 (h, w), its longer side at most `max_side`."""

@@ -118,9 +118,11 @@ class Carvid:
         queries = Queries(tuple(texts), tuple(distractors))
         state = state or TemporalState.initial(len(queries.all))
         config = self.config.temporal
+        phrases = [self.segmenter.understand(text) for text in queries.all]
+        of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
         for count, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(count, float("nan"), given)
-            arrival = arrive(state, frame.image, config)
+            arrival = arrive(state, frame.image, config, of_motion=of_motion)
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 masks, proposals, state = after_carrying(arrival, size_hw)
@@ -201,9 +203,10 @@ class Carvid:
             ExpressionError: an expression is longer than the text encoder reads.
         """
         generator, classifier = self.backbones
-        generator.encode_texts([self.config.proposals.template.format(t) for t in queries.all])
+        texts = [self.segmenter.understand(text).text for text in queries.all]
+        generator.encode_texts([self.config.proposals.template.format(text) for text in texts])
         for template in self.config.classifier.templates:
-            classifier.encode_texts([template.format(text) for text in queries.all])
+            classifier.encode_texts([template.format(text) for text in texts])
 
     def facts(self, video: VideoInfo, queries: Queries) -> RunFacts:
         """Return what a run.json says of a run of this model."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.segmenter import Prior, StepResult
+from carvid.car.choice import Prior
+from carvid.car.segmenter import StepResult
 from carvid.config import CarConfig, TemporalConfig
-from carvid.flow import carry, flow_between, snap_to_edges, to_gray
+from carvid.flow import Flow, carry, flow_between, snap_to_edges, to_gray
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class TemporalState:
     """bool (Q,): which queries are there, with hysteresis."""
     misses: NDArray[np.int64]
     """int64 (Q,): for how many key frames in a row each was asked and not there."""
+    settled: NDArray[np.int64]
+    """int64 (Q,): at how many key frames in a row each was there."""
     since_offer: int = 0
     """Key frames since all queries were last asked together."""
     since_key: int = 0
@@ -45,9 +49,8 @@ class TemporalState:
     @classmethod
     def initial(cls, queries: int) -> TemporalState:
         """Return the state before the first frame: everything is asked."""
-        return cls(
-            np.zeros(queries, np.float32), np.zeros(queries, bool), np.zeros(queries, np.int64)
-        )
+        none = np.zeros(queries, np.int64)
+        return cls(np.zeros(queries, np.float32), np.zeros(queries, bool), none, none)
 
     @property
     def is_initial(self) -> bool:
@@ -60,6 +63,7 @@ class TemporalState:
             "scores": self.scores.astype(float).tolist(),
             "found": self.found.tolist(),
             "misses": self.misses.tolist(),
+            "settled": self.settled.tolist(),
             "since_offer": self.since_offer,
             "since_key": self.since_key,
             "areas": None if self.areas is None else self.areas.tolist(),
@@ -75,6 +79,7 @@ class TemporalState:
             np.array(values["scores"], np.float32),
             np.array(values["found"], bool),
             np.array(values["misses"], np.int64),
+            np.array(values["settled"], np.int64),
             int(values["since_offer"]),
             int(values["since_key"]),
         )
@@ -99,21 +104,36 @@ class Arrival:
     """uint8 (h, w): the frame, for the flow; None where masks are not carried."""
     carried: NDArray[np.float32] | None
     """float32 (N, h, w) in [0, 1]: the masks, carried into this frame."""
-    trust: NDArray[np.float32] | None
-    """float32 (h, w) in [0, 1]: how far to believe them."""
+    flow: Flow | None
+    """How the picture moved, and how far to believe that."""
     asked: NDArray[np.bool_] | None
     """bool (Q,): h_0 of a key frame; None on a frame between."""
 
     def prior(self, size_hw: tuple[int, int], config: TemporalConfig) -> Prior | None:
         """Return the carried masks as a prior at the frame's size; None if there are none."""
-        if self.carried is None or self.trust is None:
+        if self.carried is None or self.flow is None:
             return None
-        weight = config.prior * resize(self.trust[None], size_hw)[0]
-        return Prior(resize(self.carried, size_hw), weight, config.stickiness)
+        weight = config.prior * resize(self.flow.trust[None], size_hw)[0]
+        settled = self.state.settled[: len(self.carried)]
+        masks = resize(self.carried, size_hw)
+        return Prior(masks, weight, config.stickiness, settled, self.flow.motion)
 
 
-def arrive(state: TemporalState, image: NDArray[np.uint8], config: TemporalConfig) -> Arrival:
-    """Carry the state into a new frame, uint8 (H, W, 3) RGB, and decide if it is a key frame."""
+def arrive(
+    state: TemporalState,
+    image: NDArray[np.uint8],
+    config: TemporalConfig,
+    *,
+    of_motion: Sequence[int] = (),
+) -> Arrival:
+    """Carry the state into a new frame and decide if it is a key frame.
+
+    Args:
+        state: what the frame before left.
+        image: uint8 (H, W, 3) RGB.
+        config: settings.
+        of_motion: queries that motion decides on: seen once, they are looked at again at once.
+    """
     if not config.carry_masks:
         return Arrival(state, None, None, None, queries_to_ask(state, config))
     gray = to_gray(image, config.flow_side)
@@ -125,9 +145,12 @@ def arrive(state: TemporalState, image: NDArray[np.uint8], config: TemporalConfi
         return Arrival(fresh, gray, None, None, queries_to_ask(fresh, config))
     carried = carry(state.masks.astype(np.float32), flow)
     carried = snap_to_edges(carried, gray, config.snap_radius, config.snap_epsilon)
-    key = state.since_key + 1 >= config.key_every or _doubtful(state, carried, flow.trust, config)
-    asked = queries_to_ask(state, config) if key else None
-    return Arrival(state, gray, carried, flow.trust, asked)
+    key = (
+        state.since_key + 1 >= config.key_every
+        or any(state.settled[query] == 1 for query in of_motion)
+        or _doubtful(state, carried, flow.trust, config)
+    )
+    return Arrival(state, gray, carried, flow, queries_to_ask(state, config) if key else None)
 
 
 def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.bool_]:
@@ -176,6 +199,7 @@ def after_key(
         scores=scores,
         found=found,
         misses=np.where(found, 0, state.misses + asked),
+        settled=np.where(found, state.settled + 1, 0),
         since_offer=0 if asked.all() else state.since_offer + 1,
     )
     if arrival.gray is None:

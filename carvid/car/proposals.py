@@ -166,21 +166,26 @@ def refine(
 
 
 def split_parts(
-    maps: NDArray[np.float32], level: float, most: int
+    maps: NDArray[np.float32], level: float, most: Sequence[int]
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Cut maps into their connected parts (8 neighbours), each with the slope around it.
 
     Args:
         maps: float32 (N, h, w) ≥ 0.
         level: share of a map's maximum above which patches are connected.
-        most: how many parts of a map are kept, those with the highest peaks.
+        most: N numbers: how many parts of each map are kept, those with the highest peaks; 1 leaves
+            the map as it is.
 
     Returns:
         float32 (P, h, w), the parts, a map's strongest first; int64 (P,), which map each is of.
         A map of zeros is one part.
     """
     parts, owners = [], []
-    for owner, plane in enumerate(maps):
+    for owner, (plane, limit) in enumerate(zip(maps, most, strict=True)):
+        if limit == 1:
+            parts.append(plane)
+            owners.append(owner)
+            continue
         strong = (plane > level * plane.max()).astype(np.uint8)
         count, labels = cv2.connectedComponents(strong)
         found = []
@@ -189,7 +194,7 @@ def split_parts(
             slope = (cv2.dilate(part, np.ones((3, 3), np.uint8)) > 0) & (strong <= part)
             found.append(np.where(slope, plane, 0))
         found.sort(key=np.max, reverse=True)
-        kept = found[:most] or [plane]
+        kept = found[:limit] or [plane]
         parts.extend(kept)
         owners.extend([owner] * len(kept))
     return np.stack(parts), np.array(owners)

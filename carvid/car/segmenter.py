@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carvid.car.choice import Prior, choose
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
@@ -23,9 +24,7 @@ from carvid.car.refine import crf_masks
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.errors import ExpressionError
-
-MIN_OVERLAP = 0.2
-"""A proposal that overlaps what is expected by more is taken for the same thing."""
+from carvid.phrases import Phrase, parse
 
 
 @dataclass(frozen=True)
@@ -52,18 +51,6 @@ class Queries:
     def all(self) -> tuple[str, ...]:
         """Expressions, then distractors: Q queries."""
         return (*self.texts, *self.distractors)
-
-
-@dataclass(frozen=True)
-class Prior:
-    """Where the N expressions' things are expected, from an earlier frame."""
-
-    masks: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]; a plane nowhere above 0.5 expects nothing."""
-    weight: NDArray[np.float32]
-    """float32 (H, W) in [0, 1]: a mask's share in a proposal that overlaps it."""
-    stickiness: float
-    """What overlap is worth, in units of score, when proposals compete for a query."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +117,10 @@ class RecurrentSegmenter:
         self.generator = ProposalGenerator(generator, config.proposals, competing=self.competing)
         self.classifier = MaskClassifier(classifier, config.classifier)
 
+    def understand(self, text: str) -> Phrase:
+        """Return what an expression asks of CLIP, and what of place, size and motion."""
+        return parse(text) if self.config.phrases.enabled else Phrase(text, text)
+
     def segment(
         self,
         image: NDArray[np.uint8],
@@ -145,7 +136,7 @@ class RecurrentSegmenter:
             image: uint8 (H, W, 3) RGB.
             queries: expressions and distractors, Q together.
             alive: bool (Q,), h_0: the queries to ask; all of them, if none is given.
-            prior: where things are expected: a further proposal for each query.
+            prior: what earlier frames say; each mask in it is a further proposal of its query.
             trace: filled with the steps.
 
         Raises:
@@ -177,18 +168,25 @@ class RecurrentSegmenter:
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
         """One pass of f, v, g and σ over the living queries."""
-        texts = [queries.all[i] for i in h]
+        phrases = [self.understand(queries.all[i]) for i in h]
+        texts = [phrase.text for phrase in phrases]
         proposals = self._propose(frame, texts, first=first)  # y_t
-        masks, owners = self._candidates(frame, proposals, h)
+        masks, owners = self._candidates(frame, proposals, h, phrases)
         features = self._classify(frame, [texts[i] for i in owners], masks)  # x'_t
         competitors = self._competitors(texts)
         scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
         own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
-        best, chosen = self._choose(frame.prior, h, masks, owners, own)
+        best, chosen = [], []
+        for row, (query, phrase) in enumerate(zip(h, phrases, strict=True)):
+            mine = np.flatnonzero(owners == row)
+            weight = self.config.phrases.weight
+            choice = choose(own[mine], masks[mine], query, phrase, weight, frame.prior)
+            best.append(mine[choice.index])
+            chosen.append(choice.mask)
         kept = self._sigma(h, own[best])
         return TraceStep(
             tuple(h),
-            dataclasses.replace(proposals, masks=chosen),
+            dataclasses.replace(proposals, masks=np.stack(chosen)),
             competitors,
             scores[best],
             own[best],
@@ -196,47 +194,23 @@ class RecurrentSegmenter:
         )
 
     def _candidates(
-        self, frame: _Frame, proposals: Proposals, h: list[int]
+        self, frame: _Frame, proposals: Proposals, h: list[int], phrases: Sequence[Phrase]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Masks to classify, float32 (C, H, W), and the row of the query of each."""
-        config, prior = self.config.proposals, frame.prior
+        config, prior = self.config, frame.prior
         masks, owners = proposals.masks, np.arange(len(proposals.masks))
-        if config.parts > 1:
-            parts, owners = split_parts(proposals.refined, config.parts_level, config.parts)
-            masks = to_masks(parts, frame.size_hw)
-        if prior is None:
+        for_wishes = max(config.proposals.parts, config.phrases.parts)
+        parts = [for_wishes if phrase.wishes else config.proposals.parts for phrase in phrases]
+        if max(parts) > 1:
+            maps, owners = split_parts(proposals.refined, config.proposals.parts_level, parts)
+            masks = to_masks(maps, frame.size_hw)
+        rows = [row for row, query in enumerate(h) if prior and prior.expects(query)]
+        if prior is None or not rows:
             return masks, owners
-        rows = [row for row, i in enumerate(h) if _expects(prior, i)]
         return (
             np.concatenate([masks, prior.masks[[h[row] for row in rows]]]),
             np.concatenate([owners, np.array(rows, np.int64)]),
         )
-
-    def _choose(
-        self,
-        prior: Prior | None,
-        h: list[int],
-        masks: NDArray[np.float32],
-        owners: NDArray[np.int64],
-        own: NDArray[np.float32],
-    ) -> tuple[list[int], NDArray[np.float32]]:
-        """The best candidate of every query, and the masks that they become, (len(h), H, W)."""
-        best, chosen = [], []
-        for row, i in enumerate(h):
-            mine = np.flatnonzero(owners == row)
-            if prior is None or not _expects(prior, i):
-                best.append(int(mine[own[mine].argmax()]))
-                chosen.append(masks[best[-1]])
-                continue
-            expected = prior.masks[i]
-            overlaps = np.array([_overlap(masks[c], expected) for c in mine])
-            winner = (own[mine] + prior.stickiness * overlaps).argmax()
-            best.append(int(mine[winner]))
-            plane = masks[best[-1]]
-            if overlaps[winner] > MIN_OVERLAP:
-                plane = plane + prior.weight * (expected - plane)
-            chosen.append(plane)
-        return best, np.stack(chosen)
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
@@ -327,16 +301,6 @@ class RecurrentSegmenter:
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
         return StepResult(proposals, masks, scores, kept)
-
-
-def _expects(prior: Prior, query: int) -> bool:
-    return query < len(prior.masks) and bool((prior.masks[query] > 0.5).any())
-
-
-def _overlap(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Intersection over union of two soft masks, (H, W) each, above a half."""
-    one, other = a > 0.5, b > 0.5
-    return float((one & other).sum() / max(1, (one | other).sum()))
 
 
 def _normal(text: str) -> str:
