@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from carvid.config import OverlayConfig
-from carvid.video import VideoInfo, VideoWriter
+from carvid.encode import VideoWriter
+from carvid.frames import VideoInfo
 
 Color: TypeAlias = tuple[int, int, int]
 """RGB, 0 to 255."""
