@@ -221,3 +221,10 @@ def shown_size(frame: av.VideoFrame) -> tuple[int, int]:
 def pixel_aspect(stream: Any, frame: av.VideoFrame) -> Fraction:
     aspect = Fraction(stream.sample_aspect_ratio or 1) or Fraction(1)
     return 1 / aspect if turns_of(frame)[0] % 2 else aspect
+
+
+def origin_s(stream: Any, first: av.VideoFrame) -> float:
+    """When the first frame is shown by the container's clock, seconds."""
+    if first.time is not None:
+        return first.time
+    return float(stream.start_time * stream.time_base) if stream.start_time else 0.0

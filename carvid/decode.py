@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from carvid.container import (
     Decoding,
+    origin_s,
     pixel_aspect,
     shown_size,
     turns_of,
@@ -182,7 +183,8 @@ class LiveReader(VideoReader):
         super().__init__(
             VideoInfo(
                 source, "pyav", part.size_hw(size_hw), self._decoding.rate, None,
-                self._decoding.codec, pixel_aspect(self._decoding.stream, first[1]), part, True,
+                self._decoding.codec, pixel_aspect(self._decoding.stream, first[1]), part,
+                live=True,
             )
         )  # fmt: skip
 
@@ -237,6 +239,7 @@ class _Probe:
     size_hw: tuple[int, int]
     frame_rate: Fraction
     pixel_aspect: Fraction
+    origin_s: float
     exact_in_decord: bool
 
 
@@ -245,7 +248,7 @@ def _info(
 ) -> VideoInfo:
     return VideoInfo(
         str(path), backend, part.size_hw(probe.size_hw), probe.frame_rate, None, probe.codec,
-        probe.pixel_aspect, part,
+        probe.pixel_aspect, part, probe.origin_s,
     )  # fmt: skip
 
 
@@ -273,7 +276,7 @@ def _probe(path: Path) -> _Probe:
             )
             return _Probe(
                 decoding.codec, shown_size(first), decoding.rate, pixel_aspect(stream, first),
-                exact,
+                origin_s(stream, first), exact,
             )  # fmt: skip
     except av.FFmpegError as error:
         raise cannot_read(path, error) from None

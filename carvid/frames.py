@@ -116,6 +116,8 @@ class VideoInfo:
     """Width of a pixel over its height, as shown."""
     part: Part = WHOLE
     """What of the input is read."""
+    origin_s: float = 0.0
+    """When the first frame is shown by the file's own clock, which its sound goes by."""
     live: bool = False
     """A camera, a pipe or a network stream: it can be read once."""
 

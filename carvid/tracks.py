@@ -34,7 +34,7 @@ from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, write_text
 from carvid.overlay import write_overlay
 from carvid.temporal import TemporalState
-from carvid.video import DEFAULT_FRAME_RATE, VideoInfo, open_video
+from carvid.video import DEFAULT_FRAME_RATE, WHOLE, Part, VideoInfo, open_video
 
 SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
 """`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
@@ -294,7 +294,7 @@ class RunFolder:
         overlay_from_folder(
             self.folder / "masks", self.facts.video.path, self.folder / "overlay.mp4",
             self.facts.texts, self.facts.config.overlay, scores=scores,
-            frame_rate=self.facts.video.frame_rate, progress=progress,
+            frame_rate=self.facts.video.frame_rate, part=self.facts.video.part, progress=progress,
         )  # fmt: skip
 
     @cached_property
@@ -394,6 +394,7 @@ def overlay_from_folder(
     *,
     scores: Sequence[Sequence[float]] | None = None,
     frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    part: Part = WHOLE,
     progress: bool = False,
 ) -> int:
     """Draw a folder of DAVIS PNGs over a video; return the number of frames.
@@ -404,7 +405,7 @@ def overlay_from_folder(
         DatasetError: a mask cannot be read.
     """
     paths = sorted(masks.glob("*.png"))
-    with open_video(video, frame_rate=frame_rate) as reader:
+    with open_video(video, frame_rate=frame_rate, part=part) as reader:
         count = reader.info.frame_count
         mismatch = OutputError(
             f"'{masks}' holds {len(paths)} masks, '{video}' has {count or 'another number of'} "
@@ -418,8 +419,7 @@ def overlay_from_folder(
         planes = (read_label_png(path) for path in paths)
         try:
             return write_overlay(
-                output, reader.info, (frame.image for frame in bar), planes, texts,
-                config, scores=scores,
+                output, reader.info, bar, planes, texts, config, scores=scores,
             )  # fmt: skip
         except ValueError:  # one of the two ended first, or a mask has another size
             raise mismatch from None
@@ -440,12 +440,9 @@ def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:
-    video = dict(values["video"])
-    video["size_hw"] = tuple(video["size_hw"])
-    video["frame_rate"] = Fraction(video["frame_rate"])
     return RunFacts(
-        Config.from_dict(values["config"]), VideoInfo(**video), tuple(values["texts"]),
-        tuple(values["distractors"]), values["weights"],
+        Config.from_dict(values["config"]), VideoInfo.from_dict(values["video"]),
+        tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
     )  # fmt: skip
 
 

@@ -113,7 +113,7 @@ READ: dict[str, Expected] = {
     "truncated_avi": Expected(
         None, lost=(rf"{SHORT}: \d+ of 36 frames are not there", f"{DAMAGED}: 1 frame"), of=36
     ),
-    "truncated_ts": Expected(None),  # nothing in it tells of more
+    "truncated_ts": Expected(20),
     "stream_without_its_beginning": Expected(None, lost=(rf"{UNDECODED}: \d frames",)),
     "damaged_packet": Expected(
         35, times_s=at(*range(0, 440, 40), 480), lost=(f"{UNDECODED}: 1 frame",), of=36
