@@ -43,6 +43,7 @@ DECORD_CONTAINERS = {"mp4", "matroska", "avi"}
 DECORD_MAX_FRAMES = 2000
 """decord conceals damage without a word, so that a file must be decoded once before it gets it;
 longer ones go to PyAV, which is as fast."""
+STDIN = 0
 LIVE_TIMEOUT_S = 15.0
 URL = re.compile(r"(?:rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
 FILES_ONLY = {"protocol_whitelist": "file"}
@@ -163,7 +164,7 @@ class LiveReader(VideoReader):
         self, source: str, part: Part, raw: tuple[int, int, Fraction] | None = None
     ) -> None:
         try:
-            self._container = _open_live(source, raw)
+            self._container, self._pipe = _open_live(source, raw)
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise VideoError(
@@ -177,6 +178,7 @@ class LiveReader(VideoReader):
                 raise VideoError(f"'{source}' sends no frame that can be decoded; check it")
         except BaseException:
             self._container.close()
+            self._release()
             raise
         self._first = first
         size_hw = shown_size(first[1])
@@ -196,29 +198,41 @@ class LiveReader(VideoReader):
         for time_s, frame in items:
             yield time_s, partial(upright, frame)
         self.lost.extend(self._decoding.losses())
+        self._release()
 
     def close(self) -> None:
         if self._items is not None:  # else another thread may still be reading
             self._items = None
             self._container.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self._pipe is not None and self._pipe.descriptor != STDIN:
+            os.close(self._pipe.descriptor)
+        self._pipe = None
 
 
-def _open_live(source: str, raw: tuple[int, int, Fraction] | None) -> Any:
+def _open_live(source: str, raw: tuple[int, int, Fraction] | None) -> tuple[Any, _Pipe | None]:
+    """Open what comes only once: its container, and the pipe if it is one."""
     if source.startswith(CAMERA):
         number = source.removeprefix(CAMERA)
         form, name = CAMERAS.get(sys.platform, ("", ""))
         if not form or not number.isdigit():
             raise ValueError("cameras are numbered from 0, on Linux and macOS")
-        return av.open(name.format(number), format=form)
+        return av.open(name.format(number), format=form), None
     if URL.match(source):
-        return av.open(source, timeout=LIVE_TIMEOUT_S)
-    file: Any = _Pipe(0 if source == "-" else os.open(source, os.O_RDONLY))
-    if raw is None:
-        return av.open(file, options={"protocol_whitelist": "pipe"})
-    height, width, rate = raw
-    check_size(source, (height, width))
-    facts = {"video_size": f"{width}x{height}", "pixel_format": "rgb24", "framerate": str(rate)}
-    return av.open(file, format="rawvideo", options=facts)
+        return av.open(source, timeout=LIVE_TIMEOUT_S), None
+    facts: dict[str, str] = {}
+    if raw is not None:
+        height, width, rate = raw
+        check_size(source, (height, width))
+        size = f"{width}x{height}"
+        facts = {"video_size": size, "pixel_format": "rgb24", "framerate": str(rate)}
+    pipe = _Pipe(STDIN if source == "-" else os.open(source, os.O_RDONLY))
+    file: Any = pipe
+    if raw is not None:
+        return av.open(file, format="rawvideo", options=facts), pipe
+    return av.open(file), pipe
 
 
 @dataclass(frozen=True)

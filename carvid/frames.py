@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import queue
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -97,6 +98,36 @@ class Part:
 
 
 WHOLE = Part()
+
+
+def seconds(text: str) -> float:
+    """Read `12.5`, `1:02.5` or `1:00:02` as seconds.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    try:
+        *larger, last = text.split(":")
+        if len(larger) > 2 or not all(part.isdigit() for part in larger):
+            raise ValueError
+        whole = 0
+        for part in larger:
+            whole = 60 * (whole + int(part))
+        return whole + float(last)
+    except ValueError:
+        raise ConfigError(f"cannot read the time '{text}'; write 12.5, 1:02.5 or 1:00:02") from None
+
+
+def raw_frames(text: str) -> tuple[int, int, Fraction]:
+    """Read `640x480@30000/1001` as height, width and frame rate.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    form = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)@([1-9]\d*(?:/[1-9]\d*)?)", text)
+    if form is None:
+        raise ConfigError(f"cannot read the frames' form '{text}'; write 640x480@25")
+    return int(form[2]), int(form[1]), Fraction(form[3])
 
 
 @dataclass(frozen=True)
