@@ -96,6 +96,10 @@ def run(
         list[str] | None,
         typer.Option("--distractor", help="What else may be there; competes, gets no mask."),
     ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", "-f", help="Also write coco, alpha, green, cutouts or html."),
+    ] = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
     weights_generator: Generator = None,
@@ -108,6 +112,7 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     from carvid.car.segmenter import Queries
     from carvid.config import load_config
+    from carvid.export import check_formats, export
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
     from carvid.tracks import check_place
@@ -118,6 +123,7 @@ def run(
     Queries(tuple(expr), tuple(distractor or ()))
     if (video is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO and --camera")
+    check_formats(formats or ())
     source = video if video is not None else f"camera:{camera}"
     form = None if raw is None else raw_frames(raw)
     part = Part(
@@ -136,6 +142,7 @@ def run(
             source, expr, distractors=distractor or (), out=out, resume=resume,
             overwrite=overwrite, progress=True, part=part, raw=form, stop=stop,
         )  # fmt: skip
+        export(track, out, formats or (), progress=True)
     for line in track.lost:
         typer.echo(f"carvid: '{source}': {line}", err=True)
     found = [0] * len(expr)
@@ -183,6 +190,27 @@ def overlay(
         masks, video, out, texts, config.overlay, part=part_beside(masks), progress=True
     )
     typer.echo(f"{count} frames in {out}")
+
+
+@app.command(epilog="Example: carvid view out/")
+def view(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    show: Annotated[
+        bool, typer.Option("--show/--no-show", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Make a web page of a run, if it has none yet, and open it."""
+    from carvid.export import export
+    from carvid.tracks import Track
+
+    track, page = Track.open(folder), folder / "view.html"
+    if not page.is_file():
+        export(track, folder, ["html"], progress=True)
+    typer.echo(page)
+    if show:
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
 
 
 @app.command(epilog="Example: carvid davis DAVIS -o runs/a --resume")

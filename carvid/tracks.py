@@ -50,6 +50,10 @@ SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "ar
 """`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
 MASK_NAME = "{:05d}.png"
 PROGRESS_FOLDER = ".carvid"
+RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", "green.mp4",
+             "view.html")  # fmt: skip
+CUTOUT_FOLDER = "cutouts"
+"""What carvid writes into a run's folder, and may replace there."""
 
 
 @dataclass(frozen=True)
@@ -400,9 +404,9 @@ class RunFolder:
         """Remove an earlier run's files, and nothing else."""
         # What is half removed must not look whole, and must still look like a run.
         make_folder(self._progress)
-        for name in ("run.json", "scores.csv", "overlay.mp4"):
+        for name in RUN_FILES:
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (*self.mask_folders, self._progress):
+        for folder in (*self.mask_folders, self.folder / CUTOUT_FOLDER, self._progress):
             shutil.rmtree(folder, ignore_errors=True)
 
 
