@@ -53,6 +53,8 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last 
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
 ]
+Start = Annotated[str | None, typer.Option(help="Begin there: seconds, or 1:02.5.")]
+End = Annotated[str | None, typer.Option(help="End before that: seconds, or 1:02.5.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -69,14 +71,34 @@ def root(
     epilog='Example: carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/',
 )
 def run(
-    video: Annotated[Path, typer.Argument(help="A video, a folder of images, or an image.")],
     expr: Annotated[
         list[str], typer.Option("--expr", "-e", help="What to find; repeatable, in label order.")
     ],
+    video: Annotated[
+        str | None,
+        typer.Argument(help="A video, a folder of images, an image, a stream's URL, or - (pipe)."),
+    ] = None,
+    camera: Annotated[
+        int | None, typer.Option(min=0, help="Read this camera, until Ctrl-C; 0 is the first.")
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(metavar="WxH@RATE", help="Frames through a pipe are bare RGB of this size."),
+    ] = None,
+    start: Start = None,
+    end: End = None,
+    stride: Annotated[int, typer.Option(help="Use every so manieth frame.")] = 1,
+    max_side: Annotated[
+        int, typer.Option(help="Scale frames down to this longer side, pixels; 0 keeps the size.")
+    ] = 0,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder.")] = Path("out"),
     distractor: Annotated[
         list[str] | None,
         typer.Option("--distractor", help="What else may be there; competes, gets no mask."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", "-f", help="Also write coco, alpha, green, cutouts or html."),
     ] = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
@@ -90,23 +112,39 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     from carvid.car.segmenter import Queries
     from carvid.config import load_config
+    from carvid.export import check_formats, export
+    from carvid.frames import Part, raw_frames, seconds
+    from carvid.interrupt import finishing_frames
     from carvid.tracks import check_place
-    from carvid.video import open_video
+    from carvid.video import is_live, open_video
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     config = load_config(preset, _overrides(settings, device))
     Queries(tuple(expr), tuple(distractor or ()))
-    open_video(video).close()
+    if (video is None) == (camera is None):
+        raise typer.BadParameter("give one of VIDEO and --camera")
+    check_formats(formats or ())
+    source = video if video is not None else f"camera:{camera}"
+    form = None if raw is None else raw_frames(raw)
+    part = Part(
+        0.0 if start is None else seconds(start), None if end is None else seconds(end), stride,
+        max_side,
+    )  # fmt: skip
+    if not is_live(source):
+        open_video(source, part=part).close()
     check_place(out, resume=resume, overwrite=overwrite)
 
     from carvid.pipeline import load
 
     model = load(config, generator=weights_generator, classifier=weights_classifier)
-    with _resumable(out):
+    with _resumable(out, live=is_live(source)), finishing_frames() as stop:
         track = model.segment(
-            video, expr, distractors=distractor or (), out=out, resume=resume, overwrite=overwrite,
-            progress=True,
+            source, expr, distractors=distractor or (), out=out, resume=resume,
+            overwrite=overwrite, progress=True, part=part, raw=form, stop=stop,
         )  # fmt: skip
+        export(track, out, formats or (), progress=True)
+    for line in track.lost:
+        typer.echo(f"carvid: '{source}': {line}", err=True)
     found = [0] * len(expr)
     for masks in track.masks:
         found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
@@ -144,12 +182,35 @@ def overlay(
 ) -> None:
     """Draw masks over a video."""
     from carvid.config import load_config
-    from carvid.tracks import expressions_beside, overlay_from_folder
+    from carvid.tracks import expressions_beside, overlay_from_folder, part_beside
 
     config = load_config(preset, settings)
     texts = expr or expressions_beside(masks)
-    count = overlay_from_folder(masks, video, out, texts, config.overlay, progress=True)
+    count = overlay_from_folder(
+        masks, video, out, texts, config.overlay, part=part_beside(masks), progress=True
+    )
     typer.echo(f"{count} frames in {out}")
+
+
+@app.command(epilog="Example: carvid view out/")
+def view(
+    folder: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    show: Annotated[
+        bool, typer.Option("--show/--no-show", help="Open the page in the browser.")
+    ] = True,
+) -> None:
+    """Make a web page of a run, if it has none yet, and open it."""
+    from carvid.export import export
+    from carvid.tracks import Track
+
+    track, page = Track.open(folder), folder / "view.html"
+    if not page.is_file():
+        export(track, folder, ["html"], progress=True)
+    typer.echo(page)
+    if show:
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
 
 
 @app.command(epilog="Example: carvid davis DAVIS -o runs/a --resume")
@@ -326,12 +387,13 @@ def _overrides(settings: list[str], device: str | None) -> list[str]:
 
 
 @contextmanager
-def _resumable(out: Path) -> Iterator[None]:
+def _resumable(out: Path, *, live: bool = False) -> Iterator[None]:
     """Say how an interrupted run continues; Typer would leave without a word."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\ncarvid: interrupted; continue with --resume -o {out}", err=True)
+        done, going_on = f"what came until then is in {out}", f"continue with --resume -o {out}"
+        typer.echo(f"\ncarvid: interrupted; {done if live else going_on}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from carvid.config import OverlayConfig
-from carvid.video import VideoInfo, VideoWriter
+from carvid.encode import Sound, VideoWriter
+from carvid.frames import Frame, VideoInfo
 
 Color: TypeAlias = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -97,16 +98,16 @@ def draw_overlay(
 def write_overlay(
     path: Path,
     info: VideoInfo,
-    frames: Iterable[NDArray[np.uint8]],
+    frames: Iterable[Frame],
     labels: Iterable[NDArray[np.uint8]],
     texts: Sequence[str],
     config: OverlayConfig,
     *,
     scores: Sequence[Sequence[float]] | None = None,
 ) -> int:
-    """Write the overlay of frames, uint8 (H, W, 3) RGB, and label maps, uint8 (H, W).
+    """Write the overlay of frames and label maps, uint8 (H, W), at the frames' own times.
 
-    The sound of the file at `info.path` is copied.
+    The sound of the file at `info.path` is copied, as much of it as belongs to the frames.
 
     Returns:
         The number of frames written.
@@ -116,13 +117,28 @@ def write_overlay(
         ValueError: there are more frames than label maps, or fewer.
     """
     count = 0
-    sound = info.path if info.backend != "images" else None
-    with VideoWriter(path, info.size_hw, info.frame_rate, audio_from=sound) as writer:
-        for image, plane in zip(frames, labels, strict=True):
+    with overlay_writer(path, info) as writer:
+        for frame, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
-            writer.write(draw_overlay(image, plane, texts, config, scores=of_frame))
+            picture = draw_overlay(frame.image, plane, texts, config, scores=of_frame)
+            writer.write(picture, frame.time_s)
             count += 1
     return count
+
+
+def overlay_writer(path: Path, info: VideoInfo) -> VideoWriter:
+    """Return the writer of a video that goes with another's frames: their rate, pixels and sound.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    part, sound = info.part, None
+    if info.backend != "images" and not info.live:
+        sound = Sound(Path(info.path), info.origin_s, part.end_s, cut=part.start_s > 0)
+    return VideoWriter(
+        path, info.size_hw, info.frame_rate / part.stride, sound=sound,
+        pixel_aspect=info.pixel_aspect,
+    )  # fmt: skip
 
 
 def _draw_labels(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
+from carvid.lock import locked
 from carvid.temporal import TemporalState, after_carrying, after_key, arrive
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
-from carvid.video import Frame, VideoInfo, VideoReader, open_video, prefetch
+from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
 
 
 def load(
@@ -150,11 +152,14 @@ class Carvid:
         resume: bool = False,
         overwrite: bool = False,
         progress: bool = False,
+        part: Part = WHOLE,
+        raw: tuple[int, int, Fraction] | None = None,
+        stop: Callable[[], bool] = lambda: False,
     ) -> Track:
         """Segment a whole clip.
 
         Args:
-            video: a video file, a folder of images, or one image.
+            video: a video file, a folder of images, one image, or what `open_video` reads live.
             texts: the N expressions; expression k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
@@ -162,38 +167,54 @@ class Carvid:
             resume: go on after the last whole frame that `out` holds.
             overwrite: replace an earlier run in `out`.
             progress: show a bar with frames per second on stderr.
+            part: which of the frames are used, and how large.
+            raw: of a pipe's frames without a header: height, width and frame rate.
+            stop: asked after each frame; the run then ends as an interrupted one, with a video of
+                what is done.
 
         Raises:
+            KeyboardInterrupt: `stop` said so; `out` can be resumed, or is whole if the input is
+                live.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
             OutputError: `out` holds something else, or cannot be written.
         """
         queries = Queries(tuple(texts), tuple(distractors))
-        with open_video(video) as reader:
+        with open_video(video, part=part, raw=raw) as reader:
             facts = self.facts(reader.info, queries)
             if out is None:
                 store = MemoryStore(facts)
                 for result in self._results(reader, queries, 0, None, progress=progress):
                     store.add(result)
-                return store.track()
+                return store.track(reader.lost)
             folder = RunFolder(Path(out), facts)
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
-            if resume and folder.finished and not overwrite:
-                tidy(folder.folder)
-            else:
-                start, state = folder.begin(resume=resume, overwrite=overwrite)
-                began = time.monotonic()
-                frames = 0
-                for result in self._results(reader, queries, start, state, progress=progress):
-                    folder.add(result)
-                    frames += 1
-                seconds = time.monotonic() - began
-                timing = {
-                    "seconds": round(seconds, 3),
-                    "frames_per_s": round(frames / seconds, 3),
-                }
-                folder.finish(timing, progress=progress)
+            with locked(folder.folder):
+                if resume and folder.finished and not overwrite:
+                    tidy(folder.folder)
+                else:
+                    start, state = folder.begin(resume=resume, overwrite=overwrite)
+                    began = time.monotonic()
+                    frames, stopped = 0, False
+                    for result in self._results(
+                        reader, queries, start, state, progress=progress, see=folder.see
+                    ):
+                        folder.add(result)
+                        frames += 1
+                        if stopped := stop():
+                            break
+                    if stopped and not reader.info.live:
+                        folder.pause(progress=progress)
+                        raise KeyboardInterrupt
+                    seconds = time.monotonic() - began
+                    timing = {
+                        "seconds": round(seconds, 3),
+                        "frames_per_s": round(frames / seconds, 3),
+                    }
+                    folder.finish(timing, lost=reader.lost, progress=progress)
+                    if stopped:
+                        raise KeyboardInterrupt
         return Track.open(out)
 
     def check_texts(self, queries: Queries) -> None:
@@ -227,10 +248,12 @@ class Carvid:
         state: TemporalState | None,
         *,
         progress: bool,
+        see: Callable[[Frame], Frame] | None = None,
     ) -> Iterator[FrameResult]:
         frames = prefetch(reader.frames(start))
+        shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(
-            frames, initial=start, total=reader.info.frame_count, unit="frame",
+            shown, initial=start, total=reader.info.frame_count, unit="frame",
             desc=Path(reader.info.path).name, disable=not progress,
         )  # fmt: skip
         try:

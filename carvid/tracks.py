@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -30,16 +31,29 @@ from tqdm import tqdm
 
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
+from carvid.encode import VideoWriter
 from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, write_text
-from carvid.overlay import write_overlay
+from carvid.overlay import draw_overlay, overlay_writer, write_overlay
 from carvid.temporal import TemporalState
-from carvid.video import DEFAULT_FRAME_RATE, VideoInfo, open_video
+from carvid.video import (
+    DEFAULT_FRAME_RATE,
+    WHOLE,
+    Frame,
+    Part,
+    VideoInfo,
+    natural_key,
+    open_video,
+)
 
 SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
 """`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
 MASK_NAME = "{:05d}.png"
 PROGRESS_FOLDER = ".carvid"
+RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", "green.mp4",
+             "view.html")  # fmt: skip
+CUTOUT_FOLDER = "cutouts"
+"""What carvid writes into a run's folder, and may replace there."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,8 @@ class Track:
     """T entries of bool (N, H, W), unpacked or read when they are asked for."""
     label_maps: Sequence[NDArray[np.uint8]]
     """T entries of uint8 (H, W), likewise; expression k is label k, from 1."""
+    lost: tuple[str, ...] = ()
+    """What of the video could not be read, a line each."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -143,6 +159,7 @@ class Track:
             np.array([scores for _, scores in rows], np.float32).reshape(-1, len(facts.texts)),
             _MasksOfMaps(maps, len(facts.texts)),
             maps,
+            tuple(values.get("lost", ())),
         )
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
@@ -163,7 +180,7 @@ class Track:
                 ),
                 labels=self.label_maps[index],
             )  # fmt: skip
-        target.finish({}, progress=progress)
+        target.finish({}, lost=self.lost, progress=progress)
 
 
 class MemoryStore:
@@ -183,8 +200,8 @@ class MemoryStore:
         self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
         self._maps.append(zlib.compress(result.labels().tobytes(), 1))
 
-    def track(self) -> Track:
-        """Return what was collected."""
+    def track(self, lost: Sequence[str] = ()) -> Track:
+        """Return what was collected, and what could not be read."""
         count, size_hw = len(self.facts.texts), self.facts.video.size_hw
         return Track(
             self.facts,
@@ -192,6 +209,7 @@ class MemoryStore:
             np.array(self._scores, np.float32).reshape(-1, count),
             _PackedMasks(self._masks, (count, *size_hw)),
             _PackedMaps(self._maps, size_hw),
+            tuple(lost),
         )
 
 
@@ -201,6 +219,9 @@ class RunFolder:
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
         self._progress = folder / PROGRESS_FOLDER
+        self._seen: dict[int, Frame] = {}
+        """Frames of a live input, which comes only once, until they are drawn over."""
+        self._live_overlay: VideoWriter | None = None
 
     def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Say early that the folder cannot be used.
@@ -227,6 +248,11 @@ class RunFolder:
         for folder in self.mask_folders:
             make_folder(folder)
         saved = self._progress / "progress.json"
+        if saved.exists() and self.facts.video.live:
+            raise OutputError(
+                f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
+                "once; choose another folder with -o, or replace it with --overwrite"
+            )
         if saved.exists():
             values = json.loads(saved.read_text(encoding="utf-8"))
             self._cut_scores(values["next"])
@@ -253,7 +279,10 @@ class RunFolder:
         Raises:
             OutputError: the place cannot be written.
         """
+        labels = result.labels() if labels is None else labels
         self.write_masks(result, labels)
+        if result.index in self._seen:
+            self._draw_live(self._seen.pop(result.index), result, labels)
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(result.rows(self.facts.texts))
         try:
@@ -271,7 +300,23 @@ class RunFolder:
         path = self.folder / "masks" / MASK_NAME.format(result.index)
         write_label_png(path, result.labels() if labels is None else labels)
 
-    def finish(self, timing: dict[str, float], *, progress: bool = False) -> None:
+    def see(self, frame: Frame) -> Frame:
+        """Take note of a frame of a live input before it is segmented."""
+        if self.facts.config.overlay.enabled:
+            self._seen[frame.index] = frame
+        return frame
+
+    def pause(self, *, progress: bool = False) -> None:
+        """Leave a video of what is done so far; the run can be resumed."""
+        if self.facts.config.overlay.enabled:
+            rows = (self._progress / "scores.csv").read_text(encoding="utf-8")
+            lines = io.StringIO(",".join(SCORE_COLUMNS) + "\n" + rows, newline="")
+            rows_of_frames = _scores_of(lines, len(self.facts.texts))
+            self._overlay(rows_of_frames, unfinished=True, progress=progress)
+
+    def finish(
+        self, timing: dict[str, float], *, lost: Sequence[str] = (), progress: bool = False
+    ) -> None:
         """Write scores.csv, the overlay and, last, run.json."""
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
@@ -279,9 +324,11 @@ class RunFolder:
             self.folder / "scores.csv",
             header + (rows.read_text(encoding="utf-8") if rows.exists() else ""),
         )
-        if self.facts.config.overlay.enabled:
+        if self._live_overlay is not None:
+            self._live_overlay.close()
+        elif self.facts.config.overlay.enabled:
             self.write_overlay(progress=progress)
-        values = self.facts.to_dict() | {"timing": timing}
+        values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         )
@@ -290,12 +337,32 @@ class RunFolder:
 
     def write_overlay(self, *, progress: bool) -> None:
         """Draw the masks over the video."""
-        scores = [row for _, row in read_scores(self.folder / "scores.csv", len(self.facts.texts))]
+        self._overlay(
+            read_scores(self.folder / "scores.csv", len(self.facts.texts)), progress=progress
+        )
+
+    def _overlay(
+        self,
+        rows: Iterable[tuple[float, list[float]]],
+        *,
+        unfinished: bool = False,
+        progress: bool,
+    ) -> None:
+        video = self.facts.video
         overlay_from_folder(
-            self.folder / "masks", self.facts.video.path, self.folder / "overlay.mp4",
-            self.facts.texts, self.facts.config.overlay, scores=scores,
-            frame_rate=self.facts.video.frame_rate, progress=progress,
+            self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
+            self.facts.config.overlay, scores=[row for _, row in rows],
+            frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
+            progress=progress,
         )  # fmt: skip
+
+    def _draw_live(self, frame: Frame, result: FrameResult, labels: NDArray[np.uint8]) -> None:
+        if self._live_overlay is None:
+            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", self.facts.video)
+        scores = result.scores.astype(float).tolist()
+        config = self.facts.config.overlay
+        picture = draw_overlay(frame.image, labels, self.facts.texts, config, scores=scores)
+        self._live_overlay.write(picture, frame.time_s)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:
@@ -312,6 +379,7 @@ class RunFolder:
                 values = json.loads(path.read_text(encoding="utf-8"))
                 inputs: dict[str, Any] = values[key] if key else values
                 inputs.pop("timing", None)
+                inputs.pop("lost", None)
                 return inputs
         return None
 
@@ -336,9 +404,9 @@ class RunFolder:
         """Remove an earlier run's files, and nothing else."""
         # What is half removed must not look whole, and must still look like a run.
         make_folder(self._progress)
-        for name in ("run.json", "scores.csv", "overlay.mp4"):
+        for name in RUN_FILES:
             (self.folder / name).unlink(missing_ok=True)
-        for folder in (*self.mask_folders, self._progress):
+        for folder in (*self.mask_folders, self.folder / CUTOUT_FOLDER, self._progress):
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -385,6 +453,15 @@ def expressions_beside(masks: Path) -> list[str]:
     return texts
 
 
+def part_beside(masks: Path) -> Part:
+    """Return the part of the video that the run.json beside a folder of masks names, or all."""
+    path = masks.parent / "run.json"
+    if not path.exists():
+        return WHOLE
+    video = json.loads(path.read_text(encoding="utf-8")).get("video", {})
+    return Part(**video.get("part", {}))
+
+
 def overlay_from_folder(
     masks: Path,
     video: str | Path,
@@ -394,18 +471,26 @@ def overlay_from_folder(
     *,
     scores: Sequence[Sequence[float]] | None = None,
     frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    part: Part = WHOLE,
+    unfinished: bool = False,
     progress: bool = False,
 ) -> int:
     """Draw a folder of DAVIS PNGs over a video; return the number of frames.
+
+    Of an `unfinished` run as many frames are drawn as have scores.
 
     Raises:
         OutputError: there are fewer or more masks than frames, or the place cannot be written.
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
-    paths = sorted(masks.glob("*.png"))
-    with open_video(video, frame_rate=frame_rate) as reader:
-        count = reader.info.frame_count
+    paths = [path for path in masks.glob("*.png") if not is_partial(path)]
+    paths.sort(key=lambda path: natural_key(path.name))
+    with open_video(video, frame_rate=frame_rate, part=part) as reader:
+        count, frames = reader.info.frame_count, reader.frames()
+        if unfinished and scores is not None:
+            paths = paths[: len(scores)]
+            count, frames = len(scores), itertools.islice(frames, len(scores))
         mismatch = OutputError(
             f"'{masks}' holds {len(paths)} masks, '{video}' has {count or 'another number of'} "
             "frames; give the masks of this video"
@@ -413,13 +498,12 @@ def overlay_from_folder(
         if not paths or (count is not None and count != len(paths)):
             raise mismatch
         bar = tqdm(
-            reader.frames(), total=len(paths), desc="overlay", unit="frame", disable=not progress
+            frames, total=len(paths), desc="overlay", unit="frame", disable=not progress
         )
         planes = (read_label_png(path) for path in paths)
         try:
             return write_overlay(
-                output, reader.info, (frame.image for frame in bar), planes, texts,
-                config, scores=scores,
+                output, reader.info, bar, planes, texts, config, scores=scores,
             )  # fmt: skip
         except ValueError:  # one of the two ended first, or a mask has another size
             raise mismatch from None
@@ -430,22 +514,22 @@ def overlay_from_folder(
 def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:
     """Yield each frame's time and `count` scores from a scores.csv."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        scores: list[float] = []
-        for row in rows:
-            scores.append(float(row["score"]))
-            if len(scores) == count:
-                yield float(row["time_s"]), scores
-                scores = []
+        yield from _scores_of(file, count)
+
+
+def _scores_of(lines: Iterable[str], count: int) -> Iterator[tuple[float, list[float]]]:
+    scores: list[float] = []
+    for row in csv.DictReader(lines):
+        scores.append(float(row["score"]))
+        if len(scores) == count:
+            yield float(row["time_s"]), scores
+            scores = []
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:
-    video = dict(values["video"])
-    video["size_hw"] = tuple(video["size_hw"])
-    video["frame_rate"] = Fraction(video["frame_rate"])
     return RunFacts(
-        Config.from_dict(values["config"]), VideoInfo(**video), tuple(values["texts"]),
-        tuple(values["distractors"]), values["weights"],
+        Config.from_dict(values["config"]), VideoInfo.from_dict(values["video"]),
+        tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
     )  # fmt: skip
 
 

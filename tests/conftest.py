@@ -14,7 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
-from carvid.video import VideoWriter
+from carvid.encode import VideoWriter
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)

@@ -4,15 +4,18 @@ import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from carvid import overlay
 from carvid.config import OverlayConfig
 from carvid.overlay import color_of, draw_overlay, write_overlay
-from carvid.video import open_video
+from carvid.video import Backend, Part, open_video
 from tests.conftest import make_frames
+from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound
 
 PLAIN = OverlayConfig(outline=False, labels=False, opacity=0.5)
@@ -90,14 +93,77 @@ def test_a_long_list_of_absent_things_leaves_the_picture_free() -> None:
 
 
 def test_the_overlay_keeps_the_sound(tmp_path: Path) -> None:
-    rate, frames = Fraction(25), make_frames(12, 48, 64)
-    write_with_sound(tmp_path / "clip.mp4", "aac", rate)
+    write_with_sound(tmp_path / "clip.mp4", "aac", Fraction(25))
     planes = np.zeros((12, 48, 64), np.uint8)
     with open_video(tmp_path / "clip.mp4") as reader:
-        write_overlay(tmp_path / "out.mp4", reader.info, frames, planes, ["a"], PLAIN)
+        write_overlay(tmp_path / "out.mp4", reader.info, reader, planes, ["a"], PLAIN)
     wanted, copied = (sound_packets(tmp_path / name) for name in ("clip.mp4", "out.mp4"))
     assert len(wanted) > 0
     assert copied == wanted
+
+
+def times_ms(path: Path) -> list[float]:
+    """When the frames are shown, by the container."""
+    with av.open(str(path)) as container:
+        return [1000 * (frame.time or 0.0) for frame in container.decode(video=0)]
+
+
+def vfr_clip(path: Path) -> Path:
+    """Frames of variable rate with sound, both beginning at 0."""
+    with av.open(str(path), "w", options={"video_track_timescale": "1000"}) as out:
+        picture: Any = out.add_stream("libx264", rate=25, options={"bf": "2"})
+        picture.height, picture.width, picture.pix_fmt = 64, 96, "yuv420p"
+        picture.time_base = picture.codec_context.time_base = Fraction(1, 1000)
+        sound: Any = out.add_stream("aac", rate=48000, layout="mono")
+        for time_ms, image in zip(VFR_MS, make_frames(12, 64, 96), strict=True):
+            frame = av.VideoFrame.from_ndarray(image).reformat(format="yuv420p")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            out.mux(picture.encode(frame))
+        out.mux(picture.encode())
+        for block in range(49):
+            tone = np.sin(np.arange(1024) * (1 + block) / 40).astype(np.float32)[None] / 3
+            made = av.AudioFrame.from_ndarray(tone, "fltp", "mono")
+            made.sample_rate, made.pts = 48000, 1024 * block
+            out.mux(sound.encode(made))
+        out.mux(sound.encode())
+    return path
+
+
+@pytest.mark.parametrize("backend", ["auto", "pyav"])
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_times_of_frames_and_sound_are_kept(tmp_path: Path, name: str, backend: Backend) -> None:
+    clip, out = vfr_clip(tmp_path / name), tmp_path / "out.mp4"
+    planes = np.zeros((12, 64, 96), np.uint8)
+    with open_video(clip, backend=backend) as reader:
+        write_overlay(out, reader.info, reader, planes, ["a"], PLAIN)
+    assert times_ms(out) == pytest.approx(list(VFR_MS), abs=1)
+    wanted, copied = sound_packets(clip), sound_packets(out)
+    assert [data for _, data in copied] == [data for _, data in wanted]
+    assert [t for t, _ in copied] == pytest.approx([t for t, _ in wanted], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+def test_a_part_has_its_own_sound(tmp_path: Path, name: str) -> None:
+    clip, out = vfr_clip(tmp_path / name), tmp_path / "out.mp4"
+    part = Part(start_s=0.2, end_s=0.641)
+    with open_video(clip, part=part) as reader:
+        shown = [t for t in VFR_MS if 200 <= t < 641]
+        planes = np.zeros((len(shown), 64, 96), np.uint8)
+        assert write_overlay(out, reader.info, reader, planes, ["a"], PLAIN) == len(shown)
+    assert times_ms(out) == pytest.approx([t - 200 for t in shown], abs=1)
+    wanted = [(t, data) for t, data in sound_packets(clip) if 0.2 - 1024 / 48000 < t < 0.641]
+    copied = sound_packets(out)
+    assert [data for _, data in copied] == [data for _, data in wanted]
+    assert [t + 0.2 for t, _ in copied] == pytest.approx([t for t, _ in wanted], abs=1e-3)
+
+
+def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
+    clip = MAKERS["pixels_not_square"](tmp_path)
+    with open_video(clip) as reader:
+        planes = np.zeros((12, 64, 96), np.uint8)
+        write_overlay(tmp_path / "out.mp4", reader.info, reader, planes, ["a"], PLAIN)
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert container.streams.video[0].sample_aspect_ratio == Fraction(64, 45)
 
 
 def test_the_same_bytes_in_every_process(shared: Path, tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from carvid.encode import Sound, VideoWriter
 from carvid.errors import OutputError, VideoError
-from carvid.video import Backend, VideoWriter, natural_key, open_video, prefetch
+from carvid.video import Backend, natural_key, open_video, prefetch
 from tests.conftest import make_frames
 
 RATES = [Fraction(25), Fraction(30000, 1001)]
@@ -146,8 +147,13 @@ def test_a_damaged_frame_is_named(tmp_path: Path, backend: Backend) -> None:
     data = bytearray(path.read_bytes())
     data[place : place + size] = b"\xff" * size
     path.write_bytes(data)
+    reader = open_video(path, backend=backend)
+    if backend == "pyav":
+        assert len(list(reader)) == 11
+        assert reader.lost == ["left out, for they cannot be decoded: 1 frame"]
+        return
     with pytest.raises(VideoError, match=r"cannot decode frame \d+ of .*damaged\.mp4") as error:
-        list(open_video(path, backend=backend))
+        list(reader)
     assert "\n" not in str(error.value) and ".cc:" not in str(error.value)
 
 
@@ -344,7 +350,7 @@ def test_sound_is_copied_bit_for_bit(tmp_path: Path, name: str) -> None:
     rate = Fraction(30000, 1001)
     source, out = tmp_path / name, tmp_path / "out.mp4"
     write_with_sound(source, "aac", rate)
-    with VideoWriter(out, (48, 64), rate, audio_from=source) as writer:
+    with VideoWriter(out, (48, 64), rate, sound=Sound(source)) as writer:
         for frame in make_frames(12, 48, 64):
             writer.write(frame)
     wanted, copied = sound_packets(source), sound_packets(out)
@@ -361,7 +367,7 @@ def test_sound_that_fits_no_mp4_is_left_out(tmp_path: Path) -> None:
     write_folder(tmp_path / "frames", make_frames(3))
     for source in ("pcm.mov", "frames", "none.mp4"):
         out = tmp_path / "out.mp4"
-        with VideoWriter(out, (34, 48), Fraction(25), audio_from=tmp_path / source) as writer:
+        with VideoWriter(out, (34, 48), Fraction(25), sound=Sound(tmp_path / source)) as writer:
             writer.write(make_frames(1)[0])
         with av.open(str(out)) as container:
             assert [stream.type for stream in container.streams] == ["video"]

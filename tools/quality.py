@@ -42,6 +42,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no recurrence": ("car.max_steps=1",),
     "no background queries": ("proposals.background=", "classifier.background=never"),
     "no background words in the classifier": ("classifier.background=never",),
+    "nor recurrence": ("classifier.background=never", "car.max_steps=1"),
     "one proposal for each CAM": ("proposals.parts=1",),
     "with the attention's affinity": ("proposals.affinity=true",),
     "no CRF": ("crf.enabled=false",),

@@ -15,6 +15,7 @@ import json
 import shutil
 import time
 from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from carvid.davis.evaluate import EXPRESSION_FOLDER, SET_FOLDERS
 from carvid.davis.writer import write_label_png
 from carvid.errors import ConfigError, OutputError
 from carvid.files import make_folder, write_text
+from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import cores, run_tasks
 from carvid.tracks import PROGRESS_FOLDER, FrameResult, RunFacts, RunFolder, check_place, tidy
@@ -131,9 +133,10 @@ def predict(
     with tqdm(
         total=sum(job.frames for job in jobs), initial=found, desc="davis", unit="frame",
         disable=not progress,
-    ) as bar:  # fmt: skip
+    ) as bar, ExitStack() as stack:  # fmt: skip
         for event in run_tasks(partial(_prepare, config, workers), _work, open_jobs, workers):
             if event.kind == "ready" and not begun:  # nothing is touched before models are there
+                stack.enter_context(locked(out))
                 _begin(out, inputs, overwrite=overwrite)
                 begun = True
             elif event.kind == "step":

@@ -12,9 +12,9 @@ from carvid.davis.dataset import SETS, Expression, Video, write_meta
 from carvid.davis.writer import write_label_png
 from carvid.demo.pictures import MOTIONS, NOUNS
 from carvid.demo.scenes import Scene, Thing
+from carvid.encode import VideoWriter
 from carvid.files import make_folder, replacing, write_text
 from carvid.tracks import MASK_NAME
-from carvid.video import VideoWriter
 
 FRAME_RATE = Fraction(24)
 JPEG_QUALITY = 95

@@ -1,0 +1,233 @@
+"""What other tools want of a run: COCO, videos with alpha or green ground, cut-outs, a web page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from carvid.davis.writer import MAX_LABEL
+from carvid.errors import ConfigError, OutputError, suggest
+from carvid.files import cannot_write, make_folder, replacing, write_text
+from carvid.overlay import overlay_writer
+from carvid.page import write_page
+from carvid.tracks import CUTOUT_FOLDER, MASK_NAME, Track
+from carvid.video import Frame, open_video
+
+if TYPE_CHECKING:
+    import supervision
+
+GREEN = (0, 177, 64)
+"""The green of chroma keying, RGB."""
+PRORES_4444 = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
+"""Its alpha is coded without loss."""
+DAVIS = "davis"
+
+Writer = Callable[[Track, Path, Iterable[Frame]], None]
+
+
+def export(
+    track: Track, folder: str | Path, formats: Sequence[str], *, progress: bool = False
+) -> None:
+    """Write a run's masks in further formats into a folder.
+
+    Args:
+        track: what `Carvid.segment` or `Track.open` gave.
+        folder: where to; beside masks/ it is the run's own folder.
+        formats: names of `FORMATS`; `davis` is masks/, which every run has.
+        progress: show a bar for each format on stderr.
+
+    Raises:
+        ConfigError: an unknown format.
+        OutputError: a place cannot be written, or the input came only once.
+        VideoError: the video is no longer there.
+    """
+    check_formats(formats)
+    make_folder(Path(folder))
+    for name in dict.fromkeys(formats):
+        if name == DAVIS:
+            continue
+        with closing(_frames(track, name)) as frames:
+            bar = tqdm(
+                frames, total=len(track), desc=name, unit="frame",
+                disable=not progress or name == "coco",
+            )  # fmt: skip
+            FORMATS[name](track, Path(folder), bar)
+
+
+def check_formats(names: Iterable[str]) -> None:
+    """Say early that a format is unknown, or needs a package that is not there.
+
+    Raises:
+        ConfigError: the name is none of `FORMATS`.
+    """
+    for name in names:
+        if name != DAVIS and name not in FORMATS:
+            raise ConfigError(f"unknown format '{name}'{suggest(name, [DAVIS, *FORMATS])}")
+        if name == "coco":
+            _mask_tools()
+
+
+def detections(track: Track, index: int) -> supervision.Detections:
+    """Return what a track has in frame `index` as `supervision.Detections`.
+
+    `class_id` is the label, from 1; so is `tracker_id`; `data["class_name"]` is the expression.
+
+    Raises:
+        ConfigError: supervision is not installed.
+    """
+    try:
+        import supervision
+    except ImportError:
+        raise ConfigError("supervision is not installed; pip install supervision") from None
+    masks = track.masks[index]
+    found = np.flatnonzero(masks.any(axis=(1, 2)))
+    boxes = [_box(masks[k]) for k in found]
+    corners = [(x, y, x + w, y + h) for x, y, w, h in boxes]
+    return supervision.Detections(
+        xyxy=np.array(corners, np.float32).reshape(-1, 4),
+        mask=masks[found],
+        confidence=track.scores[index][found].astype(np.float32),
+        class_id=found + 1,
+        tracker_id=found + 1,
+        data={"class_name": np.array([track.texts[k] for k in found], dtype=object)},
+    )
+
+
+def _frames(track: Track, name: str) -> Generator[Frame, None, None]:
+    """The frames that a track was made from."""
+    video = track.facts.video
+    if name == "coco":  # which shows none
+        return
+    if video.live:
+        raise OutputError(
+            f"'{video.path}' came only once and its frames are gone; the formats coco and davis "
+            "do without"
+        )
+    with open_video(video.path, frame_rate=video.frame_rate, part=video.part) as reader:
+        count = 0
+        for frame in reader:
+            count += 1
+            if count > len(track):
+                break
+            yield frame
+    if count != len(track):
+        raise OutputError(
+            f"'{video.path}' has another number of frames than the {len(track)} masks; give the "
+            "video of this run"
+        )
+
+
+def _write_coco(track: Track, folder: Path, _: Iterable[Frame]) -> None:
+    """coco.json: an image for each frame, an annotation for each mask, label k as track k."""
+    tools = _mask_tools()
+    height, width = track.facts.video.size_hw
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for index in range(len(track)):
+        images.append({
+            "id": index + 1, "file_name": MASK_NAME.format(index), "width": width,
+            "height": height, "frame_index": index, "time_s": round(float(track.times_s[index]), 6),
+        })  # fmt: skip
+        for k, mask in enumerate(track.masks[index]):
+            if not mask.any():
+                continue
+            code = tools.encode(np.asfortranarray(mask.astype(np.uint8)))
+            annotations.append({
+                "id": len(annotations) + 1, "image_id": index + 1, "category_id": k + 1,
+                "track_id": k + 1, "iscrowd": 0, "area": int(mask.sum()), "bbox": _box(mask),
+                "score": round(float(track.scores[index, k]), 6),
+                "segmentation": {"size": [height, width], "counts": code["counts"].decode()},
+            })  # fmt: skip
+    values = {
+        "info": {"description": "carvid", "video": track.facts.video.path},
+        "images": images,
+        "categories": [{"id": k, "name": text} for k, text in enumerate(track.texts, 1)],
+        "annotations": annotations,
+    }
+    write_text(folder / "coco.json", json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
+    """alpha.mov: ProRes 4444, opaque where any expression is."""
+    video, path = track.facts.video, folder / "alpha.mov"
+    height, width = video.size_hw
+    ticks = 90_000
+    try:
+        with replacing(path) as partial, av.open(str(partial), "w") as out:
+            stream: Any = out.add_stream(
+                "prores_ks", rate=video.frame_rate / video.part.stride, options=PRORES_4444
+            )
+            stream.height, stream.width, stream.pix_fmt = height, width, "yuva444p10le"
+            stream.time_base = stream.codec_context.time_base = Fraction(1, ticks)
+            stream.codec_context.thread_count = 1
+            first_s = float(track.times_s[0])
+            for frame, labels in zip(frames, track.label_maps, strict=True):
+                rgba = np.dstack([frame.image, np.where(labels > 0, 255, 0).astype(np.uint8)])
+                picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba), "rgba")
+                picture = picture.reformat(format="yuva444p10le", dst_colorspace="ITU709")
+                picture.time_base = Fraction(1, ticks)
+                picture.pts = round((frame.time_s - first_s) * ticks)
+                out.mux(stream.encode(picture))
+            out.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise cannot_write(path, str(error.strerror)) from None
+
+
+def _write_green(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
+    """green.mp4: what was found, on green, with the video's times and sound."""
+    with overlay_writer(folder / "green.mp4", track.facts.video) as writer:
+        for frame, labels in zip(frames, track.label_maps, strict=True):
+            shown = np.where(labels[..., None] > 0, frame.image, np.array(GREEN, np.uint8))
+            writer.write(shown, frame.time_s)
+
+
+def _write_cutouts(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
+    """cutouts/<label>/%05d.png: RGBA of the frame's size, for each frame with that expression."""
+    for k in range(len(track.texts)):
+        make_folder(folder / CUTOUT_FOLDER / str(k + 1))
+    for frame, labels in zip(frames, track.label_maps, strict=True):
+        for label in np.unique(labels[labels > 0]).tolist():
+            mask = labels == label
+            rgba = np.dstack([frame.image * mask[..., None], np.where(mask, MAX_LABEL, 0)])
+            path = folder / CUTOUT_FOLDER / str(label) / MASK_NAME.format(frame.index)
+            with replacing(path) as partial:
+                Image.fromarray(rgba.astype(np.uint8)).save(partial, format="PNG")
+
+
+def _write_html(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
+    """view.html: frames, masks and scores in one file that needs nothing else."""
+    write_page(track, folder / "view.html", frames)
+
+
+FORMATS: dict[str, Writer] = {
+    "coco": _write_coco,
+    "alpha": _write_alpha,
+    "green": _write_green,
+    "cutouts": _write_cutouts,
+    "html": _write_html,
+}
+
+
+def _mask_tools() -> Any:
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise ConfigError("format coco needs pycocotools; pip install pycocotools") from None
+    return mask
+
+
+def _box(mask: NDArray[np.bool_]) -> list[int]:
+    """x, y, width and height of a mask, pixels."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    x, y = int(columns[0]), int(rows[0])
+    return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]

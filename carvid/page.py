@@ -1,0 +1,81 @@
+"""A run as a web page in one file: frames to scrub through, masks to switch, scores over time."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvid.files import replacing
+from carvid.frames import Frame
+from carvid.overlay import color_of
+from carvid.tracks import Track
+
+MAX_SIDE = 720
+"""Longer side of the page's pictures, pixels."""
+MAX_FRAMES = 600
+"""Of longer videos every so manieth frame is shown, so that a browser can hold the page."""
+JPEG_QUALITY = 80
+
+
+def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
+    """Write the page; frames that it shows are embedded as JPEGs, label maps as PNGs.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    step = -(-len(track) // MAX_FRAMES)
+    facts = {
+        "texts": list(track.texts),
+        "colors": [f"rgb{color_of(k)}" for k in range(len(track.texts))],
+        "times": [round(float(time_s), 3) for time_s in track.times_s],
+        "scores": np.round(track.scores.astype(float), 4).tolist(),
+        "step": step,
+    }
+    before, after = template().split("{{pictures}}")
+    title = html.escape(Path(track.facts.video.path).name)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
+        page.write(before.replace("{{title}}", title).replace("{{facts}}", for_script(facts)))
+        for frame in frames:
+            if frame.index % step == 0:
+                labels = track.label_maps[frame.index]
+                entry = [_jpeg(frame.image), _png(labels)]
+                page.write((",\n" if frame.index else "") + for_script(entry))
+        page.write(after)
+
+
+def template() -> str:
+    """Return the page without its contents."""
+    return (resources.files("carvid") / "page.html").read_text(encoding="utf-8")
+
+
+def for_script(values: object) -> str:
+    """JSON that can stand in a page's script: nothing in it ends the script or begins a tag."""
+    text = json.dumps(values, ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _jpeg(image: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(image)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    return _encoded(picture, "JPEG", quality=JPEG_QUALITY)
+
+
+def _png(labels: NDArray[np.uint8]) -> str:
+    picture = Image.fromarray(labels)
+    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.NEAREST)
+    return _encoded(picture, "PNG")
+
+
+def _encoded(picture: Image.Image, form: str, **options: int) -> str:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,222 @@
+"""Whatever happens to a run, no more than the frame at hand is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import av
+import pytest
+
+import carvid
+from carvid.errors import CarvidError, OutputError, VideoError
+from carvid.lock import locked
+from carvid.pipeline import Carvid
+from carvid.video import Part, open_video
+from tests.conftest import make_frames
+from tests.odd_files import MAKERS, RATE
+from tests.test_cli import ENVIRONMENT, options
+from tests.test_pipeline import FAST, TEXTS, files
+
+KILLS = int(os.environ.get("CARVID_KILLS", "6"))
+"""Kills in the suite; set it higher for a longer look."""
+
+
+@pytest.fixture
+def model(weights: dict[str, str]) -> Carvid:
+    return carvid.load("default", FAST, **weights)
+
+
+def frames_in(path: Path) -> int:
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked children")
+def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path, weights: dict[str, str]) -> None:
+    folder = Path(weights["generator"]).parent
+    result = subprocess.run(
+        [sys.executable, "-m", "tests.kill_runs", folder, tmp_path, str(KILLS)],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    places = json.loads(result.stdout)
+    assert sum(places.values()) == KILLS and places["frames"] > 0
+
+
+def test_two_runs_do_not_share_a_folder(model: Carvid, clip: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with (
+        locked(out),
+        pytest.raises(OutputError, match=r"another run is writing to .*choose another folder"),
+    ):
+        model.segment(clip, TEXTS, out=out)
+    assert not list(out.iterdir())
+    model.segment(clip, TEXTS, out=out)
+
+
+def test_a_run_that_is_stopped_leaves_a_video_and_resumes(
+    model: Carvid, clip: Path, tmp_path: Path
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model.segment(clip, TEXTS, out=whole)
+    asked = iter([False, False, True])
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(clip, TEXTS, out=broken, stop=lambda: next(asked))
+    assert frames_in(broken / "overlay.mp4") == 3
+    assert not (broken / "run.json").exists()
+    model.segment(clip, TEXTS, out=broken, resume=True)
+    assert files(broken) == files(whole)
+
+
+def test_a_damaged_video_is_used_and_the_loss_is_noted(model: Carvid, tmp_path: Path) -> None:
+    clip = MAKERS["damaged_packet"](tmp_path)
+    part = Part(start_s=0.2, end_s=0.6, stride=2, max_side=48)
+    track = model.segment(clip, TEXTS, out=tmp_path / "out", part=part)
+    assert track.times_s.tolist() == pytest.approx([0.2, 0.28, 0.36, 0.48, 0.56])
+    assert track.label_maps[0].shape == (32, 48)
+    assert track.facts.video.part == part
+    track = model.segment(clip, TEXTS, out=tmp_path / "whole")
+    assert track.lost == ("left out, for they cannot be decoded: 1 frame",)
+    values = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert values["lost"] == list(track.lost) and len(track) == 35
+    assert frames_in(tmp_path / "whole" / "overlay.mp4") == 35
+    with pytest.raises(VideoError, match=r"no frame .* from 9 s to the end; its last begins at"):
+        model.segment(clip, TEXTS, part=Part(start_s=9))
+
+
+@pytest.mark.parametrize("change", [{"stride": 0}, {"start_s": -1}, {"end_s": 0}, {"max_side": -1}])
+def test_parts_that_hold_nothing_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(CarvidError, match="must be"):
+        Part(**change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["h264", "ffv1_mkv"])
+def test_every_reader_reads_a_part(tmp_path: Path, kind: str) -> None:
+    path = MAKERS[kind](tmp_path)
+    whole = list(open_video(path))
+    with open_video(path, part=Part(start_s=0.08, end_s=0.4, stride=3)) as reader:
+        read = list(reader)
+        assert [frame.index for frame in read] == [0, 1, 2]
+        assert [frame.time_s for frame in read] == pytest.approx([0.08, 0.2, 0.32])
+        assert all((a.image == b.image).all() for a, b in zip(read, whole[2:10:3], strict=True))
+        assert [frame.index for frame in reader.frames(2)] == [2]
+        assert reader.info.frame_count in (None, 3)
+
+
+def test_a_deleted_input_leaves_a_run_that_can_go_on(
+    model: Carvid, clip: Path, tmp_path: Path
+) -> None:
+    whole, broken, hidden = tmp_path / "whole", tmp_path / "broken", tmp_path / "hidden.mp4"
+    model.segment(clip, TEXTS, out=whole)
+    calls = 0
+
+    def delete() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            clip.rename(hidden)
+        return False
+
+    with pytest.raises(VideoError, match="no file or folder"):
+        model.segment(clip, TEXTS, out=broken, stop=delete)
+    assert not (broken / "run.json").exists()
+    hidden.rename(clip)
+    model.segment(clip, TEXTS, out=broken, resume=True)
+    assert files(broken) == files(whole)
+
+
+def test_a_full_disk_leaves_a_run_that_can_go_on(
+    model: Carvid, clip: Path, tmp_path: Path
+) -> None:
+    resource = pytest.importorskip("resource")  # limits the size of files as a disk would
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model.segment(clip, TEXTS, out=whole)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limits = iter([10**9, 100, 10**9])
+
+    def fill() -> bool:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (next(limits), hard))
+        return False
+
+    try:
+        with pytest.raises(OutputError, match=r"cannot write .*free some space"):
+            model.segment(clip, TEXTS, out=broken, stop=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    model.segment(clip, TEXTS, out=broken, resume=True)
+    assert files(broken) == files(whole)
+
+
+def piped(weights: dict[str, str], out: Path, *more: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "carvid", "run", "-", "-e", "a dog", "-o", str(out), "--json",
+         *map(str, more), *options(weights)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT,
+    )  # fmt: skip
+
+
+def test_a_pipe_is_read_as_it_comes_until_ctrl_c(tmp_path: Path, weights: dict[str, str]) -> None:
+    """An endless pipe of bare frames."""
+    out = tmp_path / "out"
+    images = make_frames(8, 34, 48)
+    run = piped(weights, out, "--raw", "48x34@25")
+    assert run.stdin is not None
+    until, sent = time.monotonic() + 60, 0
+    while not (out / "masks" / "00002.png").exists():
+        assert run.poll() is None and time.monotonic() < until
+        run.stdin.write(images[sent % 8].tobytes())
+        run.stdin.flush()
+        sent += 1
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    stop = time.monotonic() + 30
+    while run.poll() is None and time.monotonic() < stop:
+        try:
+            run.stdin.write(images[0].tobytes())
+            run.stdin.flush()
+        except BrokenPipeError:
+            break
+        time.sleep(0.05)
+    code = run.wait(30)
+    assert run.stderr is not None and run.stdout is not None
+    said = run.stderr.read().decode()
+    run.stdout.close()
+    run.stderr.close()
+    with suppress(BrokenPipeError):
+        run.stdin.close()
+    assert code == 130 and "what came until then is in" in said
+    track = carvid.Track.open(out)
+    assert len(track) >= 3 and track.facts.video.live
+    assert frames_in(out / "overlay.mp4") == len(track)
+
+
+def test_a_y4m_pipe_gives_what_the_file_gives(model: Carvid, tmp_path: Path) -> None:
+    path, pipe = MAKERS["y4m"](tmp_path), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    writer = subprocess.Popen(["cat", path], stdout=end)
+    try:
+        with open_video(pipe) as reader:
+            assert reader.info.live and reader.info.frame_rate == RATE
+            frames = reader.frames()
+            read = [next(frames) for _ in range(12)]
+            with pytest.raises(VideoError, match="only once"):
+                next(reader.frames())
+    finally:
+        writer.wait()
+        os.close(end)
+    for frame, wanted in zip(read, open_video(path), strict=True):
+        assert (frame.image == wanted.image).all()
+
+
+def test_a_camera_that_is_not_there_is_one_line() -> None:
+    for source in ("camera:97", "camera:x", "http://127.0.0.1:9/a.mp4"):
+        with pytest.raises(VideoError, match=f"cannot open '{source}': .*see that it is there"):
+            open_video(source)
