@@ -145,6 +145,9 @@ class CarConfig(Section):
     """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
     theta: float = setting(0.3, low=0.0, high=1.0)
     """θ: a query stays while its score is above it."""
+    exclusive: float = setting(0.0, low=0.0)
+    """Two expressions want one mask: the less sure one takes another that scores so much less, or
+    better; 0 lets both have it."""
     keep_best: bool = setting(False)
     """When no query passes, keep the best one, so that something is always found."""
     max_steps: int = setting(10, low=1)
@@ -206,23 +209,26 @@ class TemporalConfig(Section):
     """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
     key_every: int = setting(6, low=1)
     """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
+    tracks: int = setting(3, low=1)
+    """Up to so many masks of each query are followed, so that a wrong one can be left."""
     smoothing: float = setting(0.5, low=0.0, high=1.0)
-    """Share of the old score in a query's score at a key frame."""
-    hysteresis: float = setting(0.15, low=0.0, high=1.0)
-    """A query is lost when its smoothed score falls so far under θ, and found when its score rises
-    so far above it."""
+    """The past's share in what a track is worth at a key frame, in which its score has the rest."""
+    hysteresis: float = setting(0.2, low=0.0)
+    """What it costs, in units of score, to change from one thing to another, to lose it, or to find
+    it again; between what was worth most so far, and what scores now."""
     drop_after: int = setting(2, low=1)
     """A query that is lost for so many key frames is asked no more."""
     reoffer_every: int = setting(2, low=1)
     """All queries are offered again after so many key frames, so that things can return."""
     prior: float = setting(0.5, low=0.0, high=1.0)
-    """Weight, where the flow is trusted, of a carried mask in a proposal that overlaps it."""
-    stickiness: float = setting(0.3, low=0.0)
-    """What overlap with the carried mask is worth, in units of score, when proposals compete."""
+    """Weight, where the flow is trusted, of a carried mask in a proposal that goes on with it."""
     min_trust: float = setting(0.5, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
     area_jump: float = setting(2.0, low=1.0)
     """So does an area that has grown or shrunk by this factor since the last key frame."""
+    lag: int = setting(4, low=0)
+    """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as
+    live input does."""
     cut_trust: float = setting(0.35, low=0.0, high=1.0)
     """Less trust than this over the whole frame is a scene cut: masks and scores are forgotten."""
     flow_side: int = setting(854, low=16)
@@ -231,6 +237,11 @@ class TemporalConfig(Section):
     """Window of the guided filter that carried masks are snapped to edges with, pixels."""
     snap_epsilon: float = setting(0.001, low=0.0)
     """Variance under which that filter takes a window for flat, of grey in [0, 1]."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether later frames have a say, where there are any to wait for."""
+        return self.carry_masks and self.lag > 0
 
 
 @dataclass(frozen=True)

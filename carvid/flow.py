@@ -26,6 +26,8 @@ class Flow:
     """float32 (h, w, 2): where a pixel was, x and y."""
     trust: NDArray[np.float32]
     """float32 (h, w) in [0, 1]; 0 where it came from outside the picture."""
+    onward: NDArray[np.float32]
+    """float32 (h, w, 2): by how much the pixels of the frame before have moved, x and y."""
 
     @property
     def motion(self) -> NDArray[np.float32]:
@@ -55,13 +57,22 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     trust = 1 / (1 + np.square(error / (RELATIVE_ERROR * motion + ABSOLUTE_ERROR)))
     last = np.array([now.shape[1] - 1, now.shape[0] - 1], np.float32)
     outside = ((source < -0.5) | (source > last + 0.5)).any(axis=2)
-    return Flow(source, np.where(outside, 0, trust).astype(np.float32))
+    return Flow(source, np.where(outside, 0, trust).astype(np.float32), forth)
 
 
 def carry(maps: NDArray[np.float32], flow: Flow) -> NDArray[np.float32]:
     """Return maps of the frame before, float32 (N, h, w), as they lie in this one."""
+    return _pulled(maps, flow.source_xy)
+
+
+def carry_back(maps: NDArray[np.float32], onward: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return maps of a frame, float32 (N, h, w), as they lie in the one before (`Flow.onward`)."""
+    return _pulled(maps, _grid(maps.shape[1], maps.shape[2]) + onward)
+
+
+def _pulled(maps: NDArray[np.float32], source_xy: NDArray[np.float32]) -> NDArray[np.float32]:
     carried = [
-        cv2.remap(plane, flow.source_xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[call-overload]
+        cv2.remap(plane, source_xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[call-overload]
         for plane in maps
     ]
     return np.asarray(carried, np.float32).reshape(maps.shape)

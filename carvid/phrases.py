@@ -45,7 +45,8 @@ _RULES: tuple[tuple[str, str], ...] = (
     ("middle", rf"\b{_PLACE}(?:middle|cent(?:er|re))\b{_ALONE}"),
     ("corner", rf"\b{_PLACE}(?P<row>top|upper|bottom|lower)[\s-]+(?P<to>left|right)"
                rf"(?:\s+corner)?\b{_ALONE}"),
-    ("side", rf"\b{_PLACE}(?P<to>left|right|top|bottom)(?:-?hand)?(?:\s+(?:side|edge|half))?\b{_ALONE}"),
+    ("side", rf"\b{_PLACE}(?P<to>left|right|top|bottom)(?:-?hand)?"
+             rf"(?:\s+(?:side|edge|half))?\b{_ALONE}"),
     ("side", rf"(?<=\bthe\s)(?P<to>left|right)(?:-?hand)?\b(?!\s+(?:{_OWN}|of)\b)(?=\s+\w)"),
     ("front", r"\bin\s+(?:the\s+)?(?:front|foreground)\b(?!\s+of\b)"),
     ("front", r"\b(?:closest|nearest)(?:\s+to\s+the\s+(?:camera|viewer))?\b"),

@@ -16,7 +16,8 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
 from carvid.lock import locked
-from carvid.temporal import TemporalState, after_carrying, after_key, arrive
+from carvid.smoothing import Step, smooth
+from carvid.temporal import TemporalState, after_carrying, after_key, arrive, taken
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
 from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
 
@@ -117,30 +118,38 @@ class Carvid:
         Raises:
             ExpressionError: an expression is empty or too long.
         """
-        queries = Queries(tuple(texts), tuple(distractors))
+        for step in self._steps(frames, Queries(tuple(texts), tuple(distractors)), state):
+            yield step.result
+
+    def _steps(
+        self,
+        frames: Iterable[Frame | NDArray[np.uint8]],
+        queries: Queries,
+        state: TemporalState | None,
+    ) -> Iterator[Step]:
         state = state or TemporalState.initial(len(queries.all))
-        config = self.config.temporal
+        count, config = len(queries.texts), self.config.temporal
         phrases = [self.segmenter.understand(text) for text in queries.all]
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
-        for count, given in enumerate(frames):
-            frame = given if isinstance(given, Frame) else Frame(count, float("nan"), given)
+        for index, given in enumerate(frames):
+            frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
             arrival = arrive(state, frame.image, config, of_motion=of_motion)
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
-                masks, proposals, state = after_carrying(arrival, size_hw)
+                assert arrival.carried is not None
+                state = after_carrying(arrival)
+                proposals = taken(arrival.carried, state.chosen, count, size_hw)
+                masks = proposals > 0.5
             else:
                 found = self.segmenter.segment(
                     frame.image, queries, alive=arrival.asked, prior=arrival.prior(size_hw, config)
                 )
-                masks, proposals, state = after_key(arrival, found, self.config.car, config)
-            yield FrameResult(
-                frame.index,
-                frame.time_s,
-                masks,
-                proposals,
-                state.scores[: len(queries.texts)],
-                state,
+                state = after_key(arrival, found, self.config.car.theta, config)
+                masks, proposals = found.masks, found.proposals
+            result = FrameResult(
+                frame.index, frame.time_s, masks, proposals, state.scores[:count], state
             )
+            yield Step(frame.image, arrival, result)
 
     def segment(
         self,
@@ -257,6 +266,12 @@ class Carvid:
             desc=Path(reader.info.path).name, disable=not progress,
         )  # fmt: skip
         try:
-            yield from self.stream(bar, queries.texts, distractors=queries.distractors, state=state)
+            steps = self._steps(bar, queries, state)
+            if reader.info.live or not self.config.temporal.looks_ahead:
+                yield from (step.result for step in steps)
+            else:
+                yield from smooth(
+                    steps, len(queries.texts), self.config.temporal, self.segmenter.sharpen
+                )
         finally:
             frames.close()

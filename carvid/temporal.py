@@ -16,82 +16,96 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import Prior
+from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
 from carvid.car.segmenter import StepResult
-from carvid.config import CarConfig, TemporalConfig
+from carvid.config import TemporalConfig
 from carvid.flow import Flow, carry, flow_between, snap_to_edges, to_gray
 
 
 @dataclass(frozen=True)
 class TemporalState:
     """The state between two frames, for N expressions of Q queries; plain data, so that a killed
-    run resumes."""
+    run resumes.
+
+    A *track* is a mask that a query could take, followed from frame to frame; a query has up to
+    `temporal.tracks` of them, and takes the one whose path through the key frames is worth most.
+    """
 
     scores: NDArray[np.float32]
-    """float32 (Q,): each query's score, smoothed over the key frames at which it was asked."""
-    found: NDArray[np.bool_]
-    """bool (Q,): which queries are there, with hysteresis."""
+    """float32 (Q,): P[i, i] when each query was asked last."""
+    absent: NDArray[np.float32]
+    """float32 (Q,): what the best path to "not there" is worth, in units of score."""
+    absent_sources: NDArray[np.int64]
+    """int64 (Q,): the track of the key frame before that this path comes from, or `NONE`."""
+    chosen: NDArray[np.int64]
+    """int64 (Q,): each query's track, or `NONE`."""
     misses: NDArray[np.int64]
     """int64 (Q,): for how many key frames in a row each was asked and not there."""
     settled: NDArray[np.int64]
     """int64 (Q,): at how many key frames in a row each was there."""
+    owners: NDArray[np.int64]
+    """int64 (M,): the query of each track."""
+    values: NDArray[np.float32]
+    """float32 (M,): what the best path to each track is worth, in units of score."""
+    sources: NDArray[np.int64]
+    """int64 (M,): the track of the key frame before that this path comes from, or `NONE`."""
+    areas: NDArray[np.int64]
+    """int64 (M,): the tracks' areas at the last key frame, pixels of `gray`."""
     since_offer: int = 0
     """Key frames since all queries were last asked together."""
     since_key: int = 0
     """Frames since the last key frame."""
-    areas: NDArray[np.int64] | None = None
-    """int64 (N,): the masks' areas at the last key frame, pixels of `gray`; None before it."""
     masks: NDArray[np.bool_] | None = None
-    """bool (N, h, w): the last frame's masks, at the size of `gray`."""
+    """bool (M, h, w): the tracks in the last frame, at the size of `gray`."""
     gray: NDArray[np.uint8] | None = None
-    """uint8 (h, w): the last frame, at most `temporal.flow_side`."""
+    """uint8 (h, w): the last frame, at most `temporal.flow_side`; None before the first one."""
+    smoothed: NDArray[np.int64] | None = None
+    """int64 (Q,): the track that looking ahead has chosen at the last key frame, or `NONE`; None
+    where nothing looks ahead."""
 
     @classmethod
     def initial(cls, queries: int) -> TemporalState:
         """Return the state before the first frame: everything is asked."""
-        none = np.zeros(queries, np.int64)
-        return cls(np.zeros(queries, np.float32), np.zeros(queries, bool), none, none)
-
-    @property
-    def is_initial(self) -> bool:
-        """Whether there was no key frame yet."""
-        return self.areas is None
+        zeros, nothing = np.zeros(queries, np.float32), np.zeros(queries, np.int64)
+        none, empty = np.full(queries, NONE), np.zeros(0, np.int64)
+        return cls(
+            scores=zeros, absent=zeros, absent_sources=none, chosen=none, misses=nothing,
+            settled=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
+            areas=empty,
+        )  # fmt: skip
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_dict` loads back equal."""
-        return {
-            "scores": self.scores.astype(float).tolist(),
-            "found": self.found.tolist(),
-            "misses": self.misses.tolist(),
-            "settled": self.settled.tolist(),
-            "since_offer": self.since_offer,
-            "since_key": self.since_key,
-            "areas": None if self.areas is None else self.areas.tolist(),
+        values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
+        values |= {name: getattr(self, name).tolist() for name in (*_FLOATS, *_INTS)}
+        return values | {
             "masks": None if self.masks is None else _pack(np.packbits(self.masks)),
             "gray": None if self.gray is None else _pack(self.gray),
             "size_hw": None if self.gray is None else list(self.gray.shape),
+            "smoothed": None if self.smoothed is None else self.smoothed.tolist(),
         }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TemporalState:
         """Load what `to_dict` saved."""
-        state = cls(
-            np.array(values["scores"], np.float32),
-            np.array(values["found"], bool),
-            np.array(values["misses"], np.int64),
-            np.array(values["settled"], np.int64),
-            int(values["since_offer"]),
-            int(values["since_key"]),
-        )
-        if values["areas"] is not None:
-            state = replace(state, areas=np.array(values["areas"], np.int64))
-        if values["gray"] is None or state.areas is None:
+        loaded: dict[str, Any] = {name: values[name] for name in _COUNTS}
+        loaded |= {name: np.array(values[name], np.float32) for name in _FLOATS}
+        loaded |= {name: np.array(values[name], np.int64) for name in _INTS}
+        state = cls(**loaded)
+        if values["smoothed"] is not None:
+            state = replace(state, smoothed=np.array(values["smoothed"], np.int64))
+        if values["gray"] is None:
             return state
         size_hw = tuple(values["size_hw"])
-        shape = (len(state.areas), *size_hw)
+        shape = (len(state.owners), *size_hw)
         bits = np.unpackbits(_unpack(values["masks"]), count=int(np.prod(shape)))
         masks = bits.reshape(shape).astype(bool)
         return replace(state, masks=masks, gray=_unpack(values["gray"]).reshape(size_hw))
+
+
+_COUNTS = ("since_offer", "since_key")
+_FLOATS = ("scores", "absent", "values")
+_INTS = ("absent_sources", "chosen", "misses", "settled", "owners", "sources", "areas")
 
 
 @dataclass(frozen=True)
@@ -103,20 +117,27 @@ class Arrival:
     gray: NDArray[np.uint8] | None
     """uint8 (h, w): the frame, for the flow; None where masks are not carried."""
     carried: NDArray[np.float32] | None
-    """float32 (N, h, w) in [0, 1]: the masks, carried into this frame."""
+    """float32 (M, h, w) in [0, 1]: the tracks, carried into this frame."""
     flow: Flow | None
     """How the picture moved, and how far to believe that."""
     asked: NDArray[np.bool_] | None
     """bool (Q,): h_0 of a key frame; None on a frame between."""
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing is known from before: the first frame, or the first one after a cut."""
+        return self.carried is None
+
     def prior(self, size_hw: tuple[int, int], config: TemporalConfig) -> Prior | None:
-        """Return the carried masks as a prior at the frame's size; None if there are none."""
+        """Return the tracks as a prior at the frame's size; None if nothing is known."""
         if self.carried is None or self.flow is None:
             return None
-        weight = config.prior * resize(self.flow.trust[None], size_hw)[0]
-        settled = self.state.settled[: len(self.carried)]
-        masks = resize(self.carried, size_hw)
-        return Prior(masks, weight, config.stickiness, settled, self.flow.motion)
+        state = self.state
+        return Prior(
+            resize(self.carried, size_hw), state.owners, state.values, state.absent, state.settled,
+            config.prior * resize(self.flow.trust[None], size_hw)[0],
+            config.smoothing, config.hysteresis, self.flow.motion,
+        )  # fmt: skip
 
 
 def arrive(
@@ -161,67 +182,90 @@ def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.b
 
 
 def after_key(
-    arrival: Arrival, result: StepResult, car: CarConfig, config: TemporalConfig
-) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
-    """Judge what CaR found in a key frame by what was known before.
-
-    A thing that was there and is missed for a moment keeps its carried mask; one that was not there
-    must score clearly above θ.
+    arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
+) -> TemporalState:
+    """Return the state that a key frame leaves.
 
     Args:
         arrival: the key frame.
         result: what CaR found in it.
-        car: θ, and whether the best query is kept whatever it scores.
+        theta: θ: what "not there" scores.
         config: settings.
-
-    Returns:
-        Masks, bool (N, H, W); proposals, float32 (N, H, W); the state for the next frame.
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
-    count = len(result.masks)
-    masks, proposals = result.masks, result.proposals
-    scores, found = result.scores, result.kept
-    if config.carry_queries and not state.is_initial:
-        known = np.where(asked, scores, state.scores)
-        old = np.where(state.found, config.smoothing, 0)  # what returns need not climb slowly
-        scores = (old * state.scores + (1 - old) * known).astype(np.float32)
-        stays = state.found & (scores > car.theta - config.hysteresis)
-        clear = car.keep_best | (result.scores > car.theta + config.hysteresis)
-        found = stays | (result.kept & clear)
-        held = found[:count] & ~result.kept[:count]
-        masks, proposals = masks & found[:count, None, None], proposals.copy()
-        proposals[~found[:count]] = 0
-        if arrival.carried is not None and held.any():
-            carried = resize(arrival.carried[held], masks.shape[1:])
-            masks[held], proposals[held] = carried > 0.5, carried
+    count = len(asked)
+    absent = np.full(count, theta, np.float32)
+    absent_sources, chosen = np.full(count, NONE), np.full(count, NONE)
+    owners: list[int] = []
+    values: list[float] = []
+    sources: list[int] = []
+    planes: list[NDArray[np.float32]] = []
+    for query, candidates in sorted(result.candidates.items()):
+        absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
+        for index in _followed(candidates, config.tracks):
+            plane = candidates.masks[index]
+            if index == candidates.best and result.kept[query]:
+                chosen[query] = len(owners)
+                if query < len(result.masks) and result.masks[query].any():
+                    plane = result.masks[query].astype(np.float32)
+            owners.append(query)
+            values.append(float(candidates.values[index]))
+            sources.append(int(candidates.sources[index]))
+            planes.append(plane)
     following = TemporalState(
-        scores=scores,
-        found=found,
-        misses=np.where(found, 0, state.misses + asked),
-        settled=np.where(found, state.settled + 1, 0),
+        scores=np.where(asked, result.scores, state.scores),
+        absent=absent,
+        absent_sources=absent_sources,
+        chosen=chosen,
+        misses=np.where(result.kept, 0, state.misses + asked),
+        settled=np.where(result.kept, state.settled + 1, 0),
+        owners=np.array(owners, np.int64),
+        values=np.array(values, np.float32),
+        sources=np.array(sources, np.int64),
+        areas=np.zeros(len(owners), np.int64),
         since_offer=0 if asked.all() else state.since_offer + 1,
     )
     if arrival.gray is None:
-        return masks, proposals, replace(following, areas=masks.sum(axis=(1, 2)))
-    small = resize(masks.astype(np.float32), arrival.gray.shape) > 0.5
-    areas = small.sum(axis=(1, 2))
-    return masks, proposals, replace(following, areas=areas, masks=small, gray=arrival.gray)
+        return following
+    small = np.zeros((len(planes), *arrival.gray.shape), bool)
+    for mask, plane in zip(small, planes, strict=True):
+        mask[:] = resize(plane[None], arrival.gray.shape)[0] > 0.5
+    return replace(following, masks=small, areas=small.sum(axis=(1, 2)), gray=arrival.gray)
 
 
-def after_carrying(
-    arrival: Arrival, size_hw: tuple[int, int]
-) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
-    """Take the carried masks for a frame between two key frames; returns as `after_key`."""
+def _followed(candidates: Candidates, most: int) -> list[int]:
+    """The candidates that become tracks: the best, then others that are not the same thing."""
+    binary = candidates.masks > 0.5
+    followed = [candidates.best]
+    for index in np.argsort(-candidates.values, kind="stable").tolist():
+        if len(followed) == most:
+            break
+        if binary[index].any() and (overlaps(binary[[index]], binary[followed]) <= SAME).all():
+            followed.append(index)
+    return followed
+
+
+def after_carrying(arrival: Arrival) -> TemporalState:
+    """Return the state that a frame between two key frames leaves."""
     assert arrival.carried is not None
-    proposals = resize(arrival.carried, size_hw)
-    state = replace(
+    return replace(
         arrival.state,
         since_key=arrival.state.since_key + 1,
         masks=arrival.carried > 0.5,
         gray=arrival.gray,
     )
-    return proposals > 0.5, proposals, state
+
+
+def taken(
+    maps: NDArray[np.float32], tracks: NDArray[np.int64], count: int, size_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return the maps of the first `count` queries' tracks, float32 (N, H, W) of `size_hw`; zeros
+    where a query has none."""
+    result = np.zeros((count, *size_hw), np.float32)
+    there = np.flatnonzero(tracks[:count] != NONE)
+    result[there] = resize(maps[tracks[there]], size_hw)
+    return result
 
 
 def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -241,8 +285,8 @@ def _doubtful(
     config: TemporalConfig,
 ) -> bool:
     """Whether a mask was carried by flow that is not trusted, or its area has jumped."""
-    assert state.areas is not None
-    for plane, area in zip(carried > 0.5, state.areas, strict=True):
+    for track in state.chosen[state.chosen != NONE]:
+        plane, area = carried[track] > 0.5, state.areas[track]
         now = np.count_nonzero(plane)
         if now and trust[plane].mean() < config.min_trust:
             return True

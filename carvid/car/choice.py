@@ -1,93 +1,172 @@
 """Which of a query's proposals is it? The best score, what was there before, what was wished.
 
-CaR has one proposal for each query. Where there are several (parts of a CAM, the mask that an
-earlier frame left), their classifier scores, their overlap with what is expected, and what the
-expression says of place and motion are added up.
+CaR has one proposal for each query. Where there are several (parts of a CAM, masks that earlier
+frames left), the choice follows a path through time: one step of the Viterbi algorithm for each
+query, whose states are the candidate masks of a frame, and "it is not there".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.phrases import Phrase, grant
 
-MIN_OVERLAP = 0.2
-"""A proposal that overlaps what is expected by more (IoU) is taken for the same thing."""
+SAME = 0.5
+"""Masks that overlap by more (IoU) are taken for the same thing."""
+BLEND = 0.2
+"""A proposal that overlaps its track's mask by more (IoU) is blended with it."""
 PLAUSIBLE = 0.5
-"""Wishes choose among proposals with at least this share of the best one's score."""
+"""Wishes choose among candidates with at least this share of the best one's score."""
+NONE = -1
+"""In place of an index: not there."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What earlier frames say about where the N expressions' things are."""
+    """What earlier frames say about Q queries: M tracks, carried into this frame."""
 
     masks: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]; a plane nowhere above 0.5 expects nothing."""
-    weight: NDArray[np.float32]
-    """float32 (H, W) in [0, 1]: a mask's share in a proposal that overlaps it."""
-    stickiness: float
-    """What overlap is worth, in units of score."""
+    """float32 (M, H, W) in [0, 1]; a plane nowhere above 0.5 has left the picture."""
+    owners: NDArray[np.int64]
+    """int64 (M,): the query of each."""
+    values: NDArray[np.float32]
+    """float32 (M,): what the best path to each was worth, in units of score."""
+    absent: NDArray[np.float32]
+    """float32 (Q,): what the best path to "not there" was worth."""
     settled: NDArray[np.int64]
-    """int64 (N,): at how many key frames in a row each thing was there."""
+    """int64 (Q,): at how many key frames in a row each thing was there."""
+    weight: NDArray[np.float32]
+    """float32 (H, W) in [0, 1]: a track's share in a proposal that goes on with it."""
+    smoothing: float
+    """The past's share in a path's value."""
+    hysteresis: float
+    """What it costs a path to change from one thing to another, or to nothing and back."""
     flow: NDArray[np.float32]
     """float32 (h, w, 2): motion since the frame before, (x, y) in pixels of its own size."""
 
-    def expects(self, query: int) -> bool:
-        """Whether the thing of a query (distractors have none) has a place."""
-        return query < len(self.masks) and bool((self.masks[query] > 0.5).any())
-
-    def overlaps(self, query: int, masks: NDArray[np.float32]) -> NDArray[np.float32]:
-        """IoU with soft masks, float32 (C, H, W), above a half: float32 (C,)."""
-        expected = self.masks[query] > 0.5
-        found = masks > 0.5
-        both = (found & expected).sum(axis=(1, 2))
-        either = (found | expected).sum(axis=(1, 2))
-        return np.asarray(both / np.maximum(either, 1), np.float32)
+    def of(self, query: int) -> NDArray[np.int64]:
+        """Return the tracks of a query that are still in the picture."""
+        mine = np.flatnonzero(self.owners == query)
+        return mine[(self.masks[mine] > 0.5).any(axis=(1, 2))]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """The proposal that a query takes."""
+class Candidates:
+    """The masks that one query could take in a frame, and what each choice is worth."""
 
-    index: int
-    """Which it is."""
-    mask: NDArray[np.float32]
-    """float32 (H, W) in [0, 1]: the proposal, blended with what was expected."""
+    masks: NDArray[np.float32]
+    """float32 (C, H, W) in [0, 1]."""
+    own: NDArray[np.float32]
+    """float32 (C,): P[i, i], the score for the query's own text."""
+    values: NDArray[np.float32]
+    """float32 (C,): what the best path to each is worth."""
+    sources: NDArray[np.int64]
+    """int64 (C,): the track that each path comes from, or `NONE`."""
+    absent: float
+    """What the best path to "not there" is worth."""
+    absent_source: int
+    """The track that it comes from, or `NONE`."""
+    best: int
+    """The candidate that the query takes, if it is there at all."""
+
+    @property
+    def there(self) -> bool:
+        """Whether the best candidate is worth more than "not there"."""
+        return bool(self.values[self.best] > self.absent)
 
 
-def choose(
+def weigh(
     own: NDArray[np.float32],
     masks: NDArray[np.float32],
     query: int,
     phrase: Phrase,
+    *,
+    theta: float,
     wish_weight: float,
     prior: Prior | None,
-) -> Choice:
-    """Choose among the C proposals of one query.
+) -> Candidates:
+    """Say what each of the C candidates of one query is worth.
 
     Args:
-        own: float32 (C,): each proposal's score for the query's own text.
+        own: float32 (C,): each candidate's score for the query's own text.
         masks: float32 (C, H, W) in [0, 1].
         query: the query's index.
         phrase: what it asks.
-        wish_weight: what wholly fulfilled wishes are worth at first sight, in units of score.
+        theta: θ: what "not there" scores.
+        wish_weight: what a wholly fulfilled wish is worth at first sight, in units of score.
         prior: what earlier frames say, if there are any.
     """
-    values = own.copy()
-    settled = int(prior.settled[query]) if prior and query < len(prior.settled) else 0
+    gain = own.copy()
     open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & (own >= PLAUSIBLE * own.max()))
     if phrase.wishes and len(open_to) > 1:
         granted = grant(phrase.wishes, masks[open_to] > 0.5, prior.flow if prior else None)
-        values[open_to] += wish_weight / (1 + settled) * granted
-    if prior is None or not prior.expects(query):
-        index = int(values.argmax())
-        return Choice(index, masks[index])
-    overlaps = prior.overlaps(query, masks)
-    index = int((values + prior.stickiness * overlaps).argmax())
-    mask = masks[index]
-    if overlaps[index] > MIN_OVERLAP:
-        mask = mask + prior.weight * (prior.masks[query] - mask)
-    return Choice(index, mask)
+        settled = int(prior.settled[query]) if prior else 0
+        gain[open_to] += wish_weight / (1 + settled) * (granted - granted.max())
+    if prior is None:
+        sources = np.full(len(own), NONE, np.int64)
+        return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()))
+    tracks = prior.of(query)
+    worth = np.append(prior.values[tracks], prior.absent[query])
+    same = np.zeros((len(own), len(worth)), np.float32)
+    same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, prior.masks[tracks] > 0.5) / SAME)
+    paths = worth - prior.hysteresis * (1 - same)
+    came = paths.argmax(axis=1)
+    past = prior.smoothing
+    values = (1 - past) * gain + past * paths.max(axis=1)
+    gone = worth - prior.hysteresis * (np.arange(len(worth)) < len(tracks))
+    indices = np.append(tracks, NONE)
+    return Candidates(
+        masks,
+        own,
+        values.astype(np.float32),
+        indices[came],
+        float((1 - past) * theta + past * gone.max()),
+        int(indices[gone.argmax()]),
+        int(values.argmax()),
+    )
+
+
+def exclude(candidates: Sequence[Candidates], penalty: float) -> list[Candidates]:
+    """Let queries that want the same mask take another, the surest query first.
+
+    Args:
+        candidates: those of queries with different texts.
+        penalty: how much less than its best, in units of score, another one may be worth.
+    """
+    result = list(candidates)
+    taken: list[NDArray[np.bool_]] = []
+    for row in sorted(range(len(result)), key=lambda row: -float(candidates[row].values.max())):
+        mine = result[row]
+        values = mine.values.copy()
+        if taken:
+            values -= penalty * (overlaps(mine.masks > 0.5, np.stack(taken)).max(axis=1) > SAME)
+        result[row] = replace(mine, best=int(values.argmax()))
+        if result[row].there:
+            taken.append(mine.masks[result[row].best] > 0.5)
+    return result
+
+
+def blended(candidates: Candidates, prior: Prior | None) -> NDArray[np.float32]:
+    """Return the best candidate's mask, float32 (H, W), with the track's that it goes on with."""
+    mask: NDArray[np.float32] = candidates.masks[candidates.best]
+    source = int(candidates.sources[candidates.best])
+    if prior is None or source == NONE:
+        return mask
+    before = prior.masks[source]
+    if overlaps(mask[None] > 0.5, before[None] > 0.5)[0, 0] <= BLEND:
+        return mask
+    return mask + prior.weight * (before - mask)
+
+
+def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """IoU of masks, bool (C, H, W) and (M, H, W): float32 (C, M); 0 of two empty ones."""
+    ious = np.zeros((len(a), len(b)), np.float32)
+    for i, one in enumerate(a):
+        for j, other in enumerate(b):
+            both = np.count_nonzero(one & other)
+            ious[i, j] = both / max(1, np.count_nonzero(one | other))
+    return ious

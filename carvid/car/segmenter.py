@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvid.car.choice import Prior, choose
+from carvid.car.choice import Candidates, Prior, blended, exclude, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
@@ -65,6 +65,8 @@ class StepResult:
     """float32 (Q,): P[i, i] when query i was last asked; 0 where it was not."""
     kept: NDArray[np.bool_]
     """bool (Q,): h, the queries that are there."""
+    candidates: dict[int, Candidates]
+    """Of each query that was asked: what it could choose from when it was asked last."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class TraceStep:
     """float32 (len(queries),): P[i, i], each query's score for its own text."""
     kept: tuple[int, ...]
     """h_t: indices into `Queries.all`."""
+    candidates: tuple[Candidates, ...]
+    """What each of `queries` could choose from."""
 
 
 @dataclass
@@ -136,7 +140,7 @@ class RecurrentSegmenter:
             image: uint8 (H, W, 3) RGB.
             queries: expressions and distractors, Q together.
             alive: bool (Q,), h_0: the queries to ask; all of them, if none is given.
-            prior: what earlier frames say; each mask in it is a further proposal of its query.
+            prior: what earlier frames say; each of its tracks is a further proposal of its query.
             trace: filled with the steps.
 
         Raises:
@@ -149,6 +153,7 @@ class RecurrentSegmenter:
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
         scores = np.zeros(total, np.float32)
         planes: dict[int, NDArray[np.float32]] = {}
+        candidates: dict[int, Candidates] = {}
         frame = _Frame(image, self.generator.encode(image), prior) if h else None
         before = 0 if self.config.car.stop == "equal-counts" else len(h)
         for step in range(self.config.car.max_steps):
@@ -159,12 +164,13 @@ class RecurrentSegmenter:
                 trace.steps.append(outcome)
             if outcome.proposals.masks.any():  # else the proposals of the step before stand
                 planes = dict(zip(h, outcome.proposals.masks, strict=True))
+            candidates.update(zip(h, outcome.candidates, strict=True))
             scores[h] = outcome.own
             h = list(outcome.kept)
             if len(h) == before:
                 break
             before = len(h)
-        return self._finish(image, queries, h, planes, scores)
+        return self._finish(image, queries, h, planes, scores, candidates)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
         """One pass of f, v, g and σ over the living queries."""
@@ -176,21 +182,27 @@ class RecurrentSegmenter:
         competitors = self._competitors(texts)
         scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
         own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
-        best, chosen = [], []
-        for row, (query, phrase) in enumerate(zip(h, phrases, strict=True)):
-            mine = np.flatnonzero(owners == row)
-            weight = self.config.phrases.weight
-            choice = choose(own[mine], masks[mine], query, phrase, weight, frame.prior)
-            best.append(mine[choice.index])
-            chosen.append(choice.mask)
-        kept = self._sigma(h, own[best])
+        weighed = [
+            weigh(
+                own[owners == row], masks[owners == row], query, phrase,
+                theta=self.config.car.theta, wish_weight=self.config.phrases.weight,
+                prior=frame.prior,
+            )
+            for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
+        ]  # fmt: skip
+        if self.config.car.exclusive and len({_normal(text) for text in texts}) == len(texts):
+            weighed = exclude(weighed, self.config.car.exclusive)
+        best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(weighed)]
         return TraceStep(
             tuple(h),
-            dataclasses.replace(proposals, masks=np.stack(chosen)),
+            dataclasses.replace(
+                proposals, masks=np.stack([blended(each, frame.prior) for each in weighed])
+            ),
             competitors,
             scores[best],
             own[best],
-            kept,
+            self._sigma(h, weighed),
+            tuple(weighed),
         )
 
     def _candidates(
@@ -204,12 +216,12 @@ class RecurrentSegmenter:
         if max(parts) > 1:
             maps, owners = split_parts(proposals.refined, config.proposals.parts_level, parts)
             masks = to_masks(maps, frame.size_hw)
-        rows = [row for row, query in enumerate(h) if prior and prior.expects(query)]
-        if prior is None or not rows:
+        if prior is None:
             return masks, owners
+        tracks = [prior.of(query) for query in h]
         return (
-            np.concatenate([masks, prior.masks[[h[row] for row in rows]]]),
-            np.concatenate([owners, np.array(rows, np.int64)]),
+            np.concatenate([masks, *(prior.masks[mine] for mine in tracks)]),
+            np.concatenate([owners, np.repeat(np.arange(len(h)), [len(mine) for mine in tracks])]),
         )
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
@@ -261,11 +273,12 @@ class RecurrentSegmenter:
         order = [_normal(text) for text in competitors]
         return [order.index(_normal(text)) for text in texts]
 
-    def _sigma(self, h: list[int], own: NDArray[np.float32]) -> tuple[int, ...]:
-        """σ: the queries whose own score is above θ; the best one, if asked for, when none is."""
-        kept = [i for i, score in zip(h, own, strict=True) if score > self.config.car.theta]
+    def _sigma(self, h: list[int], weighed: Sequence[Candidates]) -> tuple[int, ...]:
+        """σ: the queries that score above θ (in a video: whose path is worth more than "not
+        there"); the best one, if asked for, when none does."""
+        kept = [i for i, candidates in zip(h, weighed, strict=True) if candidates.there]
         if not kept and self.config.car.keep_best:
-            kept = [h[int(own.argmax())]]
+            kept = [h[int(np.argmax([each.values[each.best] for each in weighed]))]]
         return tuple(kept)
 
     def _finish(
@@ -275,6 +288,7 @@ class RecurrentSegmenter:
         h: list[int],
         planes: dict[int, NDArray[np.float32]],
         scores: NDArray[np.float32],
+        candidates: dict[int, Candidates],
     ) -> StepResult:
         """Turn the last proposals into masks (section 3.3) and put everything in its place."""
         count = len(queries.texts)
@@ -291,16 +305,19 @@ class RecurrentSegmenter:
         drawn = [i for i in h if kept[i] and i in planes and (self.competing or i < count)]
         if drawn:
             stack = np.stack([planes[i] for i in drawn])
-            crf = self.config.crf
-            refined = (
-                crf_masks(image, stack, crf, joint=self.competing)
-                if crf.enabled
-                else stack > self.config.prompts.eta
-            )
-            for i, proposal, mask in zip(drawn, stack, refined, strict=True):
+            for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
-        return StepResult(proposals, masks, scores, kept)
+        return StepResult(proposals, masks, scores, kept, candidates)
+
+    def sharpen(
+        self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        """Turn proposals, float32 (n, H, W), into masks, bool (n, H, W) (section 3.3)."""
+        crf = self.config.crf
+        if crf.enabled:
+            return crf_masks(image, proposals, crf, joint=self.competing)
+        return proposals > self.config.prompts.eta
 
 
 def _normal(text: str) -> str:
