@@ -145,9 +145,6 @@ class CarConfig(Section):
     """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
     theta: float = setting(0.3, low=0.0, high=1.0)
     """θ: a query stays while its score is above it."""
-    exclusive: float = setting(0.0, low=0.0)
-    """Two expressions want one mask: the less sure one takes another that scores so much less, or
-    better; 0 lets both have it."""
     keep_best: bool = setting(False)
     """When no query passes, keep the best one, so that something is always found."""
     max_steps: int = setting(10, low=1)

@@ -183,11 +183,11 @@ def test_parts_of_a_map() -> None:
     plane[4, 6:8] = 1.0
     plane[0, 8] = 0.5
     maps = np.stack([plane, np.zeros_like(plane)])
-    parts, owners = split_parts(maps, 0.4, 2)
+    parts, owners = split_parts(maps, 0.4, [2] * len(maps))
     assert owners.tolist() == [0, 0, 1]
     assert [float(part.max()) for part in parts] == [1.0, np.float32(0.7), 0.0]
     assert parts[1][1, 3] == np.float32(0.2) and not parts[1][3:].any()
-    assert (split_parts(maps[:1], 0.4, 9)[0].sum(axis=0) <= plane).all()
+    assert (split_parts(maps[:1], 0.4, [9])[0].sum(axis=0) <= plane).all()
 
 
 def test_the_classifier_chooses_among_parts(backbones: Backbones, image: NDArray[np.uint8]) -> None:
@@ -197,7 +197,7 @@ def test_the_classifier_chooses_among_parts(backbones: Backbones, image: NDArray
     segmenter(backbones, *chosen, "proposals.parts=4").segment(image, Queries(texts), trace=trace)
     (step,) = trace.steps
     unit = segmenter(backbones, *chosen)
-    parts, owners = split_parts(step.proposals.refined, 0.4, 4)
+    parts, owners = split_parts(step.proposals.refined, 0.4, [4] * len(step.proposals.refined))
     assert len(parts) > len(texts)
     masks = to_masks(parts, image.shape[:2])
     views = [draw_prompts(image, mask > 0.5, unit.config.prompts.kinds) for mask in masks]

@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 
 import carvid
-from carvid.car.segmenter import StepResult
-from carvid.config import TemporalConfig, load_config
+from carvid.config import load_config
 from carvid.davis.writer import read_label_png
 from carvid.errors import OutputError
 from carvid.pipeline import Carvid
-from carvid.temporal import TemporalState, advance, queries_to_ask
+from carvid.temporal import TemporalState
 from carvid.video import Frame, VideoReader
 from tests.conftest import HEIGHT, WIDTH, make_frames
 
@@ -136,10 +135,13 @@ def test_stream_is_causal_and_goes_on_from_a_state(model: Carvid) -> None:
         assert (one.scores == other.scores).all()
 
 
-def test_one_generator_pass_a_frame(model: Carvid) -> None:
+@pytest.mark.parametrize(("every", "passes"), [(1, 4), (3, 2)])
+def test_one_generator_pass_a_key_frame(weights: dict[str, str], every: int, passes: int) -> None:
+    doubtless = ["temporal.min_trust=0", "temporal.area_jump=1e9"]
+    model = carvid.load("default", [*FAST, *doubtless, f"temporal.key_every={every}"], **weights)
     generator = model.backbones[0]
     list(model.stream(make_frames(4), [*TEXTS, "a ball", "a woman"]))
-    assert generator.counts["patches"] == 4
+    assert generator.counts["patches"] == passes
     texts = generator.counts["texts"]
     list(model.stream(make_frames(4), [*TEXTS, "a ball", "a woman"]))
     assert generator.counts["texts"] == texts
@@ -150,27 +152,6 @@ def test_segment_image_fills_a_trace(model: Carvid) -> None:
     result = model.segment_image(make_frames(1)[0], TEXTS, distractors=["sky"], trace=trace)
     assert result.masks.shape == (2, HEIGHT, WIDTH)
     assert trace.steps and trace.steps[0].competitors == ("a dog", "a white cat", "sky")
-
-
-def found(*kept: bool) -> StepResult:
-    empty = np.zeros((len(kept), 1, 1), np.float32)
-    return StepResult(empty, empty > 0, np.full(len(kept), 0.5, np.float32), np.array(kept))
-
-
-def test_missed_queries_are_dropped_and_offered_again() -> None:
-    config = TemporalConfig(drop_after=2, reoffer_every=4)
-    state = TemporalState.initial(2)
-    asked = []
-    for _ in range(8):
-        ask = queries_to_ask(state, config)
-        asked.append(ask.tolist())
-        state = advance(state, ask, found(True, False))
-    assert [both[1] for both in asked] == [True, True, False, False, False, True, False, False]
-    assert all(both[0] for both in asked)
-    state = advance(state, np.array([True, True]), found(True, True))
-    assert queries_to_ask(state, config).all()
-    alone = TemporalConfig(carry_queries=False)
-    assert queries_to_ask(advance(state, ask, found(False, False)), alone).all()
 
 
 def test_public_names() -> None:

@@ -7,8 +7,7 @@ query, whose states are the candidate masks of a frame, and "it is not there".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,36 +129,16 @@ def weigh(
     )
 
 
-def exclude(candidates: Sequence[Candidates], penalty: float) -> list[Candidates]:
-    """Let queries that want the same mask take another, the surest query first.
-
-    Args:
-        candidates: those of queries with different texts.
-        penalty: how much less than its best, in units of score, another one may be worth.
-    """
-    result = list(candidates)
-    taken: list[NDArray[np.bool_]] = []
-    for row in sorted(range(len(result)), key=lambda row: -float(candidates[row].values.max())):
-        mine = result[row]
-        values = mine.values.copy()
-        if taken:
-            values -= penalty * (overlaps(mine.masks > 0.5, np.stack(taken)).max(axis=1) > SAME)
-        result[row] = replace(mine, best=int(values.argmax()))
-        if result[row].there:
-            taken.append(mine.masks[result[row].best] > 0.5)
-    return result
-
-
 def blended(candidates: Candidates, prior: Prior | None) -> NDArray[np.float32]:
     """Return the best candidate's mask, float32 (H, W), with the track's that it goes on with."""
-    mask: NDArray[np.float32] = candidates.masks[candidates.best]
+    mask = candidates.masks[candidates.best]
     source = int(candidates.sources[candidates.best])
     if prior is None or source == NONE:
-        return mask
+        return np.asarray(mask)
     before = prior.masks[source]
     if overlaps(mask[None] > 0.5, before[None] > 0.5)[0, 0] <= BLEND:
-        return mask
-    return mask + prior.weight * (before - mask)
+        return np.asarray(mask)
+    return np.asarray(mask + prior.weight * (before - mask), np.float32)
 
 
 def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -167,6 +146,6 @@ def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
     ious = np.zeros((len(a), len(b)), np.float32)
     for i, one in enumerate(a):
         for j, other in enumerate(b):
-            both = np.count_nonzero(one & other)
-            ious[i, j] = both / max(1, np.count_nonzero(one | other))
+            both = int(np.count_nonzero(one & other))
+            ious[i, j] = both / max(1, int(np.count_nonzero(one | other)))
     return ious

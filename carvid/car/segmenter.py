@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvid.car.choice import Candidates, Prior, blended, exclude, weigh
+from carvid.car.choice import Candidates, Prior, blended, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
@@ -190,8 +190,6 @@ class RecurrentSegmenter:
             )
             for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
         ]  # fmt: skip
-        if self.config.car.exclusive and len({_normal(text) for text in texts}) == len(texts):
-            weighed = exclude(weighed, self.config.car.exclusive)
         best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(weighed)]
         return TraceStep(
             tuple(h),

@@ -1,0 +1,325 @@
+"""Time: flow that carries masks, the path that a query takes, what looking ahead repairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import carvid
+from carvid.car.choice import NONE, Candidates, Prior, overlaps, weigh
+from carvid.config import TemporalConfig
+from carvid.encode import VideoWriter
+from carvid.flow import carry, carry_back, flow_between, snap_to_edges, to_gray
+from carvid.phrases import Phrase, parse
+from carvid.pipeline import Carvid
+from carvid.smoothing import Step, smooth
+from carvid.temporal import TemporalState, after_carrying, arrive, queries_to_ask, taken
+from carvid.tracks import FrameResult
+from carvid.video import Frame, VideoReader
+
+SIZE_HW = (72, 120)
+TEXTS = ["a dog", "a white cat"]
+DOG = Phrase("a dog", "a dog")
+
+
+def texture(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(seed).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
+    return np.asarray(cv2.GaussianBlur(noise, (0, 0), 2) * 3, np.uint8)
+
+
+def moving(frames: int, step: int = 2) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
+    """A textured square that goes to the right over another texture, and its mask."""
+    ground, thing = texture(1), texture(2)[:24, :24]
+    for t in range(frames):
+        image, mask = ground.copy(), np.zeros(SIZE_HW, bool)
+        left = 10 + step * t
+        image[20:44, left : left + 24] = thing
+        mask[20:44, left : left + 24] = True
+        yield image, mask
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float(overlaps(a[None], b[None])[0, 0])
+
+
+# flow ----------------------------------------------------------------------------------------
+
+
+def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
+    (first, before), (second, now) = moving(2, step=4)
+    flow = flow_between(to_gray(first, 120), to_gray(second, 120))
+    assert flow.trust.shape == SIZE_HW and flow.trust.dtype == np.float32
+    carried = carry(before[None].astype(np.float32), flow)[0] > 0.5
+    back = carry_back(now[None].astype(np.float32), flow.onward)[0] > 0.5
+    assert iou(carried, now) > 0.8 and iou(back, before) > 0.8
+    assert iou(before, now) < 0.75
+    uncovered = before & ~now  # the ground behind the square was not to be seen before
+    assert flow.trust[uncovered].mean() < 0.6 < 0.8 < flow.trust[now].mean()
+    assert np.median(flow.motion[now], axis=0) == pytest.approx([4, 0], abs=0.5)
+
+
+def test_what_comes_from_outside_is_not_trusted() -> None:
+    wide = texture(3, (72, 140))
+    flow = flow_between(to_gray(wide[:, 12:132], 120), to_gray(wide[:, :120], 120))
+    assert flow.trust[:, :8].mean() < 0.2 < 0.8 < flow.trust[:, 30:].mean()
+
+
+def test_masks_snap_to_the_edges_of_the_picture() -> None:
+    gray = np.full(SIZE_HW, 40, np.uint8)
+    gray[20:44, 30:60] = 200
+    truth = gray > 100
+    off = np.roll(truth, 2, axis=1).astype(np.float32)
+    snapped = snap_to_edges(off[None], gray, 4, 1e-4)[0]
+    assert iou(snapped > 0.5, truth) > iou(off > 0.5, truth)
+    assert snapped.min() >= 0 and snapped.max() <= 1
+
+
+def test_gray_is_at_most_so_large() -> None:
+    assert to_gray(texture(1), 60).shape == (36, 60)
+    assert to_gray(texture(1), 854).shape == SIZE_HW
+
+
+# the path ------------------------------------------------------------------------------------
+
+
+def box(left: int) -> NDArray[np.float32]:
+    mask = np.zeros(SIZE_HW, np.float32)
+    mask[20:40, left : left + 20] = 1
+    return mask
+
+
+HERE, THERE = box(10), box(70)
+
+
+def prior(*values: float, absent: float = 0.0, settled: int = 1) -> Prior:
+    """Query 0 has tracks HERE and THERE, or the first of them."""
+    count = len(values)
+    return Prior(
+        np.stack([HERE, THERE])[:count],
+        np.zeros(count, np.int64),
+        np.array(values, np.float32),
+        np.array([absent], np.float32),
+        np.array([settled]),
+        np.full(SIZE_HW, 0.5, np.float32),
+        0.5,
+        0.2,
+        np.zeros((*SIZE_HW, 2), np.float32),
+    )
+
+
+def weighed(own: list[float], before: Prior | None, phrase: Phrase = DOG) -> Candidates:
+    masks = np.stack([HERE, THERE])
+    return weigh(
+        np.array(own, np.float32), masks, 0, phrase, theta=0.4, wish_weight=1.0, prior=before
+    )
+
+
+def test_without_a_past_the_best_score_wins_and_theta_decides() -> None:
+    found = weighed([0.5, 0.6], None)
+    assert found.best == 1 and found.there and found.sources.tolist() == [NONE, NONE]
+    assert not weighed([0.1, 0.4], None).there
+
+
+def test_a_thing_is_not_left_for_one_that_is_a_little_better() -> None:
+    assert weighed([0.5, 0.6], prior(0.6)).best == 0
+    assert weighed([0.5, 0.8], prior(0.6)).best == 1
+    assert weighed([0.5, 0.6], prior(0.6)).sources.tolist() == [0, 0]
+
+
+def test_evidence_adds_up_against_the_first_choice() -> None:
+    values, best = [0.8, 0.5], []
+    for _ in range(6):
+        found = weighed([0.5, 0.65], prior(*values))
+        values = found.values.tolist()
+        best.append(found.best)
+    assert best[0] == 0 and best[-1] == 1
+    assert best == sorted(best)  # it changes once
+
+
+def test_a_miss_is_forgiven_and_a_loss_is_not() -> None:
+    assert weighed([0.25, 0.0], prior(0.9, absent=0.7)).there
+    assert not weighed([0.05, 0.0], prior(0.9, absent=0.7)).there
+    assert not weighed([0.5, 0.0], prior(0.1, absent=0.6)).there  # must be clear to return
+    returned = weighed([0.8, 0.0], prior(0.1, absent=0.4))
+    assert returned.there and returned.sources[0] == NONE
+
+
+def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None:
+    phrase = parse("the dog on the right")
+    assert weighed([0.7, 0.6], None, phrase).best == 1
+    assert weighed([0.7, 0.1], None, phrase).best == 0  # that one is no dog
+    assert weighed([0.7, 0.6], prior(0.7, settled=9), phrase).best == 0
+
+
+# the state -----------------------------------------------------------------------------------
+
+
+def test_missed_queries_are_dropped_and_offered_again() -> None:
+    config = TemporalConfig(drop_after=2, reoffer_every=3)
+    state = TemporalState.initial(2)
+    missed = replace(state, misses=np.array([0, 2]))
+    assert queries_to_ask(state, config).tolist() == [True, True]
+    assert queries_to_ask(missed, config).tolist() == [True, False]
+    assert queries_to_ask(replace(missed, since_offer=2), config).tolist() == [True, True]
+    alone = replace(config, carry_queries=False)
+    assert queries_to_ask(missed, alone).tolist() == [True, True]
+
+
+def test_a_cut_forgets_everything() -> None:
+    config, state = TemporalConfig(), known_state()
+    same = arrive(state, next(moving(2, step=1))[0], config)
+    cut = arrive(state, texture(9), config)
+    assert not same.is_fresh and same.asked is None and len(same.carried) == 1
+    assert cut.is_fresh and cut.asked is not None and cut.asked.all()
+    assert not len(cut.state.owners) and cut.prior(SIZE_HW, config) is None
+
+
+def known_state() -> TemporalState:
+    image, mask = next(moving(1))
+    return replace(
+        TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
+        values=np.array([0.7], np.float32), sources=np.array([NONE]),
+        areas=np.array([mask.sum()]), masks=mask[None], gray=to_gray(image, 854),
+    )  # fmt: skip
+
+
+def test_doubt_asks_for_a_key_frame() -> None:
+    config, state = TemporalConfig(key_every=99), known_state()
+    image = next(moving(1))[0]
+    assert arrive(state, image, config).asked is None
+    grown = replace(state, areas=state.areas // 3)
+    assert arrive(grown, image, config).asked is not None
+    assert arrive(state, image, replace(config, key_every=1)).asked is not None
+    image[20:44, 10:34] = texture(7)[:24, :24]  # something else stands there now
+    assert arrive(state, image, replace(config, min_trust=0.9)).asked is not None
+    assert arrive(state, image, replace(config, min_trust=0.0)).asked is None
+
+
+def test_a_state_is_saved_whole() -> None:
+    for state in (known_state(), TemporalState.initial(3)):
+        state = replace(state, smoothed=np.array([0]))
+        loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
+        for name, value in vars(state).items():
+            again = getattr(loaded, name)
+            assert np.array_equal(again, value), name
+            assert getattr(again, "dtype", None) == getattr(value, "dtype", None), name
+
+
+# looking ahead -------------------------------------------------------------------------------
+
+WITH_CUT = 7
+
+
+@pytest.fixture
+def model(weights: dict[str, str]) -> Carvid:
+    settings = [
+        "crf.iterations=1", "car.theta=0.4", "weights.device=cpu", "temporal.key_every=3",
+        "temporal.lag=2", "proposals.parts=2",
+    ]  # fmt: skip
+    return carvid.load("default", settings, **weights)
+
+
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 frames with a cut after the seventh."""
+    path = tmp_path_factory.mktemp("long") / "clip.mp4"
+    images = [image for image, _ in moving(20)]
+    images[WITH_CUT:] = [np.ascontiguousarray(255 - image[::-1]) for image in images[WITH_CUT:]]
+    with VideoWriter(path, SIZE_HW, Fraction(10)) as writer:
+        for index, image in enumerate(images):
+            writer.write(image, index / 10)
+    return path
+
+
+def test_looking_ahead_yields_every_frame_in_order(model: Carvid, long_clip: Path) -> None:
+    ahead = model.segment(long_clip, TEXTS)
+    with carvid.open_video(long_clip) as reader:
+        causal = list(model.stream(reader.frames(), TEXTS))
+    assert len(ahead) == len(causal) == 20
+    # The last key frame has nothing to wait for.
+    last = max(r.index for r in causal if r.state.since_key == 0)
+    assert (causal[last].masks == ahead.masks[last]).all()
+
+
+def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
+    """Every second frame is a key frame; at the n-th, the thing is taken for there if `seen[n]`.
+    Its track always is, and every path comes from it."""
+    state, config = TemporalState.initial(1), TemporalConfig(key_every=2)
+    for index, (image, mask) in enumerate(moving(2 * len(seen))):
+        arrival = arrive(state, image, config)
+        if index % 2:
+            assert arrival.asked is None
+            state = after_carrying(arrival)
+            proposals = taken(arrival.carried, state.chosen, 1, SIZE_HW)
+        else:
+            there = seen[index // 2]
+            source = np.array([0 if index else NONE])
+            state = replace(
+                TemporalState.initial(1), owners=np.array([0]), sources=source,
+                absent_sources=source, chosen=np.array([0 if there else NONE]),
+                values=np.ones(1, np.float32), areas=np.array([mask.sum()]), masks=mask[None],
+                gray=arrival.gray,
+            )  # fmt: skip
+            proposals = (mask & there)[None].astype(np.float32)
+            arrival = replace(arrival, asked=np.ones(1, bool))
+        result = FrameResult(
+            index, index / 10, proposals > 0.5, proposals, np.ones(1, np.float32), state
+        )
+        yield Step(image, arrival, result)
+
+
+def test_a_gap_is_filled_when_the_thing_was_there_later() -> None:
+    truths = [mask for _, mask in moving(10)]
+
+    def found(lag: int, *seen: bool) -> list[bool]:
+        config = TemporalConfig(lag=lag)
+        sharpened.clear()
+        results = list(smooth(hand_made_steps(seen), 1, config, sharpen))
+        assert [r.index for r in results] == list(range(10))
+        for result, truth in zip(results, truths, strict=True):
+            assert not result.masks.any() or iou(result.masks[0], truth) > 0.8
+        return [bool(r.masks.any()) for r in results]
+
+    sharpened: list[int] = []
+
+    def sharpen(image: NDArray[np.uint8], proposals: NDArray[np.float32]) -> NDArray[np.bool_]:
+        sharpened.append(len(proposals))
+        return proposals > 0.5
+
+    assert found(2, True, True, False, True, True) == [True] * 10
+    assert sharpened == [1]
+    assert found(2, False, False, True, True, True) == [True] * 10
+    # Nothing that comes later speaks for it at the last key frame.
+    assert found(1, True, True, True, False, False) == [True] * 8 + [False] * 2
+
+
+@pytest.mark.parametrize("stop", [1, 4, 8, 11, 13, 18])
+def test_a_run_that_looks_ahead_resumes_to_the_same_bytes(
+    model: Carvid, long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model.segment(long_clip, TEXTS, out=whole)
+    reader = type(carvid.open_video(long_clip))
+    frames = reader.frames
+
+    def fail(self: VideoReader, start: int = 0) -> Iterator[Frame]:
+        for frame in frames(self, start):  # type: ignore[arg-type]
+            if frame.index == stop:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(reader, "frames", fail)
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(long_clip, TEXTS, out=broken)
+    monkeypatch.setattr(reader, "frames", frames)
+    model.segment(long_clip, TEXTS, out=broken, resume=True)
+    for path in [*sorted((whole / "masks").iterdir()), whole / "scores.csv"]:
+        assert (broken / path.relative_to(whole)).read_bytes() == path.read_bytes(), path.name
