@@ -100,6 +100,15 @@ def run(
         list[str] | None,
         typer.Option("--format", "-f", help="Also write coco, alpha, green, cutouts or html."),
     ] = None,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline/--causal", help="Let later frames of a file repair earlier ones, or not."
+        ),
+    ] = True,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say how the expressions are understood, and stop.")
+    ] = False,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
     weights_generator: Generator = None,
@@ -115,12 +124,18 @@ def run(
     from carvid.export import check_formats, export
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
+    from carvid.phrases import understand
     from carvid.tracks import check_place
     from carvid.video import is_live, open_video
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
-    config = load_config(preset, _overrides(settings, device))
-    Queries(tuple(expr), tuple(distractor or ()))
+    looks = [] if offline else ["temporal.lag=0"]
+    config = load_config(preset, [*_overrides(settings, device), *looks])
+    queries = Queries(tuple(expr), tuple(distractor or ()))
+    if explain:
+        for text in queries.all:
+            typer.echo(understand(text, config.phrases))
+        return
     if (video is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO and --camera")
     check_formats(formats or ())

@@ -257,9 +257,7 @@ class _Probe:
     exact_in_decord: bool
 
 
-def _info(
-    path: Path, probe: _Probe, backend: Literal["decord", "pyav"], part: Part
-) -> VideoInfo:
+def _info(path: Path, probe: _Probe, backend: Literal["decord", "pyav"], part: Part) -> VideoInfo:
     return VideoInfo(
         str(path), backend, part.size_hw(probe.size_hw), probe.frame_rate, None, probe.codec,
         probe.pixel_aspect, part, probe.origin_s,

@@ -47,7 +47,8 @@ def to_gray(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
 
 def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     """Compute the flow from `now` back to `before`, uint8 (h, w) each, of one size."""
-    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    dis.setFinestScale(1)  # without refinement: it blurs the edges of what moves
     back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
     forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
     source = _grid(now.shape[0], now.shape[1]) + back

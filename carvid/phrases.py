@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.config import PhrasesConfig
+
 _PICTURE = r"(?:picture|image|frame|video|screen|scene|view)"
 _ALONE = rf"(?:\s+of\s+the\s+{_PICTURE}\b)?(?!\s+of\b)"
 """Ends a place: what follows must not make it a relation to another thing."""
@@ -130,6 +132,11 @@ def parse(expression: str) -> Phrase:
     if not wishes or not set(re.findall(r"[a-z]+", rest.lower())) - _NAMELESS:
         return Phrase(expression, expression)
     return Phrase(expression, rest, tuple(dict.fromkeys(wishes)))
+
+
+def understand(expression: str, config: PhrasesConfig) -> Phrase:
+    """Return what an expression asks, as the settings have it."""
+    return parse(expression) if config.enabled else Phrase(expression, expression)
 
 
 def _wishes(kind: str, match: re.Match[str]) -> list[Wish]:

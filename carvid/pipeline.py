@@ -121,6 +121,24 @@ class Carvid:
         for step in self._steps(frames, Queries(tuple(texts), tuple(distractors)), state):
             yield step.result
 
+    def offline(
+        self,
+        frames: Iterable[Frame | NDArray[np.uint8]],
+        texts: Sequence[str],
+        *,
+        distractors: Sequence[str] = (),
+        state: TemporalState | None = None,
+    ) -> Iterator[FrameResult]:
+        """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
+        that they have a say; as `stream` otherwise."""
+        queries = Queries(tuple(texts), tuple(distractors))
+        config = self.config.temporal
+        if not config.looks_ahead:
+            yield from self.stream(frames, texts, distractors=distractors, state=state)
+            return
+        steps = self._steps(frames, queries, state)
+        yield from smooth(steps, len(queries.texts), config, self.segmenter.sharpen)
+
     def _steps(
         self,
         frames: Iterable[Frame | NDArray[np.uint8]],
@@ -144,8 +162,7 @@ class Carvid:
                 found = self.segmenter.segment(
                     frame.image, queries, alive=arrival.asked, prior=arrival.prior(size_hw, config)
                 )
-                state = after_key(arrival, found, self.config.car.theta, config)
-                masks, proposals = found.masks, found.proposals
+                masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
                 frame.index, frame.time_s, masks, proposals, state.scores[:count], state
             )
@@ -266,12 +283,7 @@ class Carvid:
             desc=Path(reader.info.path).name, disable=not progress,
         )  # fmt: skip
         try:
-            steps = self._steps(bar, queries, state)
-            if reader.info.live or not self.config.temporal.looks_ahead:
-                yield from (step.result for step in steps)
-            else:
-                yield from smooth(
-                    steps, len(queries.texts), self.config.temporal, self.segmenter.sharpen
-                )
+            follow = self.stream if reader.info.live else self.offline
+            yield from follow(bar, queries.texts, distractors=queries.distractors, state=state)
         finally:
             frames.close()

@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import NONE
+from carvid.car.choice import NONE, overlaps
 from carvid.config import TemporalConfig
 from carvid.flow import carry_back, snap_to_edges
-from carvid.temporal import Arrival, TemporalState, resize, taken
+from carvid.temporal import BLEND, Arrival, TemporalState, resize, taken
 from carvid.tracks import FrameResult
 
+LATER = 0.5
+"""Share of the next key frame's masks, carried back, in a key frame's."""
+FILL = 0.5
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
 """Turns proposals, float32 (n, H, W), of an image, uint8 (H, W, 3), into masks, bool (n, H, W)."""
 
@@ -45,10 +48,8 @@ class _Held:
     """float16 (h, w, 2): by how much the pixels of the frame before move into this one."""
     image: NDArray[np.uint8] | None
     """Of a key frame."""
-    masks: NDArray[np.uint8] | None
-    """Of a key frame: its N masks, packed."""
     proposals: NDArray[np.uint8] | None
-    """Of a key frame: its N proposals, in steps of 1/255."""
+    """Of a key frame: its N soft maps, in steps of 1/255."""
 
     @classmethod
     def of(cls, step: Step) -> _Held:
@@ -61,7 +62,6 @@ class _Held:
             result.state,
             None if arrival.flow is None else arrival.flow.onward.astype(np.float16),
             step.image if is_key else None,
-            np.packbits(result.masks) if is_key else None,
             np.rint(result.proposals * 255).astype(np.uint8) if is_key else None,
         )
 
@@ -117,37 +117,51 @@ class _Smoother:
     def _decide(self) -> Iterator[FrameResult]:
         """Yield the frames up to the first waiting key frame."""
         keys = [held for held in self._waiting if held.is_key]
-        key, chosen = keys[0], keys[-1].state.chosen
+        paths = [keys[-1].state.chosen]
         for later in reversed(keys[1:]):
-            chosen = _source(later.state, chosen)
-        small, decided = self._key(key, chosen)
-        position = self._waiting.index(key)
-        yield from self._between(self._waiting[:position], key, small)
-        self._waiting = self._waiting[position + 1 :]
-        self._before = chosen
-        yield decided
+            paths.insert(0, _source(later.state, paths[0]))
+        key, position = keys[0], self._waiting.index(keys[0])
+        maps = self._maps(key, paths[0])
+        before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
+        if len(keys) > 1:
+            between = self._waiting[: self._waiting.index(keys[1])]
+            *_, back = self._carried_back([key, *between], keys[1], self._maps(keys[1], paths[1]))
+            for query in np.flatnonzero((paths[0] != NONE)[: self._count]):
+                late = resize(back[[query]], key.size_hw)[0]
+                if overlaps(maps[[query]] > 0.5, late[None] > 0.5)[0, 0] > BLEND:
+                    maps[query] += LATER * (late - maps[query])
+        yield from self._between(before, key, maps)
+        self._before = paths[0]
+        yield self._result(key, maps, paths[0])
 
-    def _key(
-        self, key: _Held, chosen: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], FrameResult]:
-        """A key frame's masks at the flow's size, float32 (N, h, w), and its result."""
+    def _maps(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
         state, count = key.state, self._count
-        assert key.image is not None and key.masks is not None and key.proposals is not None
-        assert state.masks is not None and state.gray is not None
-        shape = (count, *key.size_hw)
-        masks = np.unpackbits(key.masks, count=int(np.prod(shape))).reshape(shape).astype(bool)
-        proposals = key.proposals.astype(np.float32) / np.float32(255)
-        tracks = state.masks.astype(np.float32)
-        small = taken(tracks, chosen, count, state.gray.shape)
+        assert key.image is not None and key.proposals is not None and state.maps is not None
+        maps = key.proposals.astype(np.float32) / np.float32(255)
         other = np.flatnonzero(chosen[:count] != state.chosen[:count])
-        if len(other):
-            planes = taken(tracks, chosen, count, key.size_hw)[other]
-            found = chosen[other] != NONE
-            masks[other], proposals[other] = False, planes
-            if found.any():
-                masks[other[found]] = self._sharpen(key.image, planes[found])
-            small[other] = resize(masks[other].astype(np.float32), state.gray.shape)
-        return small, self._result(key, masks, proposals, chosen)
+        maps[other] = 0
+        found = other[chosen[other] != NONE]
+        if len(found):
+            tracks = state.maps[chosen[found]].astype(np.float32) / np.float32(255)
+            maps[found] = self._sharpen(key.image, resize(tracks, key.size_hw))
+        return maps
+
+    def _carried_back(
+        self, frames: list[_Held], key: _Held, maps: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Carry a key frame's maps into the frames before it, the last of them first; yields
+        float32 (N, h, w)."""
+        onward, size_hw = key.onward, _small_size(key)
+        maps = resize(maps, size_hw)
+        for held in reversed(frames):
+            assert held.state.gray is not None and onward is not None
+            maps = carry_back(maps, onward.astype(np.float32))
+            maps = snap_to_edges(
+                maps, held.state.gray, self._config.snap_radius, self._config.snap_epsilon
+            )
+            onward = held.onward
+            yield maps
 
     def _between(
         self, frames: list[_Held], key: _Held | None, after: NDArray[np.float32] | None
@@ -159,41 +173,30 @@ class _Smoother:
         assert self._before is not None
         count, before = self._count, self._before[: self._count] != NONE
         behind: list[NDArray[np.float32]] = []
-        onward = None if key is None else key.onward
-        for held in reversed(frames):
-            if after is None or onward is None:
-                break
-            assert held.state.gray is not None
-            after = carry_back(after, onward.astype(np.float32))
-            after = snap_to_edges(
-                after, held.state.gray, self._config.snap_radius, self._config.snap_epsilon
-            )
-            behind.insert(0, after)
-            onward = held.onward
+        if key is not None and after is not None:
+            behind = list(self._carried_back(frames, key, after))[::-1]
         for position, held in enumerate(frames):
-            assert held.state.masks is not None and held.state.gray is not None
-            tracks = held.state.masks.astype(np.float32)
-            maps = taken(tracks, self._before, count, held.state.gray.shape)
+            assert held.state.maps is not None
+            tracks = held.state.maps.astype(np.float32) / np.float32(255)
+            maps = taken(tracks, self._before, count, _small_size(held))
             if behind:
-                assert key is not None
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
                 later = behind[position]
                 there = (later > 0.5).any(axis=(1, 2))
-                shares = np.where(there & before, nearness, nearness > 0.5)
+                shares = np.where(there & before, nearness, nearness > FILL)
                 maps += shares[:, None, None].astype(np.float32) * (later - maps)
-            proposals = resize(maps, held.size_hw)
-            yield self._result(held, proposals > 0.5, proposals, self._before)
+            yield self._result(held, resize(maps, held.size_hw), self._before)
 
     @staticmethod
-    def _result(
-        held: _Held,
-        masks: NDArray[np.bool_],
-        proposals: NDArray[np.float32],
-        chosen: NDArray[np.int64],
-    ) -> FrameResult:
+    def _result(held: _Held, maps: NDArray[np.float32], chosen: NDArray[np.int64]) -> FrameResult:
         state = replace(held.state, smoothed=chosen)
-        scores = state.scores[: len(masks)]
-        return FrameResult(held.index, held.time_s, masks, proposals, scores, state)
+        scores = state.scores[: len(maps)]
+        return FrameResult(held.index, held.time_s, maps > 0.5, maps, scores, state)
+
+
+def _small_size(held: _Held) -> tuple[int, int]:
+    assert held.state.gray is not None
+    return held.state.gray.shape[0], held.state.gray.shape[1]
 
 
 def _source(state: TemporalState, chosen: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -21,6 +21,13 @@ from carvid.car.segmenter import StepResult
 from carvid.config import TemporalConfig
 from carvid.flow import Flow, carry, flow_between, snap_to_edges, to_gray
 
+BOOST = 1.0
+SNAP = 1
+HALF = 127
+"""A soft map in steps of 1/255 is a mask above this."""
+BLEND = 0.2
+"""A mask that overlaps its track's by more (IoU) is averaged with it."""
+
 
 @dataclass(frozen=True)
 class TemporalState:
@@ -55,8 +62,9 @@ class TemporalState:
     """Key frames since all queries were last asked together."""
     since_key: int = 0
     """Frames since the last key frame."""
-    masks: NDArray[np.bool_] | None = None
-    """bool (M, h, w): the tracks in the last frame, at the size of `gray`."""
+    maps: NDArray[np.uint8] | None = None
+    """uint8 (M, h, w): the tracks in the last frame, at the size of `gray`; a mask is what is above
+    `HALF`."""
     gray: NDArray[np.uint8] | None = None
     """uint8 (h, w): the last frame, at most `temporal.flow_side`; None before the first one."""
     smoothed: NDArray[np.int64] | None = None
@@ -79,7 +87,7 @@ class TemporalState:
         values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
         values |= {name: getattr(self, name).tolist() for name in (*_FLOATS, *_INTS)}
         return values | {
-            "masks": None if self.masks is None else _pack(np.packbits(self.masks)),
+            "maps": None if self.maps is None else _pack(self.maps),
             "gray": None if self.gray is None else _pack(self.gray),
             "size_hw": None if self.gray is None else list(self.gray.shape),
             "smoothed": None if self.smoothed is None else self.smoothed.tolist(),
@@ -97,10 +105,8 @@ class TemporalState:
         if values["gray"] is None:
             return state
         size_hw = tuple(values["size_hw"])
-        shape = (len(state.owners), *size_hw)
-        bits = np.unpackbits(_unpack(values["masks"]), count=int(np.prod(shape)))
-        masks = bits.reshape(shape).astype(bool)
-        return replace(state, masks=masks, gray=_unpack(values["gray"]).reshape(size_hw))
+        maps = _unpack(values["maps"]).reshape(len(state.owners), *size_hw)
+        return replace(state, maps=maps, gray=_unpack(values["gray"]).reshape(size_hw))
 
 
 _COUNTS = ("since_offer", "since_key")
@@ -135,7 +141,6 @@ class Arrival:
         state = self.state
         return Prior(
             resize(self.carried, size_hw), state.owners, state.values, state.absent, state.settled,
-            config.prior * resize(self.flow.trust[None], size_hw)[0],
             config.smoothing, config.hysteresis, self.flow.motion,
         )  # fmt: skip
 
@@ -158,14 +163,15 @@ def arrive(
     if not config.carry_masks:
         return Arrival(state, None, None, None, queries_to_ask(state, config))
     gray = to_gray(image, config.flow_side)
-    if state.gray is None or state.masks is None or state.gray.shape != gray.shape:
+    if state.gray is None or state.maps is None or state.gray.shape != gray.shape:
         return Arrival(state, gray, None, None, queries_to_ask(state, config))
     flow = flow_between(state.gray, gray)
     if flow.trust.mean() < config.cut_trust:
         fresh = TemporalState.initial(len(state.scores))
         return Arrival(fresh, gray, None, None, queries_to_ask(fresh, config))
-    carried = carry(state.masks.astype(np.float32), flow)
-    carried = snap_to_edges(carried, gray, config.snap_radius, config.snap_epsilon)
+    carried = carry(state.maps.astype(np.float32) / np.float32(255), flow)
+    chosen = state.chosen[state.chosen != NONE]
+    carried[chosen] = snap_to_edges(carried[chosen], gray, config.snap_radius, config.snap_epsilon)
     key = (
         state.since_key + 1 >= config.key_every
         or any(state.settled[query] == 1 for query in of_motion)
@@ -183,14 +189,18 @@ def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.b
 
 def after_key(
     arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
-) -> TemporalState:
-    """Return the state that a key frame leaves.
+) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
+    """Join what CaR found in a key frame with what was carried into it.
 
     Args:
         arrival: the key frame.
         result: what CaR found in it.
         theta: θ: what "not there" scores.
         config: settings.
+
+    Returns:
+        Masks, bool (N, H, W); the soft maps that they were cut from, float32 (N, H, W) in [0, 1];
+        the state for the next frame.
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
@@ -201,17 +211,18 @@ def after_key(
     values: list[float] = []
     sources: list[int] = []
     planes: list[NDArray[np.float32]] = []
+    maps = result.masks.astype(np.float32)
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, config.tracks):
-            plane = candidates.masks[index]
+            plane, source = candidates.masks[index], int(candidates.sources[index])
             if index == candidates.best and result.kept[query]:
                 chosen[query] = len(owners)
                 if query < len(result.masks) and result.masks[query].any():
-                    plane = result.masks[query].astype(np.float32)
+                    plane = maps[query] = _joined(arrival, maps[query], source, config)
             owners.append(query)
             values.append(float(candidates.values[index]))
-            sources.append(int(candidates.sources[index]))
+            sources.append(source)
             planes.append(plane)
     following = TemporalState(
         scores=np.where(asked, result.scores, state.scores),
@@ -226,12 +237,28 @@ def after_key(
         areas=np.zeros(len(owners), np.int64),
         since_offer=0 if asked.all() else state.since_offer + 1,
     )
-    if arrival.gray is None:
-        return following
-    small = np.zeros((len(planes), *arrival.gray.shape), bool)
-    for mask, plane in zip(small, planes, strict=True):
-        mask[:] = resize(plane[None], arrival.gray.shape)[0] > 0.5
-    return replace(following, masks=small, areas=small.sum(axis=(1, 2)), gray=arrival.gray)
+    if arrival.gray is not None:
+        small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
+        for track, plane in zip(small, planes, strict=True):
+            track[:] = np.rint(resize(plane[None], arrival.gray.shape)[0] * 255)
+        areas = (small > HALF).sum(axis=(1, 2))
+        following = replace(following, areas=areas, maps=small, gray=arrival.gray)
+    whole = np.rint(maps * 255).astype(np.uint8)
+    return whole > HALF, whole.astype(np.float32) / np.float32(255), following
+
+
+def _joined(
+    arrival: Arrival, mask: NDArray[np.float32], source: int, config: TemporalConfig
+) -> NDArray[np.float32]:
+    """Average a key frame's mask, float32 (H, W), with its track's, where the flow is trusted."""
+    if source == NONE or arrival.carried is None or arrival.flow is None:
+        return mask
+    size_hw = (mask.shape[0], mask.shape[1])
+    carried = resize(arrival.carried[[source]], size_hw)[0]
+    if overlaps(mask[None] > 0.5, carried[None] > 0.5)[0, 0] <= BLEND:
+        return mask
+    weight = config.prior * resize(arrival.flow.trust[None], size_hw)[0]
+    return np.minimum(1, BOOST * np.asarray(mask + weight * (carried - mask), np.float32))
 
 
 def _followed(candidates: Candidates, most: int) -> list[int]:
@@ -252,7 +279,7 @@ def after_carrying(arrival: Arrival) -> TemporalState:
     return replace(
         arrival.state,
         since_key=arrival.state.since_key + 1,
-        masks=arrival.carried > 0.5,
+        maps=np.rint(arrival.carried * 255).astype(np.uint8),
         gray=arrival.gray,
     )
 

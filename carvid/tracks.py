@@ -497,9 +497,7 @@ def overlay_from_folder(
         )
         if not paths or (count is not None and count != len(paths)):
             raise mismatch
-        bar = tqdm(
-            frames, total=len(paths), desc="overlay", unit="frame", disable=not progress
-        )
+        bar = tqdm(frames, total=len(paths), desc="overlay", unit="frame", disable=not progress)
         planes = (read_label_png(path) for path in paths)
         try:
             return write_overlay(

@@ -16,8 +16,6 @@ from carvid.phrases import Phrase, grant
 
 SAME = 0.5
 """Masks that overlap by more (IoU) are taken for the same thing."""
-BLEND = 0.2
-"""A proposal that overlaps its track's mask by more (IoU) is blended with it."""
 PLAUSIBLE = 0.5
 """Wishes choose among candidates with at least this share of the best one's score."""
 NONE = -1
@@ -38,8 +36,6 @@ class Prior:
     """float32 (Q,): what the best path to "not there" was worth."""
     settled: NDArray[np.int64]
     """int64 (Q,): at how many key frames in a row each thing was there."""
-    weight: NDArray[np.float32]
-    """float32 (H, W) in [0, 1]: a track's share in a proposal that goes on with it."""
     smoothing: float
     """The past's share in a path's value."""
     hysteresis: float
@@ -127,18 +123,6 @@ def weigh(
         int(indices[gone.argmax()]),
         int(values.argmax()),
     )
-
-
-def blended(candidates: Candidates, prior: Prior | None) -> NDArray[np.float32]:
-    """Return the best candidate's mask, float32 (H, W), with the track's that it goes on with."""
-    mask = candidates.masks[candidates.best]
-    source = int(candidates.sources[candidates.best])
-    if prior is None or source == NONE:
-        return np.asarray(mask)
-    before = prior.masks[source]
-    if overlaps(mask[None] > 0.5, before[None] > 0.5)[0, 0] <= BLEND:
-        return np.asarray(mask)
-    return np.asarray(mask + prior.weight * (before - mask), np.float32)
 
 
 def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvid.car.choice import Candidates, Prior, blended, weigh
+from carvid.car.choice import Candidates, Prior, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
@@ -24,7 +24,7 @@ from carvid.car.refine import crf_masks
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.errors import ExpressionError
-from carvid.phrases import Phrase, parse
+from carvid.phrases import Phrase, understand
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class RecurrentSegmenter:
 
     def understand(self, text: str) -> Phrase:
         """Return what an expression asks of CLIP, and what of place, size and motion."""
-        return parse(text) if self.config.phrases.enabled else Phrase(text, text)
+        return understand(text, self.config.phrases)
 
     def segment(
         self,
@@ -194,7 +194,7 @@ class RecurrentSegmenter:
         return TraceStep(
             tuple(h),
             dataclasses.replace(
-                proposals, masks=np.stack([blended(each, frame.prior) for each in weighed])
+                proposals, masks=np.stack([each.masks[each.best] for each in weighed])
             ),
             competitors,
             scores[best],
