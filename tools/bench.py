@@ -3,6 +3,7 @@
 
 tools/bench.py jf                 the evaluator against the official steps, done plainly
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
+tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Annotated
 import cv2
 import numpy as np
 import temporal_bench
+import twins_bench
 import typer
 from numpy.typing import NDArray
 from PIL import Image
@@ -196,7 +198,7 @@ def temporal(
     sprites: Annotated[Path, typer.Argument(help="The folder that tools/get_sprites.py makes.")],
     clips: int = 60,
     frames: int = 48,
-    size: tuple[int, int] = (240, 432),
+    size: tuple[int, int] = temporal_bench.SIZE_HW,
     preset: str = "tiny",
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
     variant: Annotated[list[str], typer.Option(help="Only these; all, if not given.")] = [],  # noqa: B006
@@ -212,6 +214,24 @@ def temporal(
                 sprites, preset, [*settings, *overrides], tasks, workers
             )
             typer.echo(temporal_bench.row(name, outcomes))
+
+
+@app.command()
+def twins(
+    sprites: Annotated[Path, typer.Argument(help="The folder that tools/get_sprites.py makes.")],
+    clips: Annotated[int, typer.Option(help="Clips of each kind.")] = 15,
+    preset: str = "tiny",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    first_seed: int = twins_bench.FIRST_SEED,
+    workers: int = 2,
+) -> None:
+    """Look-alikes told apart by place or motion, with the parser of expressions and without."""
+    typer.echo(twins_bench.HEAD)
+    for name, overrides in twins_bench.VARIANTS.items():
+        shares = twins_bench.measure_variant(
+            sprites, preset, [*settings, *overrides], clips, first_seed, workers
+        )
+        typer.echo(twins_bench.row(name, shares))
 
 
 if __name__ == "__main__":

@@ -22,24 +22,27 @@ from tqdm import tqdm
 
 import carvid
 from carvid.davis.metrics import frame_scores, jaccard
-from carvid.demo.pictures import load_sprites
+from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
 
 FIRST_SEED = 3_000_000
+SIZE_HW = (240, 432)
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4
-PER_FRAME = ("temporal.carry_queries=false", "temporal.carry_masks=false")
 VARIANTS: dict[str, tuple[str, ...]] = {
-    "per-frame CaR": PER_FRAME,
-    "temporal": (),
-    "key frames only (K = 1)": ("temporal.key_every=1",),
-    "no prior": ("temporal.prior=0", "temporal.stickiness=0"),
-    "no hysteresis": ("temporal.hysteresis=0", "temporal.smoothing=0"),
-    "no re-offering": ("temporal.reoffer_every=1000000",),
-    "no doubt (K alone)": ("temporal.min_trust=0", "temporal.area_jump=1000000"),
-    "queries only": ("temporal.carry_masks=false",),
+    "per-frame CaR": ("temporal.carry_queries=false", "temporal.carry_masks=false"),
+    "offline": (),
+    "causal": ("temporal.lag=0",),
+    "no flow": ("temporal.carry_masks=false",),
+    "no averaging": ("temporal.prior=0",),
+    "no memory in the choice": ("temporal.smoothing=0", "temporal.hysteresis=0"),
+    "no hysteresis": ("temporal.hysteresis=0",),
+    "dropped queries offered every third time": ("temporal.reoffer_every=3",),
+    "K alone, no doubt": ("temporal.min_trust=0", "temporal.area_jump=1000000"),
+    "K = 1": ("temporal.key_every=1",),
+    "K = 12": ("temporal.key_every=12",),
 }
-"""What is switched off in an ablation."""
+"""`offline` is the preset; the rows after it switch off or change one thing."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
     _worker["model"] = carvid.load(preset, overrides)
 
 
+def worker_model() -> carvid.Carvid:
+    model: carvid.Carvid = _worker["model"]
+    return model
+
+
+def worker_sprites() -> Sprites:
+    sprites: Sprites = _worker["sprites"]
+    return sprites
+
+
 def clip_spec(seed: int, frames: int, size_hw: tuple[int, int]) -> SceneSpec:
     some = SceneSpec(seed).with_some_events(EVENT_SHARE).events
     events = tuple(event for event in some if event in EVENTS)
@@ -83,16 +96,16 @@ def clip_spec(seed: int, frames: int, size_hw: tuple[int, int]) -> SceneSpec:
 
 
 def measure_clip(task: tuple[int, int, tuple[int, int]]) -> ClipOutcome:
-    model = _worker["model"]
-    scene = make_scene(clip_spec(*task), _worker["sprites"])
+    model = worker_model()
+    scene = make_scene(clip_spec(*task), worker_sprites())
     drawn = list(scene.frames())
     began = time.perf_counter()
-    masks = [r.masks for r in model.stream((image for image, _ in drawn), scene.texts)]
+    found = [r.labels() for r in model.offline((image for image, _ in drawn), scene.texts)]
     seconds = (time.perf_counter() - began) / len(drawn)
     reach = 2 * model.config.temporal.key_every if model.config.temporal.carry_masks else 2
     labels = [truth for _, truth in drawn]
     things = tuple(
-        score_thing(scene, k + 1, [each[k] for each in masks], labels, reach)
+        score_thing(scene, k + 1, [each == k + 1 for each in found], labels, reach)
         for k in range(len(scene.things))
     )
     return ClipOutcome(things, seconds)

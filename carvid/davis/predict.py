@@ -298,7 +298,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             began = time.monotonic()
             frames = prefetch(reader.frames(start))
             try:
-                for result in model.stream(frames, queries.texts, state=state):
+                for result in model.offline(frames, queries.texts, state=state):
                     yield
                     folder.add(result)
             finally:
