@@ -258,7 +258,8 @@ def _joined(
     if overlaps(mask[None] > 0.5, carried[None] > 0.5)[0, 0] <= BLEND:
         return mask
     weight = config.prior * resize(arrival.flow.trust[None], size_hw)[0]
-    return np.minimum(1, BOOST * np.asarray(mask + weight * (carried - mask), np.float32))
+    joined = mask + weight * (carried - mask)
+    return np.asarray(np.minimum(1, BOOST * joined), np.float32)
 
 
 def _followed(candidates: Candidates, most: int) -> list[int]:

@@ -147,25 +147,77 @@ def test_mask_crop_is_a_square_around_the_mask(image: NDArray[np.uint8]) -> None
 # CRF ----------------------------------------------------------------------------------------
 
 
-def test_crf_follows_the_picture() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_crf_follows_the_picture(mode: str) -> None:
     image = np.full((40, 60, 3), 40, np.uint8)
     image[10:30, 20:40] = (220, 60, 60)
     proposal = np.zeros((1, 40, 60), np.float32)
     proposal[0, 8:32, 18:42] = 0.7
     proposal = np.stack([cv2.GaussianBlur(proposal[0], (9, 9), 0), np.zeros((40, 60), np.float32)])
-    masks = crf_masks(image, proposal, CrfConfig(), joint=False)
+    masks = crf_masks(image, proposal, CrfConfig(mode=mode), joint=False)
     truth = (image == (220, 60, 60)).all(axis=2)
     assert (masks[0] & truth).sum() / (masks[0] | truth).sum() > 0.95
     assert not masks[1].any()
 
 
-def test_joint_crf_gives_a_pixel_to_one_mask() -> None:
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_joint_crf_gives_a_pixel_to_one_mask(mode: str) -> None:
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (20, 30, 3), dtype=np.uint8)
     proposals = rng.random((3, 20, 30), np.float32)
-    masks = crf_masks(image, proposals, CrfConfig(iterations=2), joint=True)
+    masks = crf_masks(image, proposals, CrfConfig(mode=mode, iterations=2), joint=True)
     assert masks.shape == (3, 20, 30)
     assert masks.sum(axis=0).max() == 1
+
+
+def drawn_case(count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Return a picture of blobs on a textured ground, and blurred and shifted proposals of them."""
+    rng = np.random.default_rng(2)
+    image = cv2.resize(rng.integers(60, 90, (30, 40, 3), dtype=np.uint8), (160, 120))
+    proposals = np.zeros((count, 120, 160), np.float32)
+    for k, proposal in enumerate(proposals):
+        x = 30 + 50 * k
+        cv2.circle(image, (x, 60), 18, tuple(int(c) for c in rng.integers(100, 255, 3)), -1)
+        cv2.circle(proposal, (x + 4, 57), 20, 0.9, -1)
+        proposal[:] = cv2.GaussianBlur(proposal, (0, 0), 6)
+    noisy = image + rng.normal(0, 4, image.shape)
+    return np.clip(noisy, 0, 255).astype(np.uint8), proposals
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_fast_crf_is_close_to_the_exact_one(joint: bool) -> None:
+    image, proposals = drawn_case(3)
+    exact, fast = (
+        crf_masks(image, proposals, CrfConfig(mode=mode), joint=joint) for mode in ("exact", "fast")
+    )
+    assert (exact != (proposals > 0.5)).any(axis=(1, 2)).all()  # there was something to do
+    assert ((exact & fast).sum(axis=(1, 2)) / (exact | fast).sum(axis=(1, 2)) > 0.97).all()
+
+
+def test_fast_crf_on_all_pixels_is_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("carvid.car.refine.SURELY_BACKGROUND", 2.0)
+    image, proposals = drawn_case(1)
+    exact, fast = (
+        crf_masks(image, proposals, CrfConfig(mode=mode), joint=False) for mode in ("exact", "fast")
+    )
+    assert (exact != fast).mean() < 1e-3
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_each_mask_has_its_own_crf(mode: str) -> None:
+    image, proposals = drawn_case(2)
+    both = crf_masks(image, proposals, CrfConfig(mode=mode), joint=False)
+    for proposal, mask in zip(proposals, both, strict=True):
+        alone = crf_masks(image, proposal[None], CrfConfig(mode=mode), joint=False)[0]
+        different = (alone != mask).mean()
+        assert different == 0 if mode == "exact" else different < 0.005
+
+
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_crf_of_a_flat_proposal(image: NDArray[np.uint8], mode: str, value: float) -> None:
+    flat = np.full((1, *image.shape[:2]), value, np.float32)
+    assert (crf_masks(image, flat, CrfConfig(mode=mode), joint=False) == (value > 0.5)).all()
 
 
 def test_crf_refuses_what_pydensecrf_would_swallow(image: NDArray[np.uint8]) -> None:

@@ -2,6 +2,7 @@
 """How long things take, against the plain way of doing them, in one run.
 
 tools/bench.py jf                 the evaluator against the official steps, done plainly
+tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of a DAVIS tree
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 """
@@ -13,6 +14,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -23,17 +25,23 @@ import twins_bench
 import typer
 from numpy.typing import NDArray
 from PIL import Image
+from tqdm import tqdm
 
+from carvid.car.refine import crf_masks
+from carvid.config import CrfConfig
 from carvid.davis.evaluate import evaluate
 from carvid.davis.metrics import boundary_radius, disk
 from carvid.davis.writer import write_label_png
+
+SIZE_WH = (854, 480)
+"""The usual size of DAVIS, which is also the one that pydensecrf is slow at."""
 
 app = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
 
 
 @app.callback(help=__doc__)
 def root() -> None:
-    """Keep the name of the only command."""
+    """Show the text above as help."""
 
 
 @app.command()
@@ -87,6 +95,95 @@ def jf(
     if failed:
         print("the numbers differ", file=sys.stderr)
         raise typer.Exit(1)
+
+
+@app.command()
+def crf(
+    data: Annotated[Path, typer.Argument(help="JPEGImages/480p and Annotations/480p are there.")],
+    frames: Annotated[int, typer.Option(help="Frames of each video, evenly spaced.")] = 3,
+    repeats: Annotated[int, typer.Option(help="Runs on each frame; the median counts.")] = 1,
+) -> None:
+    """Time the CRF of 1 and of 5 masks at 854×480: plain, padded to 856, exact and fast.
+
+    `plain` and `padded` call the library once for each mask, as the released code does; `exact` and
+    `fast` are carvid's modes. Other frame sizes are scaled to 854×480. The proposals are made from
+    the truth as CAMs come about (`soften`).
+    """
+    modes: dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]] = {
+        "plain": lambda image, masks: one_by_one(image, masks, CrfConfig(pad_slow_sizes=False)),
+        "padded": lambda image, masks: one_by_one(image, masks, CrfConfig()),
+        "exact": lambda image, masks: crf_masks(image, masks, CrfConfig(), joint=False),
+        "fast": lambda image, masks: crf_masks(image, masks, CrfConfig(mode="fast"), joint=False),
+    }
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(0)
+    times: dict[tuple[int, str], list[float]] = {}
+    close: dict[int, list[float]] = {1: [], 5: []}
+    for image, truths in tqdm(list(truth_frames(data, frames)), unit="frame", leave=False):
+        # Different CAMs of the same things fill up the five.
+        five = np.stack([soften(truths[k % len(truths)], rng) for k in range(5)])
+        for proposals in (five[:1], five):
+            count, found = len(proposals), {}
+            for _ in range(repeats):
+                for name, mode in modes.items():
+                    start = time.perf_counter()
+                    found[name] = mode(image, proposals)
+                    times.setdefault((count, name), []).append(time.perf_counter() - start)
+            assert np.array_equal(found["exact"], found["padded"])
+            close[count] += [iou(*pair) for pair in zip(found["fast"], found["exact"], strict=True)]
+    for count in (1, 5):
+        seconds = {name: float(np.median(times[count, name])) for name in modes}
+        line = {"masks": count, **{f"{name}_s": round(s, 3) for name, s in seconds.items()}}
+        line |= {f"{n}/fast": round(seconds[n] / seconds["fast"], 1) for n in ("plain", "padded")}
+        worst = round(min(close[count]), 3)
+        line |= {"iou_mean": round(float(np.mean(close[count])), 4), "iou_min": worst}
+        print(json.dumps(line))
+
+
+def one_by_one(
+    image: NDArray[np.uint8], proposals: NDArray[np.float32], config: CrfConfig
+) -> NDArray[np.bool_]:
+    each = [crf_masks(image, proposal[None], config, joint=False) for proposal in proposals]
+    return np.concatenate(each)
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max((a | b).sum(), 1))
+
+
+def truth_frames(
+    data: Path, count: int
+) -> Iterator[tuple[NDArray[np.uint8], list[NDArray[np.bool_]]]]:
+    """Frames at 854×480, uint8 (H, W, 3) RGB, each with the masks of the objects in it."""
+    for folder in sorted((data / "Annotations" / "480p").iterdir()):
+        paths = sorted(folder.glob("*.png"))
+        for path in (paths[i] for i in np.linspace(0, len(paths) - 1, count).astype(int)):
+            picture = data / "JPEGImages" / "480p" / folder.name / f"{path.stem}.jpg"
+            image = cv2.resize(
+                np.array(Image.open(picture)), SIZE_WH, interpolation=cv2.INTER_CUBIC
+            )
+            labels = cv2.resize(
+                np.array(Image.open(path)), SIZE_WH, interpolation=cv2.INTER_NEAREST
+            )
+            if labels.any():
+                yield image, [labels == k for k in np.unique(labels[labels > 0])]
+
+
+def soften(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Make of a true mask what a CAM would be: float32 (H, W) in [0, 1].
+
+    Its share of each patch of 16 pixels, blurred over the patches, with uneven strength (20 %) and
+    a leak into the background (5 %), both smooth; scaled to [0, 1] and enlarged.
+    """
+    patches_wh = SIZE_WH[0] // 16 + 1, SIZE_WH[1] // 16
+    cam = cv2.resize(mask.astype(np.float32), patches_wh, interpolation=cv2.INTER_AREA)
+    strength, leak = (
+        cv2.GaussianBlur(rng.standard_normal(cam.shape), (0, 0), 2.0) * 5 for _ in range(2)
+    )
+    cam = cv2.GaussianBlur(cam, (0, 0), 1.0) * np.clip(1 + 0.2 * strength, 0.3, None)
+    cam += np.clip(0.05 * leak, 0, None)
+    cam = (cam - cam.min()) / (cam.max() - cam.min())
+    return cv2.resize(cam.astype(np.float32), SIZE_WH, interpolation=cv2.INTER_LINEAR)
 
 
 def draw_tree(root: Path, frames: int, videos: int, objects: int, size: tuple[int, int]) -> None:

@@ -1,10 +1,17 @@
 """Dense CRF on mask proposals (CaR section 3.3; Krähenbühl and Koltun 2011), by pydensecrf.
 
+Two modes: `exact` is the library's own inference. `fast` is the same mean field on fewer pixels:
+those that may belong to a mask, and a thin grid of the others, each of which stands for its
+neighbourhood.
+
 The Python binding holds the interpreter's lock and passes NaN through without a word.
 """
 
 from __future__ import annotations
 
+import math
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +24,12 @@ SLOW_SIDE = 854
 SLOW_SIDE_PADDED = 856
 MIN_PROBABILITY = 1e-8
 """Floor of a probability before its logarithm."""
+SURELY_BACKGROUND = 0.8
+"""`fast`: probability of the background from which a pixel is decided (tools/bench.py crf)."""
+STRIDE = 3
+"""`fast`: of decided pixels every so manieth in each direction takes part."""
+LARGEST_LOGIT = 60.0
+"""`fast`: exp(-60) is far from float32's underflow."""
 
 
 def crf_masks(
@@ -48,36 +61,33 @@ def crf_masks(
     if not len(proposals):
         return np.zeros(proposals.shape, bool)
     picture = _wrapped(image) if config.wrap_colors else image
-    groups = [proposals] if joint else list(proposals[:, None])
-    masks: list[NDArray[np.bool_]] = []
-    for group in groups:
-        best = _mean_field(picture, _with_background(group, config), config).argmax(axis=0)
-        masks.extend(best == k for k in range(1, len(group) + 1))
-    return np.stack(masks)
+    groups = proposals[None] if joint else proposals[:, None]
+    mean_field = _fast_mean_field if config.mode == "fast" else _mean_field
+    best = mean_field(picture, _with_background(groups, config), config)
+    return np.concatenate([best == k for k in range(1, groups.shape[1] + 1)])
 
 
-def _with_background(proposals: NDArray[np.float32], config: CrfConfig) -> NDArray[np.float32]:
-    """Put the background plane in front: float32 (1 + N, H, W)."""
-    background = (1 - proposals.max(axis=0, keepdims=True)) ** config.background_power
-    return np.concatenate([background, proposals]).astype(np.float32)
+def _with_background(groups: NDArray[np.float32], config: CrfConfig) -> NDArray[np.float32]:
+    """Put a background plane in front of each group: (G, K, H, W) → float32 (G, 1 + K, H, W)."""
+    background = (1 - groups.max(axis=1, keepdims=True)) ** config.background_power
+    return np.concatenate([background, groups], axis=1).astype(np.float32)
 
 
 def _mean_field(
     image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig
-) -> NDArray[np.float32]:
-    """Run the CRF: float32 (L, H, W) → float32 (L, H, W), probabilities of L labels."""
+) -> NDArray[np.int64]:
+    """Run a CRF for each of G groups of L labels: float32 (G, L, H, W) → best labels (G, H, W)."""
     import pydensecrf.densecrf as dense
 
-    labels, height, width = probabilities.shape
+    count, labels, height, width = probabilities.shape
     if config.pad_slow_sizes and SLOW_SIDE in (height, width):
         bottom, right = (
             SLOW_SIDE_PADDED - side if side == SLOW_SIDE else 0 for side in (height, width)
         )
         image = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="edge")
-        probabilities = np.pad(probabilities, ((0, 0), (0, bottom), (0, right)), mode="edge")
-    unary = -np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0))
+        around = ((0, 0), (0, 0), (0, bottom), (0, right))
+        probabilities = np.pad(probabilities, around, mode="edge")
     crf = dense.DenseCRF2D(image.shape[1], image.shape[0], labels)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
     crf.addPairwiseGaussian(sxy=config.smooth_sxy, compat=config.smooth_compat)
     crf.addPairwiseBilateral(
         sxy=config.bilateral_sxy,
@@ -85,8 +95,115 @@ def _mean_field(
         rgbim=np.ascontiguousarray(image),
         compat=config.bilateral_compat,
     )
-    field = np.asarray(crf.inference(config.iterations), np.float32)
-    return field.reshape(labels, *image.shape[:2])[:, :height, :width]
+    best = np.empty((count, height, width), np.int64)
+    for group, plane in zip(probabilities, best, strict=True):  # the kernels serve all groups
+        unary = -np.log(np.clip(group, MIN_PROBABILITY, 1.0))
+        crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
+        field = np.asarray(crf.inference(config.iterations), np.float32)
+        plane[:] = field.reshape(labels, *image.shape[:2])[:, :height, :width].argmax(axis=0)
+    return best
+
+
+def _fast_mean_field(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], config: CrfConfig
+) -> NDArray[np.int64]:
+    """Do nearly what `_mean_field` does, on points: float32 (G, L, H, W) → labels (G, H, W).
+
+    The smoothness kernel is a Gaussian blur of the whole picture. The appearance kernel K, over the
+    points only, is normalised as pydensecrf does (symmetrically), each point weighing as many
+    pixels as it stands for. All groups share K and are filtered together.
+    """
+    logits = np.log(np.clip(probabilities, MIN_PROBABILITY, 1.0))
+    shares = probabilities / probabilities.sum(axis=1, keepdims=True)
+    best: NDArray[np.int64] = shares.argmax(axis=1)
+    undecided = (shares[:, 0] < SURELY_BACKGROUND).any(axis=0)
+    if not undecided.any():
+        return best
+    taking_part = undecided.copy()
+    taking_part[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] = True
+    rows, columns = np.nonzero(taking_part)  # P points
+    weights = np.where(undecided[rows, columns], 1, STRIDE**2).astype(np.float32)
+    count, labels = probabilities.shape[:2]
+    appearance = _Appearance(image, rows, columns, count * (labels - 1), config)
+    scale = 1 / np.sqrt(appearance.filter(weights)[0])
+    everything = scale * appearance.filter(weights * scale)[0]
+
+    unary = logits[:, :, rows, columns]  # (G, L, P)
+    planes = np.stack([best == k for k in range(1, labels)], axis=1).astype(np.float32)
+    q = shares[:, 1:, rows, columns]  # (G, L - 1, P): all labels but the background
+    size = 2 * math.ceil(3 * config.smooth_sxy) + 1
+    for _ in range(config.iterations):
+        planes[:, :, rows, columns] = q
+        near = np.stack(
+            [
+                cv2.GaussianBlur(plane, (size, size), config.smooth_sxy)[rows, columns]
+                for plane in planes.reshape(-1, *planes.shape[2:])
+            ]
+        ).reshape(q.shape)
+        alike = scale * appearance.filter(weights * scale * q.reshape(-1, len(rows)))
+        message = config.smooth_compat * _all_labels(near, 1.0)
+        message += config.bilateral_compat * _all_labels(alike.reshape(q.shape), everything)
+        q = _softmax(unary + message)[:, 1:]
+    background = 1 - q.sum(axis=1, keepdims=True)
+    best[:, rows, columns] = np.concatenate([background, q], axis=1).argmax(axis=1)
+    return best
+
+
+class _Appearance:
+    """The appearance kernel between P points, unnormalised; pydensecrf's lattice as a filter.
+
+    The binding has no call for the filter alone, but a step of inference without unary leaves
+    softmax(K q): against a label whose q is 0, the logarithm of that is K q.
+    """
+
+    def __init__(
+        self,
+        image: NDArray[np.uint8],
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        channels: int,
+        config: CrfConfig,
+    ) -> None:
+        import pydensecrf.densecrf as dense
+
+        place = np.stack([columns, rows]) / config.bilateral_sxy
+        color = image[rows, columns].T / config.bilateral_srgb
+        self._crf = dense.DenseCRF(len(rows), channels + 1)
+        self._crf.setUnaryEnergy(np.zeros((channels + 1, len(rows)), np.float32))
+        self._crf.addPairwiseEnergy(
+            np.concatenate([place, color]).astype(np.float32),
+            compat=1.0,
+            kernel=dense.CONST_KERNEL,
+            normalization=dense.NO_NORMALIZATION,
+        )
+        self._state = self._crf.startInference()
+        self._q = np.asarray(self._state[0])  # a view: what is written there is what is filtered
+        # K sums to less than that of a picture of one colour, which is a plane Gaussian's.
+        self._factor = LARGEST_LOGIT / (2 * math.pi * config.bilateral_sxy**2 + STRIDE**2)
+
+    def filter(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return K values, float32 (C, P), of float32 (C, P) or (P,), at least 0."""
+        self._q[:-1] = values * self._factor
+        self._q[-1] = 0
+        self._crf.stepInference(*self._state)
+        logits = np.log(self._q)
+        filtered: NDArray[np.float32] = (logits[:-1] - logits[-1]) / self._factor
+        return filtered
+
+
+def _all_labels(
+    foreground: NDArray[np.float32], total: NDArray[np.float32] | float
+) -> NDArray[np.float32]:
+    """Put the background's message, what is left of the total, first: (G, L - 1, P) → (G, L, P)."""
+    background = total - foreground.sum(axis=1, keepdims=True)
+    return np.concatenate([background, foreground], axis=1)
+
+
+def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax over the labels, float32 (G, L, P)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
 
 
 def _wrapped(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
