@@ -17,6 +17,15 @@ from numpy.typing import NDArray
 RELATIVE_ERROR, ABSOLUTE_ERROR = 0.01, 0.5
 """A squared round trip error of `0.01 (|u|² + |v|²) + 0.5` pixels² halves the trust (Sundaram)."""
 
+MIN_PIXELS, MIN_SPEED = 30, 0.7
+"""Fewer trusted pixels, or fewer pixels a frame against the camera, tell nothing of motion."""
+ALIKE = 0.5
+"""Share of a mask's speed against the camera by which motion may differ from its own."""
+FIT_SCALE = 0.5
+"""Error, pixels, at which a vector's weight in the fit is halved."""
+LARGEST_CHANGE = 3.0
+"""A mask does not grow or shrink by more than this factor."""
+
 
 @dataclass(frozen=True)
 class Flow:
@@ -104,6 +113,66 @@ def snap_to_edges(
         slope = (mean(guide * plane) - mean_guide * mean_plane) / variance
         result[:] = mean(slope) * guide + mean(mean_plane - slope * mean_guide)
     return np.clip(filtered, 0, 1, out=filtered)
+
+
+def moving_along(mask: NDArray[np.bool_], flow: Flow) -> NDArray[np.bool_]:
+    """Return what moves as a mask does, bool (h, w), as far as motion can tell.
+
+    An affine motion is fitted to the mask, and the camera's taken from what lies outside. Connected
+    pixels that fit the first better join the mask, those that fit the second leave it. A mask that
+    hardly moves, and one that would change beyond recognition, stay as they are.
+
+    Args:
+        mask: bool (h, w), of `flow`'s size.
+        flow: from the frame before into this one.
+    """
+    motion, sure = flow.motion, flow.trust > 0.5
+    inside, outside = mask & sure, sure & ~mask
+    if np.count_nonzero(inside) < MIN_PIXELS or not outside.any():
+        return mask
+    camera = np.median(motion[outside], axis=0)
+    own = _affine_motion(motion, inside)
+    relative = _lengths(own - camera)
+    speed = float(np.median(relative[inside]))
+    if speed < MIN_SPEED:
+        return mask
+    error, rest = _lengths(motion - own), _lengths(motion - camera)
+    tolerance = ALIKE * np.maximum(relative, speed / 2)
+    joins = sure & (error < np.minimum(tolerance, rest)) & _surroundings(mask)
+    joins = cv2.morphologyEx(joins.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+    stays = mask & ~(sure & (rest < np.minimum(tolerance, error)))
+    _, parts = cv2.connectedComponents((joins | stays).astype(np.uint8))
+    result = np.isin(parts, np.unique(parts[stays & joins])) & (joins | stays)
+    area, changed = np.count_nonzero(mask), np.count_nonzero(result)
+    return result if area / LARGEST_CHANGE < changed < area * LARGEST_CHANGE else mask
+
+
+def _affine_motion(motion: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The affine motion, float32 (h, w, 2), that fits best inside a mask (robust least squares)."""
+    height, width = inside.shape
+    design = np.ones((height, width, 3), np.float32)
+    design[..., :2] = _grid(height, width) / width
+    points, target = design[inside], motion[inside]
+    weights = np.ones((len(points), 1), np.float32)
+    for _ in range(3):
+        solution = np.linalg.lstsq(points * weights, target * weights, rcond=None)[0]
+        error = _lengths(target - points @ solution)
+        weights = (1 / (1 + np.square(error / FIT_SCALE)))[:, None]
+    return np.asarray(design @ solution, np.float32)
+
+
+def _surroundings(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The mask's bounding box, and half of it on each side."""
+    x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    near = np.zeros_like(mask)
+    rows = slice(max(0, y - height // 2), y + height + height // 2)
+    near[rows, max(0, x - width // 2) : x + width + width // 2] = True
+    return near
+
+
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean lengths along the last axis."""
+    return np.asarray(np.sqrt(np.square(vectors).sum(axis=-1)), np.float32)
 
 
 @lru_cache(maxsize=4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
-from carvid.temporal import TemporalState, after_carrying, after_key, arrive, taken
+from carvid.temporal import (
+    Arrival,
+    TemporalState,
+    after_carrying,
+    after_key,
+    arrive,
+    taken,
+    with_motion,
+)
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
 from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
 
@@ -162,11 +171,24 @@ class Carvid:
                 found = self.segmenter.segment(
                     frame.image, queries, alive=arrival.asked, prior=arrival.prior(size_hw, config)
                 )
+                found = self._with_motion(frame.image, arrival, found)
                 masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
                 frame.index, frame.time_s, masks, proposals, state.scores[:count], state
             )
             yield Step(frame.image, arrival, result)
+
+    def _with_motion(
+        self, image: NDArray[np.uint8], arrival: Arrival, found: StepResult
+    ) -> StepResult:
+        """Sharpen masks once more with what moves along."""
+        proposals = with_motion(arrival, found.masks, self.config.temporal)
+        changed = np.flatnonzero(proposals.any(axis=(1, 2)))
+        if not len(changed):
+            return found
+        masks = found.masks.copy()
+        masks[changed] = self.segmenter.sharpen(image, proposals[changed])
+        return replace(found, masks=masks)
 
     def segment(
         self,

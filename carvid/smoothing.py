@@ -13,15 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import NONE, overlaps
+from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
 from carvid.flow import carry_back, snap_to_edges
-from carvid.temporal import BLEND, Arrival, TemporalState, resize, taken
+from carvid.temporal import Arrival, TemporalState, resize, taken
 from carvid.tracks import FrameResult
 
-LATER = 0.5
-"""Share of the next key frame's masks, carried back, in a key frame's."""
-FILL = 0.5
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
 """Turns proposals, float32 (n, H, W), of an image, uint8 (H, W, 3), into masks, bool (n, H, W)."""
 
@@ -46,6 +43,8 @@ class _Held:
     state: TemporalState
     onward: NDArray[np.float16] | None
     """float16 (h, w, 2): by how much the pixels of the frame before move into this one."""
+    trust: NDArray[np.uint8] | None
+    """uint8 (h, w): how far to believe where this frame's pixels came from, in steps of 1/255."""
     image: NDArray[np.uint8] | None
     """Of a key frame."""
     proposals: NDArray[np.uint8] | None
@@ -61,6 +60,7 @@ class _Held:
             (step.image.shape[0], step.image.shape[1]),
             result.state,
             None if arrival.flow is None else arrival.flow.onward.astype(np.float16),
+            None if arrival.flow is None else np.rint(arrival.flow.trust * 255).astype(np.uint8),
             step.image if is_key else None,
             np.rint(result.proposals * 255).astype(np.uint8) if is_key else None,
         )
@@ -117,22 +117,14 @@ class _Smoother:
     def _decide(self) -> Iterator[FrameResult]:
         """Yield the frames up to the first waiting key frame."""
         keys = [held for held in self._waiting if held.is_key]
-        paths = [keys[-1].state.chosen]
+        key, chosen = keys[0], keys[-1].state.chosen
         for later in reversed(keys[1:]):
-            paths.insert(0, _source(later.state, paths[0]))
-        key, position = keys[0], self._waiting.index(keys[0])
-        maps = self._maps(key, paths[0])
+            chosen = _source(later.state, chosen)
+        position, maps = self._waiting.index(key), self._maps(key, chosen)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        if len(keys) > 1:
-            between = self._waiting[: self._waiting.index(keys[1])]
-            *_, back = self._carried_back([key, *between], keys[1], self._maps(keys[1], paths[1]))
-            for query in np.flatnonzero((paths[0] != NONE)[: self._count]):
-                late = resize(back[[query]], key.size_hw)[0]
-                if overlaps(maps[[query]] > 0.5, late[None] > 0.5)[0, 0] > BLEND:
-                    maps[query] += LATER * (late - maps[query])
         yield from self._between(before, key, maps)
-        self._before = paths[0]
-        yield self._result(key, maps, paths[0])
+        self._before = chosen
+        yield self._result(key, maps, chosen)
 
     def _maps(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
@@ -148,33 +140,40 @@ class _Smoother:
         return maps
 
     def _carried_back(
-        self, frames: list[_Held], key: _Held, maps: NDArray[np.float32]
-    ) -> Iterator[NDArray[np.float32]]:
-        """Carry a key frame's maps into the frames before it, the last of them first; yields
-        float32 (N, h, w)."""
-        onward, size_hw = key.onward, _small_size(key)
-        maps = resize(maps, size_hw)
+        self, frames: list[_Held], key: _Held, maps: NDArray[np.float32], known: NDArray[np.bool_]
+    ) -> list[NDArray[np.float32]]:
+        """Carry a key frame's maps into the frames before it: float32 (N, h, w) for each.
+
+        Of things that were not `known` before, bool (N,), only what is surely seen in a frame goes
+        on to the one before: they may have come into the picture just then.
+        """
+        carried: list[NDArray[np.float32]] = []
+        maps, later = resize(maps, _small_size(key)), key
         for held in reversed(frames):
-            assert held.state.gray is not None and onward is not None
-            maps = carry_back(maps, onward.astype(np.float32))
+            assert held.state.gray is not None
+            assert later.onward is not None and later.trust is not None
+            sure = later.trust.astype(np.float32) / np.float32(255)
+            maps = np.where(known[:, None, None], maps, maps * sure)
+            maps = carry_back(maps, later.onward.astype(np.float32))
             maps = snap_to_edges(
                 maps, held.state.gray, self._config.snap_radius, self._config.snap_epsilon
             )
-            onward = held.onward
-            yield maps
+            carried.insert(0, maps)
+            later = held
+        return carried
 
     def _between(
         self, frames: list[_Held], key: _Held | None, after: NDArray[np.float32] | None
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries back."""
+        carries back: each has its say by how near it is, or is alone on its half of the way."""
         if not frames:
             return
         assert self._before is not None
-        count, before = self._count, self._before[: self._count] != NONE
+        count, known = self._count, self._before[: self._count] != NONE
         behind: list[NDArray[np.float32]] = []
         if key is not None and after is not None:
-            behind = list(self._carried_back(frames, key, after))[::-1]
+            behind = self._carried_back(frames, key, after, known)
         for position, held in enumerate(frames):
             assert held.state.maps is not None
             tracks = held.state.maps.astype(np.float32) / np.float32(255)
@@ -183,7 +182,7 @@ class _Smoother:
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
                 later = behind[position]
                 there = (later > 0.5).any(axis=(1, 2))
-                shares = np.where(there & before, nearness, nearness > FILL)
+                shares = np.where(there & known, nearness, nearness > 0.5)
                 maps += shares[:, None, None].astype(np.float32) * (later - maps)
             yield self._result(held, resize(maps, held.size_hw), self._before)
 

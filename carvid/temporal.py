@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
 from carvid.car.segmenter import StepResult
 from carvid.config import TemporalConfig
-from carvid.flow import Flow, carry, flow_between, snap_to_edges, to_gray
+from carvid.flow import Flow, carry, flow_between, moving_along, snap_to_edges, to_gray
 
-BOOST = 1.0
-SNAP = 1
+MOTION_BLUR = 2.0
+"""Blur of a proposal that motion has changed, pixels of the flow."""
 HALF = 127
 """A soft map in steps of 1/255 is a mask above this."""
 BLEND = 0.2
@@ -187,6 +187,35 @@ def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.b
     return state.misses < config.drop_after
 
 
+def with_motion(
+    arrival: Arrival, masks: NDArray[np.bool_], config: TemporalConfig
+) -> NDArray[np.float32]:
+    """Turn masks into proposals that what moves as they do has joined, and the rest has left.
+
+    Args:
+        arrival: their frame.
+        masks: bool (n, H, W).
+        config: settings.
+
+    Returns:
+        float32 (n, H, W) in [0, 1]; zeros for a mask that motion has nothing to say about.
+    """
+    proposals = np.zeros(masks.shape, np.float32)
+    if arrival.flow is None or not config.motion:
+        return proposals
+    size_hw = arrival.flow.trust.shape
+    for mask, proposal in zip(masks, proposals, strict=True):
+        small = resize(mask[None].astype(np.float32), size_hw)[0] > 0.5
+        moved = moving_along(small, arrival.flow)
+        if (moved != small).any():
+            soft = cv2.GaussianBlur(
+                config.motion * moved + (1 - config.motion) * small.astype(np.float32), (0, 0),
+                MOTION_BLUR,
+            )  # fmt: skip
+            proposal[:] = resize(np.asarray(soft, np.float32)[None], mask.shape)[0]
+    return proposals
+
+
 def after_key(
     arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
@@ -259,7 +288,7 @@ def _joined(
         return mask
     weight = config.prior * resize(arrival.flow.trust[None], size_hw)[0]
     joined = mask + weight * (carried - mask)
-    return np.asarray(np.minimum(1, BOOST * joined), np.float32)
+    return np.asarray(np.minimum(1, config.gain * joined), np.float32)
 
 
 def _followed(candidates: Candidates, most: int) -> list[int]:

@@ -248,9 +248,7 @@ def pixels_not_square(folder: Path) -> Path:
     def anamorphic(stream: Any) -> None:
         stream.codec_context.sample_aspect_ratio = Fraction(64, 45)
 
-    return encode(
-        folder / "a.mp4", "libx264", "yuv420p", options={"bf": "0"}, change=anamorphic
-    )
+    return encode(folder / "a.mp4", "libx264", "yuv420p", options={"bf": "0"}, change=anamorphic)
 
 
 @maker

@@ -132,9 +132,7 @@ def test_a_deleted_input_leaves_a_run_that_can_go_on(
     assert files(broken) == files(whole)
 
 
-def test_a_full_disk_leaves_a_run_that_can_go_on(
-    model: Carvid, clip: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_a_run_that_can_go_on(model: Carvid, clip: Path, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")  # limits the size of files as a disk would
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model.segment(clip, TEXTS, out=whole)

@@ -17,7 +17,14 @@ import carvid
 from carvid.car.choice import NONE, Candidates, Prior, overlaps, weigh
 from carvid.config import TemporalConfig
 from carvid.encode import VideoWriter
-from carvid.flow import carry, carry_back, flow_between, snap_to_edges, to_gray
+from carvid.flow import (
+    carry,
+    carry_back,
+    flow_between,
+    moving_along,
+    snap_to_edges,
+    to_gray,
+)
 from carvid.phrases import Phrase, parse
 from carvid.pipeline import Carvid
 from carvid.smoothing import Step, smooth
@@ -25,7 +32,7 @@ from carvid.temporal import TemporalState, after_carrying, arrive, queries_to_as
 from carvid.tracks import FrameResult
 from carvid.video import Frame, VideoReader
 
-SIZE_HW = (72, 120)
+SIZE_HW = (144, 240)
 TEXTS = ["a dog", "a white cat"]
 DOG = Phrase("a dog", "a dog")
 
@@ -37,12 +44,12 @@ def texture(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> NDArray[np.uint8]:
 
 def moving(frames: int, step: int = 2) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.bool_]]]:
     """A textured square that goes to the right over another texture, and its mask."""
-    ground, thing = texture(1), texture(2)[:24, :24]
+    ground, thing = texture(1), texture(2)[:48, :48]
     for t in range(frames):
         image, mask = ground.copy(), np.zeros(SIZE_HW, bool)
-        left = 10 + step * t
-        image[20:44, left : left + 24] = thing
-        mask[20:44, left : left + 24] = True
+        left = 20 + step * t
+        image[40:88, left : left + 48] = thing
+        mask[40:88, left : left + 48] = True
         yield image, mask
 
 
@@ -54,8 +61,8 @@ def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
 
 
 def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
-    (first, before), (second, now) = moving(2, step=4)
-    flow = flow_between(to_gray(first, 120), to_gray(second, 120))
+    (first, before), (second, now) = moving(2, step=8)
+    flow = flow_between(to_gray(first, 854), to_gray(second, 854))
     assert flow.trust.shape == SIZE_HW and flow.trust.dtype == np.float32
     carried = carry(before[None].astype(np.float32), flow)[0] > 0.5
     back = carry_back(now[None].astype(np.float32), flow.onward)[0] > 0.5
@@ -63,23 +70,35 @@ def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
     assert iou(before, now) < 0.75
     uncovered = before & ~now  # the ground behind the square was not to be seen before
     assert flow.trust[uncovered].mean() < 0.6 < 0.8 < flow.trust[now].mean()
-    assert np.median(flow.motion[now], axis=0) == pytest.approx([4, 0], abs=0.5)
+    assert np.median(flow.motion[now], axis=0) == pytest.approx([8, 0], abs=0.5)
 
 
 def test_what_comes_from_outside_is_not_trusted() -> None:
-    wide = texture(3, (72, 140))
-    flow = flow_between(to_gray(wide[:, 12:132], 120), to_gray(wide[:, :120], 120))
+    wide = texture(3, (144, 280))
+    flow = flow_between(to_gray(wide[:, 12:252], 854), to_gray(wide[:, :240], 854))
     assert flow.trust[:, :8].mean() < 0.2 < 0.8 < flow.trust[:, 30:].mean()
 
 
 def test_masks_snap_to_the_edges_of_the_picture() -> None:
     gray = np.full(SIZE_HW, 40, np.uint8)
-    gray[20:44, 30:60] = 200
+    gray[40:88, 60:120] = 200
     truth = gray > 100
     off = np.roll(truth, 2, axis=1).astype(np.float32)
     snapped = snap_to_edges(off[None], gray, 4, 1e-4)[0]
     assert iou(snapped > 0.5, truth) > iou(off > 0.5, truth)
     assert snapped.min() >= 0 and snapped.max() <= 1
+
+
+def test_what_moves_along_joins_a_mask() -> None:
+    (first, _), (second, now) = moving(2, step=8)
+    flow = flow_between(to_gray(first, 854), to_gray(second, 854))
+    half = now.copy()
+    half[64:] = False
+    leaking = now | np.roll(now, -24, axis=0)
+    assert iou(moving_along(half, flow), now) > iou(half, now) + 0.1
+    assert iou(moving_along(leaking, flow), now) > iou(leaking, now) + 0.1
+    still = flow_between(to_gray(first, 854), to_gray(first, 854))
+    assert (moving_along(half, still) == half).all()
 
 
 def test_gray_is_at_most_so_large() -> None:
@@ -108,7 +127,6 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1) -> Prior:
         np.array(values, np.float32),
         np.array([absent], np.float32),
         np.array([settled]),
-        np.full(SIZE_HW, 0.5, np.float32),
         0.5,
         0.2,
         np.zeros((*SIZE_HW, 2), np.float32),
@@ -187,7 +205,7 @@ def known_state() -> TemporalState:
     return replace(
         TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
         values=np.array([0.7], np.float32), sources=np.array([NONE]),
-        areas=np.array([mask.sum()]), masks=mask[None], gray=to_gray(image, 854),
+        areas=np.array([mask.sum()]), maps=mask[None] * np.uint8(255), gray=to_gray(image, 854),
     )  # fmt: skip
 
 
@@ -198,7 +216,7 @@ def test_doubt_asks_for_a_key_frame() -> None:
     grown = replace(state, areas=state.areas // 3)
     assert arrive(grown, image, config).asked is not None
     assert arrive(state, image, replace(config, key_every=1)).asked is not None
-    image[20:44, 10:34] = texture(7)[:24, :24]  # something else stands there now
+    image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now
     assert arrive(state, image, replace(config, min_trust=0.9)).asked is not None
     assert arrive(state, image, replace(config, min_trust=0.0)).asked is None
 
@@ -265,8 +283,8 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
             state = replace(
                 TemporalState.initial(1), owners=np.array([0]), sources=source,
                 absent_sources=source, chosen=np.array([0 if there else NONE]),
-                values=np.ones(1, np.float32), areas=np.array([mask.sum()]), masks=mask[None],
-                gray=arrival.gray,
+                values=np.ones(1, np.float32), areas=np.array([mask.sum()]),
+                maps=mask[None] * np.uint8(255), gray=arrival.gray,
             )  # fmt: skip
             proposals = (mask & there)[None].astype(np.float32)
             arrival = replace(arrival, asked=np.ones(1, bool))

@@ -16,7 +16,6 @@ from carvid.phrases import Phrase, grant
 
 SAME = 0.5
 """Masks that overlap by more (IoU) are taken for the same thing."""
-STALE = 0.0
 PLAUSIBLE = 0.5
 """Wishes choose among candidates with at least this share of the best one's score."""
 NONE = -1
@@ -106,8 +105,6 @@ def weigh(
         sources = np.full(len(own), NONE, np.int64)
         return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()))
     tracks = prior.of(query)
-    if len(tracks):
-        gain[-len(tracks) :] -= STALE
     worth = np.append(prior.values[tracks], prior.absent[query])
     same = np.zeros((len(own), len(worth)), np.float32)
     same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, prior.masks[tracks] > 0.5) / SAME)
