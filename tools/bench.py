@@ -4,6 +4,7 @@
 tools/bench.py jf                 the evaluator against the official steps, done plainly
 tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of a DAVIS tree
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
+tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 """
 
@@ -28,7 +29,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from carvid.car.refine import crf_masks
-from carvid.config import CrfConfig
+from carvid.config import CrfConfig, load_config
 from carvid.davis.evaluate import evaluate
 from carvid.davis.metrics import boundary_radius, disk
 from carvid.davis.writer import write_label_png
@@ -311,6 +312,21 @@ def temporal(
                 sprites, preset, [*settings, *overrides], tasks, workers
             )
             typer.echo(temporal_bench.row(name, outcomes))
+
+
+@app.command()
+def carry(
+    data: Annotated[Path, typer.Argument(help="A DAVIS tree: JPEGImages/480p, Annotations/480p.")],
+    videos: Annotated[list[str], typer.Argument(help="Videos in it.")],
+    preset: str = "default",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+) -> None:
+    """The truth of the first frame, carried by the temporal module alone; no CLIP."""
+    config = load_config(preset, settings).temporal
+    typer.echo("| video | J | F | J&F |\n|-|-|-|-|")
+    for video in videos:
+        j, f = (100 * value for value in temporal_bench.carry_truth(data, video, config))
+        typer.echo(f"| {video} | {j:.1f} | {f:.1f} | {(j + f) / 2:.1f} |")
 
 
 @app.command()

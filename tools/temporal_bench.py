@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,17 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 import carvid
-from carvid.davis.metrics import frame_scores, jaccard
+from carvid.config import TemporalConfig
+from carvid.davis.metrics import jaccard, mask_scores
+from carvid.davis.writer import label_map, read_label_png
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
+from carvid.flow import to_gray
+from carvid.temporal import TemporalState, after_carrying, arrive, resize, taken
 
 FIRST_SEED = 3_000_000
 SIZE_HW = (240, 432)
@@ -119,11 +124,7 @@ def score_thing(
     reach: int,
 ) -> ClipScore:
     truths = [each == label for each in labels]
-    pairs = np.array([
-        [float(v[0, 0]) for v in frame_scores(m.astype(np.uint8), t.astype(np.uint8),
-                                              labels=1, objects=1)]
-        for m, t in zip(masks, truths, strict=True)
-    ])  # fmt: skip
+    pairs = np.array([mask_scores(m, t) for m, t in zip(masks, truths, strict=True)])
     steady, flips = [], 0
     for index in range(1, len(masks)):
         motion = scene.motion(label, index)
@@ -203,3 +204,33 @@ def row(name: str, outcomes: Sequence[ClipOutcome]) -> str:
 def share(flags: Iterable[bool | None]) -> str:
     known = [flag for flag in flags if flag is not None]
     return f"{np.mean(known):.0%} of {len(known)}" if known else "none"
+
+
+def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float, float]:
+    """Carry the truth of a video's first frame to its end, without CLIP; mean J and F of its
+    objects, the first and the last frame left out as DAVIS does."""
+    truths = [
+        read_label_png(path) for path in sorted((folder / "Annotations/480p" / video).iterdir())
+    ]
+    images = sorted((folder / "JPEGImages/480p" / video).iterdir())
+    count = int(max(truth.max() for truth in truths))
+    first = np.asarray(Image.open(images[0]).convert("RGB"))
+    gray = to_gray(first, config.flow_side)
+    planes = np.stack([truths[0] == k for k in range(1, count + 1)]).astype(np.float32)
+    tracks = np.arange(count)
+    state = replace(
+        TemporalState.initial(count), chosen=tracks, owners=tracks,
+        values=np.ones(count, np.float32), sources=tracks, areas=np.ones(count, np.int64),
+        maps=np.rint(resize(planes, (gray.shape[0], gray.shape[1])) * 255).astype(np.uint8),
+        gray=gray,
+    )  # fmt: skip
+    config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)
+    scores = []
+    for path, truth in zip(images[1:-1], truths[1:-1], strict=True):
+        arrival = arrive(state, np.asarray(Image.open(path).convert("RGB")), config)
+        state = after_carrying(arrival)
+        maps = taken(state.maps.astype(np.float32) / 255, tracks, count, truth.shape)
+        labels = label_map(np.where(maps > 0.5, maps, 0))
+        scores.append([mask_scores(labels == k, truth == k) for k in range(1, count + 1)])
+    j, f = np.mean(scores, axis=(0, 1))
+    return float(j), float(f)
