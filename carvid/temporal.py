@@ -82,6 +82,15 @@ class TemporalState:
             areas=empty,
         )  # fmt: skip
 
+    def worth(self, count: int) -> NDArray[np.float32]:
+        """Return what the first `count` queries' choices are worth, float32 (N,) in [0, 1]; 1
+        where masks are not carried."""
+        if self.gray is None:
+            return np.ones(count, np.float32)
+        tracks = self.chosen if self.smoothed is None else self.smoothed
+        values = np.append(self.values, np.float32(1))[tracks[:count]]
+        return np.asarray(np.clip(values, 0, 1), np.float32)
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_dict` loads back equal."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
@@ -266,12 +275,13 @@ def after_key(
         areas=np.zeros(len(owners), np.int64),
         since_offer=0 if asked.all() else state.since_offer + 1,
     )
-    if arrival.gray is not None:
-        small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
-        for track, plane in zip(small, planes, strict=True):
-            track[:] = np.rint(resize(plane[None], arrival.gray.shape)[0] * 255)
-        areas = (small > HALF).sum(axis=(1, 2))
-        following = replace(following, areas=areas, maps=small, gray=arrival.gray)
+    if arrival.gray is None:
+        return result.masks, result.proposals, following
+    small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
+    for track, plane in zip(small, planes, strict=True):
+        track[:] = np.rint(resize(plane[None], arrival.gray.shape)[0] * 255)
+    areas = (small > HALF).sum(axis=(1, 2))
+    following = replace(following, areas=areas, maps=small, gray=arrival.gray)
     whole = np.rint(maps * 255).astype(np.uint8)
     return whole > HALF, whole.astype(np.float32) / np.float32(255), following
 

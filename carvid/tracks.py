@@ -67,15 +67,18 @@ class FrameResult:
     masks: NDArray[np.bool_]
     """bool (N, H, W); masks of different expressions may overlap."""
     proposals: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]: what the masks were made from."""
+    """float32 (N, H, W) in [0, 1]: what the masks were made from; where masks are carried, the
+    soft maps that they are cut from at 0.5."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
     state: TemporalState
     """The state that this frame leaves to the next."""
 
     def labels(self) -> NDArray[np.uint8]:
-        """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it."""
-        return label_map(np.where(self.masks, 0.5 + self.proposals / 2, 0).astype(np.float32))
+        """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
+        weighted by what its expression's choice is worth along time."""
+        rank = self.proposals * self.state.worth(len(self.masks))[:, None, None]
+        return label_map(np.where(self.masks, 0.5 + rank / 2, 0).astype(np.float32))
 
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the frame's rows of scores.csv."""
