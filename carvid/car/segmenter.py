@@ -20,6 +20,7 @@ from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.refine import crf_masks
+from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.errors import ExpressionError
@@ -108,8 +109,15 @@ class _Frame:
 class RecurrentSegmenter:
     """The frozen unit that all frames share."""
 
-    def __init__(self, generator: ClipBackbone, classifier: ClipBackbone, config: Config) -> None:
+    def __init__(
+        self,
+        generator: ClipBackbone,
+        classifier: ClipBackbone,
+        config: Config,
+        sharpen: Sharpen | None = None,
+    ) -> None:
         self.config = config
+        self.sharpen = sharpen
         self.competing = config.car.mode == "semantic"
         self.generator = ProposalGenerator(generator, config.proposals, competing=self.competing)
         self.classifier = MaskClassifier(classifier, config.classifier)
@@ -266,6 +274,8 @@ class RecurrentSegmenter:
                 if crf.enabled
                 else stack > self.config.prompts.eta
             )
+            if self.sharpen is not None:
+                refined = self.sharpen(image, refined)
             for i, proposal, mask in zip(drawn, stack, refined, strict=True):
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
