@@ -3,11 +3,14 @@
 
     tools/quality.py SPRITES --scenes 120
     tools/quality.py SPRITES --scenes 40 --ablate
+    tools/quality.py SPRITES --scenes 40 --regions
 
 SPRITES is the folder that tools/get_sprites.py makes. Every scene is a number, far from those of
 training: 480x854, 3 to 4 things, backgrounds that were not trained on, an expression for each thing
 and one for something absent, all asked together; CaR on the still, no temporal module. J and F are
-those of the DAVIS evaluation, per thing; a thing that was not found scores 0.
+those of the DAVIS evaluation, per thing; a thing that was not found scores 0. With --regions also
+with the SAM ensemble, by both rules, on perfect automatic masks: the truth's things and the
+background, cut into pieces.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import carvid
+from carvid.car.sam import ensemble
 from carvid.davis.metrics import mask_scores
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
@@ -55,6 +61,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     },
 }  # fmt: skip
 """What is switched off, or changed, in an ablation."""
+REGIONS: dict[str, tuple[str, ...]] = {
+    "no SAM": (),
+    "ensemble, the paper's rule": ("sam.model=truth",),
+    "ensemble, the released rule": ("sam.model=truth", "sam.match=released"),
+}
+"""What perfect automatic masks are compared by."""
+PIECES, BACKGROUND_PIECES = 6, 40
+"""Into how many pieces a thing and the background are cut."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +100,14 @@ _worker: dict[str, Any] = {}
 def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
     torch.set_num_threads(1)
     _worker["sprites"] = load_sprites(sprites)
-    _worker["model"] = carvid.load(preset, overrides)
+    # "truth" names no SAM on disk: `measure` puts the truth's regions in its place.
+    config = carvid.load_config(preset, overrides)
+    _worker["config"] = config
+    _worker["model"] = carvid.load(config, ["sam.model="])
 
 
 def measure_in_worker(seed: int) -> Outcome:
-    return measure(_worker["model"], _worker["sprites"], seed)
+    return measure(_worker["model"], _worker["sprites"], seed, _worker["config"])
 
 
 def still(seed: int) -> SceneSpec:
@@ -101,9 +118,31 @@ def still(seed: int) -> SceneSpec:
     )
 
 
-def measure(model: carvid.Carvid, sprites: Sprites, seed: int) -> Outcome:
+def cut(labels: NDArray[np.uint8], seed: int) -> NDArray[np.bool_]:
+    """Cut each region of a label map into pieces, bool (A, H, W): its pixels nearest to one of
+    some points in it."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for label in np.unique(labels):
+        pixels = np.argwhere(labels == label)
+        count = PIECES if label else BACKGROUND_PIECES
+        points = pixels[rng.choice(len(pixels), min(count, len(pixels)), replace=False)]
+        nearest = cKDTree(points).query(pixels)[1]
+        for k in range(len(points)):
+            piece = np.zeros(labels.shape, bool)
+            piece[tuple(pixels[nearest == k].T)] = True
+            pieces.append(piece)
+    return np.stack(pieces)
+
+
+def measure(
+    model: carvid.Carvid, sprites: Sprites, seed: int, config: carvid.Config | None = None
+) -> Outcome:
     scene = make_scene(still(seed), sprites)
     image, labels = scene.frame(0)
+    if config is not None and config.sam.model == "truth":
+        pieces = cut(labels, seed)
+        model.segmenter.sharpen = ensemble(lambda _: pieces, config.sam)
     assert scene.absent is not None
     result = model.segment_image(image, [*scene.texts, scene.absent])
     seen = []
@@ -182,6 +221,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ablate", action="store_true", help="every variant, on the same scenes")
+    parser.add_argument("--regions", action="store_true", help="the ensemble on perfect masks")
     parser.add_argument("--json", type=Path, help="write every thing's scores there")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.scenes)
@@ -192,7 +232,7 @@ def main() -> int:
             options.workers,
         )  # fmt: skip
 
-    if not options.ablate:
+    if not (options.ablate or options.regions):
         outcomes = outcomes_of(())
         print_quality(outcomes)
         if options.json:
@@ -200,7 +240,7 @@ def main() -> int:
         return 0
     print("| variant | things | J | F | J&F | present kept | absent dropped | s a scene |")
     print("|-|-|-|-|-|-|-|-|")
-    for name, overrides in VARIANTS.items():
+    for name, overrides in (VARIANTS if options.ablate else REGIONS).items():
         began = time.monotonic()
         outcomes = outcomes_of(overrides)
         seconds = (time.monotonic() - began) / len(outcomes)
