@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from transformers import SamConfig as SamModelConfig
 from transformers import SamModel
+from typer.testing import CliRunner
 
 from carvid.car.sam import (
     SamNetwork,
@@ -25,14 +29,17 @@ from carvid.car.sam import (
     suppress,
 )
 from carvid.car.segmenter import Queries, RecurrentSegmenter
+from carvid.cli import app
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.sam_weights import load_sam
 from carvid.config import SamConfig, load_config
+from carvid.davis.metrics import mask_scores
 from carvid.errors import OutputError, WeightsError
 from carvid.mask_cache import MaskCache, cache_folder
 from tests.conftest import make_frames
 
 Bools = NDArray[np.bool_]
+EXAMPLE = Path(__file__).parent.parent / "examples" / "dog-jumping"
 
 
 # matching -----------------------------------------------------------------------------------
@@ -137,6 +144,23 @@ def test_matching_checks_sizes_and_leaves_its_input_alone() -> None:
     assert masks.all()
     with pytest.raises(ValueError, match="automatic masks must be"):
         match_masks(masks, np.ones((1, 4, 4), bool), SamConfig())
+
+
+def test_perfect_automatic_masks_raise_j_and_f() -> None:
+    """Truth of the example in pieces, against masks whose outlines are wrong and ragged."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:360, :640] // 120
+    gains = []
+    for path in sorted(EXAMPLE.glob("*.png"))[::16]:
+        truth = np.array(Image.open(path)) == 1
+        noise = cv2.resize(rng.standard_normal((20, 36)).astype(np.float32), truth.shape[::-1])
+        soft = cv2.GaussianBlur(truth.astype(np.float32), (0, 0), 6)
+        wrong = soft + 0.25 * noise * (soft > 0.02) > 0.45
+        cells = (rows * 100 + columns) * 2 + truth
+        pieces = np.stack([cells == cell for cell in np.unique(cells)])
+        sharp = match_masks(wrong[None], pieces, SamConfig())[0]
+        gains.append(np.mean(mask_scores(sharp, truth)) - np.mean(mask_scores(wrong, truth)))
+    assert np.mean(gains) > 0.05
 
 
 def test_the_segmenter_asks_once_for_all_masks(
@@ -464,3 +488,26 @@ def test_want_of_memory_is_one_line(sams: dict[str, str], image: NDArray[np.uint
         network.generate(image)
     with pytest.raises(WeightsError, match="not enough memory"):
         network.redraw(image, np.ones((1, *image.shape[:2]), bool))
+
+
+def test_a_run_with_sam(
+    sams: dict[str, str], clip: Path, weights: dict[str, str], tmp_path: Path
+) -> None:
+    easy = [
+        f"sam.{key}={value}" for key, value in vars(EASY).items() if key not in ("model", "cache")
+    ]
+    arguments = [
+        "run", str(clip), "--expr", "a dog", "--end", "0.1", "-o", str(tmp_path / "out"),
+        "--weights-generator", weights["generator"], "--weights-classifier", weights["classifier"],
+    ]  # fmt: skip
+    for change in ["car.theta=0", f"sam.cache={tmp_path / 'cache'}", *easy]:
+        arguments += ["--set", change]
+    runner = CliRunner()
+    assert runner.invoke(app, [*arguments, "--sam", sams["pth"]]).exit_code == 0
+    saved = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert saved["config"]["sam"]["model"] == sams["pth"]
+    assert len(list((tmp_path / "cache").iterdir())) == len(
+        list((tmp_path / "out/masks").iterdir())
+    )
+    result = runner.invoke(app, [*arguments, "--overwrite", "--sam", str(tmp_path / "missing.pth")])
+    assert isinstance(result.exception, WeightsError)

@@ -9,8 +9,9 @@ SPRITES is the folder that tools/get_sprites.py makes. Every scene is a number, 
 training: 480x854, 3 to 4 things, backgrounds that were not trained on, an expression for each thing
 and one for something absent, all asked together; CaR on the still, no temporal module. J and F are
 those of the DAVIS evaluation, per thing; a thing that was not found scores 0. With --regions also
-with the SAM ensemble, by both rules, on perfect automatic masks: the truth's things and the
-background, cut into pieces.
+with the SAM ensemble on perfect automatic masks: the truth's things, each cut into so many pieces,
+and the background cut into pieces of about their size; and with whole things among them, as SAM
+gives wholes and parts.
 """
 
 from __future__ import annotations
@@ -63,12 +64,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 """What is switched off, or changed, in an ablation."""
 REGIONS: dict[str, tuple[str, ...]] = {
     "no SAM": (),
-    "ensemble, the paper's rule": ("sam.model=truth",),
-    "ensemble, the released rule": ("sam.model=truth", "sam.match=released"),
+    "3 pieces": ("sam.model=truth 3",),
+    "3 pieces, the released rule": ("sam.model=truth 3", "sam.match=released"),
+    "6 pieces": ("sam.model=truth 6",),
+    "6 pieces and wholes": ("sam.model=truth 6 whole",),
 }
-"""What perfect automatic masks are compared by."""
-PIECES, BACKGROUND_PIECES = 6, 40
-"""Into how many pieces a thing and the background are cut."""
+"""Perfect automatic masks that are tried."""
+BACKGROUND_PIECES = 8
+"""Pieces of the background for each of a thing."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ _worker: dict[str, Any] = {}
 def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
     torch.set_num_threads(1)
     _worker["sprites"] = load_sprites(sprites)
-    # "truth" names no SAM on disk: `measure` puts the truth's regions in its place.
+    # "truth …" names no SAM on disk: `measure` puts the truth's regions in its place.
     config = carvid.load_config(preset, overrides)
     _worker["config"] = config
     _worker["model"] = carvid.load(config, ["sam.model="])
@@ -118,20 +121,22 @@ def still(seed: int) -> SceneSpec:
     )
 
 
-def cut(labels: NDArray[np.uint8], seed: int) -> NDArray[np.bool_]:
-    """Cut each region of a label map into pieces, bool (A, H, W): its pixels nearest to one of
-    some points in it."""
+def cut(labels: NDArray[np.uint8], seed: int, count: int, whole: bool) -> NDArray[np.bool_]:
+    """Cut each thing of a label map into `count` pieces, the pixels nearest to each of some points,
+    and the background likewise: bool (A, H, W)."""
     rng = np.random.default_rng(seed)
     pieces = []
     for label in np.unique(labels):
         pixels = np.argwhere(labels == label)
-        count = PIECES if label else BACKGROUND_PIECES
-        points = pixels[rng.choice(len(pixels), min(count, len(pixels)), replace=False)]
+        wanted = min(count if label else count * BACKGROUND_PIECES, len(pixels))
+        points = pixels[rng.choice(len(pixels), wanted, replace=False)]
         nearest = cKDTree(points).query(pixels)[1]
         for k in range(len(points)):
             piece = np.zeros(labels.shape, bool)
             piece[tuple(pixels[nearest == k].T)] = True
             pieces.append(piece)
+        if whole:
+            pieces.append(labels == label)
     return np.stack(pieces)
 
 
@@ -140,8 +145,9 @@ def measure(
 ) -> Outcome:
     scene = make_scene(still(seed), sprites)
     image, labels = scene.frame(0)
-    if config is not None and config.sam.model == "truth":
-        pieces = cut(labels, seed)
+    if config is not None and config.sam.model.startswith("truth "):
+        _, count, *whole = config.sam.model.split()
+        pieces = cut(labels, seed, int(count), bool(whole))
         model.segmenter.sharpen = ensemble(lambda _: pieces, config.sam)
     assert scene.absent is not None
     result = model.segment_image(image, [*scene.texts, scene.absent])
