@@ -217,7 +217,7 @@ class SamNetwork:
         """Points of the frame, (…, 2) as x and y in pixels, in the model's input."""
         height, width = self._scaled(size_hw)
         scaled = points * (width / size_hw[1], height / size_hw[0])
-        return torch.from_numpy(scaled).to(self.device, torch.float32)
+        return torch.from_numpy(scaled).float().to(self.device)
 
     def _to_frame(self, logits: Tensor, size_hw: tuple[int, ...]) -> Tensor:
         """The decoder's masks, float (n, h, w), at the frame's size: float (n, H, W)."""
