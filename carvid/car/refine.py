@@ -28,8 +28,8 @@ SURELY_BACKGROUND = 0.85
 """`fast`: probability of the background from which a pixel is decided (tools/bench.py crf)."""
 STRIDE = 4
 """`fast`: of decided pixels every so manieth in each direction takes part."""
-LARGEST_LOGIT = 60.0
-"""`fast`: exp(-60) is far from float32's underflow."""
+LARGEST_LOGIT = 40.0
+"""`fast`: exp(-40), and its square, are far from float32's underflow."""
 
 
 def crf_masks(
