@@ -44,6 +44,10 @@ Classifier = Annotated[
 Device = Annotated[
     str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.")
 ]
+Sam = Annotated[
+    str | None,
+    typer.Option(help="Sharpen masks by SAM: a .pth checkpoint, a folder, or a hub name."),
+]
 Videos = Annotated[list[str] | None, typer.Option("--videos", help="Only this video; repeatable.")]
 Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, valid_u …")]
 Resolution = Annotated[
@@ -113,6 +117,7 @@ def run(
     settings: Settings = [],  # noqa: B006  Typer's own way
     weights_generator: Generator = None,
     weights_classifier: Classifier = None,
+    sam: Sam = None,
     device: Device = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -130,7 +135,7 @@ def run(
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*_overrides(settings, device), *looks])
+    config = load_config(preset, [*_overrides(settings, device, sam), *looks])
     queries = Queries(tuple(expr), tuple(distractor or ()))
     if explain:
         for text in queries.all:
@@ -397,8 +402,9 @@ def info(preset: Preset = "default", as_json: AsJson = False) -> None:
             typer.echo(f"{name}: {value}")
 
 
-def _overrides(settings: list[str], device: str | None) -> list[str]:
-    return [*settings, *([f"weights.device={device}"] if device else [])]
+def _overrides(settings: list[str], device: str | None, sam: str | None = None) -> list[str]:
+    given = {"weights.device": device, "sam.model": sam}
+    return [*settings, *(f"{key}={value}" for key, value in given.items() if value)]
 
 
 @contextmanager

@@ -198,6 +198,36 @@ class PhrasesConfig(Section):
 
 
 @dataclass(frozen=True)
+class SamConfig(Section):
+    """SAM on the masks (paper section 3.3); off unless `model` names one."""
+
+    model: str = setting("")
+    """A segment-anything checkpoint, a folder in `SamModel` format, or a hub name."""
+    mode: str = setting("ensemble", choices=("ensemble", "prompted"))
+    """`ensemble` matches SAM's automatic masks with a mask (the paper); `prompted` lets SAM draw
+    the mask anew from its box, points in it and itself."""
+    match: str = setting("paper", choices=("paper", "released"))
+    """`paper`: the union of what matches replaces a mask if their IoU is above φ_iou; `released`:
+    whatever the IoU, and the best IoM stands in where nothing matches."""
+    phi_iom: float = setting(0.7, low=0.0, high=1.0)
+    """φ_iom: an automatic mask matches above this intersection over the smaller mask."""
+    phi_iou: float = setting(0.7, low=0.0, high=1.0)
+    """φ_iou: what SAM gives replaces a mask above this IoU."""
+    points_per_side: int = setting(32, low=1)
+    """Automatic masks: the grid has this many points in each direction."""
+    points_per_batch: int = setting(64, low=1)
+    """Points that are asked together; fewer take less memory."""
+    min_iou: float = setting(0.88)
+    """Automatic masks: SAM's own rating must be above it."""
+    min_stability: float = setting(0.95, low=0.0, high=1.0)
+    """Automatic masks: least IoU of the masks at thresholds a little above and below."""
+    max_box_iou: float = setting(0.7, low=0.0, high=1.0)
+    """Automatic masks: of those whose boxes overlap more, the best stays."""
+    cache: str = setting("auto")
+    """Folder that keeps automatic masks; `auto` is carvid/sam in the user's cache, `off` none."""
+
+
+@dataclass(frozen=True)
 class TemporalConfig(Section):
     """What one frame leaves to the next."""
 
@@ -272,6 +302,8 @@ class Config:
     car: CarConfig = dataclasses.field(default_factory=CarConfig)
     crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
     phrases: PhrasesConfig = dataclasses.field(default_factory=PhrasesConfig)
+
+    sam: SamConfig = dataclasses.field(default_factory=SamConfig)
     temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carvid.car.sam import Sharpen, sharpener
 from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
@@ -38,7 +39,7 @@ def load(
     generator: str | None = None,
     classifier: str | None = None,
 ) -> Carvid:
-    """Load the two frozen CLIPs that a preset names.
+    """Load the two frozen CLIPs that a preset names, and the SAM, if it names one.
 
     Args:
         preset: a preset's name, a YAML file, a run.json, or a `Config`.
@@ -48,13 +49,14 @@ def load(
 
     Raises:
         ConfigError: an unknown preset or setting.
-        WeightsError: weights that are missing or no CLIP.
+        WeightsError: weights that are missing or of the wrong kind.
     """
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
+    sharpen = sharpener(config)
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
-    return Carvid(config, first, second)
+    return Carvid(config, first, second, sharpen)
 
 
 def resolve(
@@ -78,12 +80,19 @@ class Carvid:
         config: the resolved settings.
         generator: the CLIP of the mask proposal generator.
         classifier: the CLIP of the mask classifier; may be the same object.
+        sharpen: what a SAM makes of a frame's masks.
     """
 
-    def __init__(self, config: Config, generator: ClipBackbone, classifier: ClipBackbone) -> None:
+    def __init__(
+        self,
+        config: Config,
+        generator: ClipBackbone,
+        classifier: ClipBackbone,
+        sharpen: Sharpen | None = None,
+    ) -> None:
         self.config = config
         self.backbones = (generator, classifier)
-        self.segmenter = RecurrentSegmenter(generator, classifier, config)
+        self.segmenter = RecurrentSegmenter(generator, classifier, config, sharpen)
 
     def segment_image(
         self,
@@ -181,7 +190,9 @@ class Carvid:
     def _with_motion(
         self, image: NDArray[np.uint8], arrival: Arrival, found: StepResult
     ) -> StepResult:
-        """Sharpen masks once more with what moves along."""
+        """Sharpen masks once more with what moves along; SAM sees the whole thing by itself."""
+        if self.segmenter.sam is not None:
+            return found
         proposals = with_motion(arrival, found.masks, self.config.temporal)
         changed = np.flatnonzero(proposals.any(axis=(1, 2)))
         if not len(changed):

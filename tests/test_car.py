@@ -203,6 +203,24 @@ def test_fast_crf_on_all_pixels_is_the_exact_one(monkeypatch: pytest.MonkeyPatch
     assert (exact != fast).mean() < 1e-3
 
 
+@pytest.mark.parametrize("sxy", [0.5, 5.0, 67.0, 400.0])
+@pytest.mark.parametrize("srgb", [0.5, 3.0, 1000.0])
+def test_fast_crf_stays_in_range(sxy: float, srgb: float) -> None:
+    """A kernel too wide or too narrow for the filter's range would warn of infinities."""
+    image, proposals = drawn_case(2)
+    for picture in (image, np.full_like(image, 9)):
+        exact, fast = (
+            crf_masks(
+                picture,
+                proposals,
+                CrfConfig(mode=mode, bilateral_sxy=sxy, bilateral_srgb=srgb),
+                joint=False,
+            )
+            for mode in ("exact", "fast")
+        )
+        assert (exact != fast).mean() < 0.02
+
+
 @pytest.mark.parametrize("mode", ["exact", "fast"])
 def test_each_mask_has_its_own_crf(mode: str) -> None:
     image, proposals = drawn_case(2)

@@ -110,11 +110,13 @@ def crf(
     `fast` are carvid's modes. Other frame sizes are scaled to 854×480. The proposals are made from
     the truth as CAMs come about (`soften`).
     """
+    exact, fast = CrfConfig(mode="exact"), CrfConfig(mode="fast")
+    slow = CrfConfig(mode="exact", pad_slow_sizes=False)
     modes: dict[str, Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]] = {
-        "plain": lambda image, masks: one_by_one(image, masks, CrfConfig(pad_slow_sizes=False)),
-        "padded": lambda image, masks: one_by_one(image, masks, CrfConfig()),
-        "exact": lambda image, masks: crf_masks(image, masks, CrfConfig(), joint=False),
-        "fast": lambda image, masks: crf_masks(image, masks, CrfConfig(mode="fast"), joint=False),
+        "plain": lambda image, masks: one_by_one(image, masks, slow),
+        "padded": lambda image, masks: one_by_one(image, masks, exact),
+        "exact": lambda image, masks: crf_masks(image, masks, exact, joint=False),
+        "fast": lambda image, masks: crf_masks(image, masks, fast, joint=False),
     }
     cv2.setNumThreads(1)
     rng = np.random.default_rng(0)

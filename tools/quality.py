@@ -3,11 +3,15 @@
 
     tools/quality.py SPRITES --scenes 120
     tools/quality.py SPRITES --scenes 40 --ablate
+    tools/quality.py SPRITES --scenes 40 --regions
 
 SPRITES is the folder that tools/get_sprites.py makes. Every scene is a number, far from those of
 training: 480x854, 3 to 4 things, backgrounds that were not trained on, an expression for each thing
 and one for something absent, all asked together; CaR on the still, no temporal module. J and F are
-those of the DAVIS evaluation, per thing; a thing that was not found scores 0.
+those of the DAVIS evaluation, per thing; a thing that was not found scores 0. With --regions also
+with the SAM ensemble on perfect automatic masks: the truth's things, each cut into so many pieces,
+and the background cut into pieces of about their size; and with whole things among them, as SAM
+gives wholes and parts.
 """
 
 from __future__ import annotations
@@ -25,9 +29,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import carvid
+from carvid.car.sam import ensemble
 from carvid.davis.metrics import mask_scores
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
@@ -55,6 +62,16 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     },
 }  # fmt: skip
 """What is switched off, or changed, in an ablation."""
+REGIONS: dict[str, tuple[str, ...]] = {
+    "no SAM": (),
+    "3 pieces": ("sam.model=truth 3",),
+    "3 pieces, the released rule": ("sam.model=truth 3", "sam.match=released"),
+    "6 pieces": ("sam.model=truth 6",),
+    "6 pieces and wholes": ("sam.model=truth 6 whole",),
+}
+"""Perfect automatic masks that are tried."""
+BACKGROUND_PIECES = 8
+"""Pieces of the background for each of a thing."""
 
 
 @dataclass(frozen=True)
@@ -86,11 +103,14 @@ _worker: dict[str, Any] = {}
 def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
     torch.set_num_threads(1)
     _worker["sprites"] = load_sprites(sprites)
-    _worker["model"] = carvid.load(preset, overrides)
+    # "truth …" names no SAM on disk: `measure` puts the truth's regions in its place.
+    config = carvid.load_config(preset, overrides)
+    _worker["config"] = config
+    _worker["model"] = carvid.load(config, ["sam.model="])
 
 
 def measure_in_worker(seed: int) -> Outcome:
-    return measure(_worker["model"], _worker["sprites"], seed)
+    return measure(_worker["model"], _worker["sprites"], seed, _worker["config"])
 
 
 def still(seed: int) -> SceneSpec:
@@ -101,9 +121,34 @@ def still(seed: int) -> SceneSpec:
     )
 
 
-def measure(model: carvid.Carvid, sprites: Sprites, seed: int) -> Outcome:
+def cut(labels: NDArray[np.uint8], seed: int, count: int, whole: bool) -> NDArray[np.bool_]:
+    """Cut each thing of a label map into `count` pieces, the pixels nearest to each of some points,
+    and the background likewise: bool (A, H, W)."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for label in np.unique(labels):
+        pixels = np.argwhere(labels == label)
+        wanted = min(count if label else count * BACKGROUND_PIECES, len(pixels))
+        points = pixels[rng.choice(len(pixels), wanted, replace=False)]
+        nearest = cKDTree(points).query(pixels)[1]
+        for k in range(len(points)):
+            piece = np.zeros(labels.shape, bool)
+            piece[tuple(pixels[nearest == k].T)] = True
+            pieces.append(piece)
+        if whole:
+            pieces.append(labels == label)
+    return np.stack(pieces)
+
+
+def measure(
+    model: carvid.Carvid, sprites: Sprites, seed: int, config: carvid.Config | None = None
+) -> Outcome:
     scene = make_scene(still(seed), sprites)
     image, labels = scene.frame(0)
+    if config is not None and config.sam.model.startswith("truth "):
+        _, count, *whole = config.sam.model.split()
+        pieces = cut(labels, seed, int(count), bool(whole))
+        model.segmenter.sharpen = ensemble(lambda _: pieces, config.sam)
     assert scene.absent is not None
     result = model.segment_image(image, [*scene.texts, scene.absent])
     seen = []
@@ -182,6 +227,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ablate", action="store_true", help="every variant, on the same scenes")
+    parser.add_argument("--regions", action="store_true", help="the ensemble on perfect masks")
     parser.add_argument("--json", type=Path, help="write every thing's scores there")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.scenes)
@@ -192,7 +238,7 @@ def main() -> int:
             options.workers,
         )  # fmt: skip
 
-    if not options.ablate:
+    if not (options.ablate or options.regions):
         outcomes = outcomes_of(())
         print_quality(outcomes)
         if options.json:
@@ -200,7 +246,7 @@ def main() -> int:
         return 0
     print("| variant | things | J | F | J&F | present kept | absent dropped | s a scene |")
     print("|-|-|-|-|-|-|-|-|")
-    for name, overrides in VARIANTS.items():
+    for name, overrides in (VARIANTS if options.ablate else REGIONS).items():
         began = time.monotonic()
         outcomes = outcomes_of(overrides)
         seconds = (time.monotonic() - began) / len(outcomes)

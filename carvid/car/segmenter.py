@@ -21,6 +21,7 @@ from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.refine import crf_masks
+from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.errors import ExpressionError
@@ -115,8 +116,15 @@ class _Frame:
 class RecurrentSegmenter:
     """The frozen unit that all frames share."""
 
-    def __init__(self, generator: ClipBackbone, classifier: ClipBackbone, config: Config) -> None:
+    def __init__(
+        self,
+        generator: ClipBackbone,
+        classifier: ClipBackbone,
+        config: Config,
+        sam: Sharpen | None = None,
+    ) -> None:
         self.config = config
+        self.sam = sam
         self.competing = config.car.mode == "semantic"
         self.generator = ProposalGenerator(generator, config.proposals, competing=self.competing)
         self.classifier = MaskClassifier(classifier, config.classifier)
@@ -313,9 +321,12 @@ class RecurrentSegmenter:
     ) -> NDArray[np.bool_]:
         """Turn proposals, float32 (n, H, W), into masks, bool (n, H, W) (section 3.3)."""
         crf = self.config.crf
-        if crf.enabled:
-            return crf_masks(image, proposals, crf, joint=self.competing)
-        return proposals > self.config.prompts.eta
+        masks = (
+            crf_masks(image, proposals, crf, joint=self.competing)
+            if crf.enabled
+            else proposals > self.config.prompts.eta
+        )
+        return masks if self.sam is None else self.sam(image, masks)
 
 
 def _normal(text: str) -> str:

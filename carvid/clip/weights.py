@@ -105,12 +105,17 @@ def find_weights(name: str) -> WeightsSource:
     local = find_local(name)
     if local is not None:
         return local
-    if not _is_hub_name(name):
+    if not is_hub_name(name):
         raise WeightsError(
             f"no weights folder '{name}'; give an existing folder, a hub name such as "
             "openai/clip-vit-base-patch16, or 'tiny' for the embedded model"
         )
-    return WeightsSource(name, "hub", name, _ask_hub(name))
+    ways_out = (
+        "give a local folder (--weights-generator DIR --weights-classifier DIR), download it "
+        "into the hub's cache on a machine with network and copy the cache (HF_HOME), or use "
+        "the small embedded model (--preset tiny)"
+    )
+    return WeightsSource(name, "hub", name, ask_hub(name, ways_out))
 
 
 def find_local(name: str) -> WeightsSource | None:
@@ -125,7 +130,7 @@ def find_local(name: str) -> WeightsSource | None:
     if Path(name).is_dir():
         _check_model_type(Path(name), name)
         return WeightsSource(name, "folder", str(Path(name).resolve()), None)
-    cached = cached_revision(name) if _is_hub_name(name) else None
+    cached = cached_revision(name) if is_hub_name(name) else None
     return WeightsSource(name, "cache", name, cached) if cached else None
 
 
@@ -163,7 +168,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def _is_hub_name(name: str) -> bool:
+def is_hub_name(name: str) -> bool:
     """Whether a name has the form owner/model, and none of a path's."""
     return name.count("/") == 1 and name[0] not in "./~" and name[-1] != "/"
 
@@ -183,13 +188,12 @@ def _check_model_type(folder: Path, name: str) -> None:
         )
 
 
-def _ask_hub(name: str) -> str | None:
-    """Return the hub's current commit of `name`, or raise within seconds."""
-    ways_out = (
-        "give a local folder (--weights-generator DIR --weights-classifier DIR), download it "
-        "into the hub's cache on a machine with network and copy the cache (HF_HOME), or use "
-        "the small embedded model (--preset tiny)"
-    )
+def ask_hub(name: str, ways_out: str) -> str | None:
+    """Return the hub's current commit of `name`, within seconds.
+
+    Raises:
+        WeightsError: it cannot be had; the message ends with `ways_out`.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true"):
         raise WeightsError(f"'{name}' is not cached and HF_HUB_OFFLINE is set; {ways_out}")
     try:
