@@ -302,7 +302,6 @@ class Config:
     car: CarConfig = dataclasses.field(default_factory=CarConfig)
     crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
     phrases: PhrasesConfig = dataclasses.field(default_factory=PhrasesConfig)
-
     sam: SamConfig = dataclasses.field(default_factory=SamConfig)
     temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)

@@ -58,8 +58,13 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     """Compute the flow from `now` back to `before`, uint8 (h, w) each, of one size."""
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setFinestScale(1)  # without refinement: it blurs the edges of what moves
-    back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
-    forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # what DIS finds depends on their number
+    try:
+        back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
+        forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
+    finally:
+        cv2.setNumThreads(threads)
     source = _grid(now.shape[0], now.shape[1]) + back
     returned = cv2.remap(forth, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
     error = np.square(back + returned).sum(axis=2)

@@ -149,7 +149,8 @@ class Arrival:
             return None
         state = self.state
         return Prior(
-            resize(self.carried, size_hw), state.owners, state.values, state.absent, state.settled,
+            resize(self.carried, size_hw), state.owners, state.values, state.absent, state.chosen,
+            state.settled,
             config.smoothing, config.hysteresis, self.flow.motion,
         )  # fmt: skip
 

@@ -500,7 +500,7 @@ def test_a_run_with_sam(
         "run", str(clip), "--expr", "a dog", "--end", "0.1", "-o", str(tmp_path / "out"),
         "--weights-generator", weights["generator"], "--weights-classifier", weights["classifier"],
     ]  # fmt: skip
-    for change in ["car.theta=0", f"sam.cache={tmp_path / 'cache'}", *easy]:
+    for change in ["car.theta=0", "temporal.key_every=1", f"sam.cache={tmp_path / 'cache'}", *easy]:
         arguments += ["--set", change]
     runner = CliRunner()
     assert runner.invoke(app, [*arguments, "--sam", sams["pth"]]).exit_code == 0

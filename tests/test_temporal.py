@@ -118,7 +118,7 @@ def box(left: int) -> NDArray[np.float32]:
 HERE, THERE = box(10), box(70)
 
 
-def prior(*values: float, absent: float = 0.0, settled: int = 1) -> Prior:
+def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0) -> Prior:
     """Query 0 has tracks HERE and THERE, or the first of them."""
     count = len(values)
     return Prior(
@@ -126,6 +126,7 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1) -> Prior:
         np.zeros(count, np.int64),
         np.array(values, np.float32),
         np.array([absent], np.float32),
+        np.array([chosen]),
         np.array([settled]),
         0.5,
         0.2,
@@ -152,10 +153,16 @@ def test_a_thing_is_not_left_for_one_that_is_a_little_better() -> None:
     assert weighed([0.5, 0.6], prior(0.6)).sources.tolist() == [0, 0]
 
 
+def test_of_equals_the_one_that_was_taken_stays() -> None:
+    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=0)).best == 0
+    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=1)).best == 1
+    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=NONE)).best == 1
+
+
 def test_evidence_adds_up_against_the_first_choice() -> None:
-    values, best = [0.8, 0.5], []
+    values, best = [0.9, 0.3], []
     for _ in range(6):
-        found = weighed([0.5, 0.65], prior(*values))
+        found = weighed([0.5, 0.9], prior(*values, chosen=best[-1] if best else 0))
         values = found.values.tolist()
         best.append(found.best)
     assert best[0] == 0 and best[-1] == 1

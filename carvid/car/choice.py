@@ -34,6 +34,8 @@ class Prior:
     """float32 (M,): what the best path to each was worth, in units of score."""
     absent: NDArray[np.float32]
     """float32 (Q,): what the best path to "not there" was worth."""
+    chosen: NDArray[np.int64]
+    """int64 (Q,): the track that each query has taken, or `NONE`."""
     settled: NDArray[np.int64]
     """int64 (Q,): at how many key frames in a row each thing was there."""
     smoothing: float
@@ -114,14 +116,17 @@ def weigh(
     values = (1 - past) * gain + past * paths.max(axis=1)
     gone = worth - prior.hysteresis * (np.arange(len(worth)) < len(tracks))
     indices = np.append(tracks, NONE)
+    sources = indices[came]
+    # Of two things that are worth the same, the one that was taken stays.
+    goes_on = (sources == prior.chosen[query]) & (sources != NONE)
     return Candidates(
         masks,
         own,
         values.astype(np.float32),
-        indices[came],
+        sources,
         float((1 - past) * theta + past * gone.max()),
         int(indices[gone.argmax()]),
-        int(values.argmax()),
+        int((values + prior.hysteresis * goes_on).argmax()),
     )
 
 

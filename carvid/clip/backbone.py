@@ -95,6 +95,10 @@ class ClipBackbone:
         """Put unit features, float (S, D), where `encode_texts` finds them."""
         self._texts.update(zip(texts, features.to(self.device, torch.float32), strict=True))
 
+    def forget_texts(self) -> None:
+        """Encode texts anew: with the same company, features are the same to the last bit."""
+        self._texts.clear()
+
     @torch.inference_mode()
     def _encode_texts(self, texts: list[str]) -> Tensor:
         if self.tokenizer is None:

@@ -293,6 +293,8 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             if folder.finished:
                 tidy(run.folder)
                 continue
+            for backbone in model.backbones:
+                backbone.forget_texts()  # of other runs, which another worker may have done
             model.check_texts(queries)
             start, state = folder.begin(resume=True)
             began = time.monotonic()
