@@ -116,17 +116,16 @@ def weigh(
     values = (1 - past) * gain + past * paths.max(axis=1)
     gone = worth - prior.hysteresis * (np.arange(len(worth)) < len(tracks))
     indices = np.append(tracks, NONE)
-    sources = indices[came]
     # Of two things that are worth the same, the one that was taken stays.
-    goes_on = (sources == prior.chosen[query]) & (sources != NONE)
+    taken = same[:, np.flatnonzero(tracks == prior.chosen[query])].sum(axis=1)
     return Candidates(
         masks,
         own,
         values.astype(np.float32),
-        sources,
+        indices[came],
         float((1 - past) * theta + past * gone.max()),
         int(indices[gone.argmax()]),
-        int((values + prior.hysteresis * goes_on).argmax()),
+        int((values + prior.hysteresis * taken).argmax()),
     )
 
 
