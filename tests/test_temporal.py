@@ -149,7 +149,7 @@ def test_without_a_past_the_best_score_wins_and_theta_decides() -> None:
 
 def test_a_thing_is_not_left_for_one_that_is_a_little_better() -> None:
     assert weighed([0.5, 0.6], prior(0.6)).best == 0
-    assert weighed([0.5, 0.8], prior(0.6)).best == 1
+    assert weighed([0.2, 1.0], prior(0.6)).best == 1
     assert weighed([0.5, 0.6], prior(0.6)).sources.tolist() == [0, 0]
 
 
