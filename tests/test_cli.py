@@ -111,6 +111,26 @@ def test_what_is_wrong_takes_one_line_and_leaves_nothing(
     assert [p.name for p in taken.iterdir()] == ["thesis.txt"]
 
 
+def test_explain_says_how_an_expression_is_understood() -> None:
+    result = carvid("run", "--explain", "-e", "the red car on the left", "-e", "a dog")
+    assert result.stdout.splitlines() == [
+        '"the red car on the left": CLIP looks for "the red car"; chosen by: on the left',
+        '"a dog": CLIP looks for it as it stands',
+    ]
+    as_it_stands = carvid("run", "--explain", "-e", "a car on the left", "--preset", "reference")
+    assert "as it stands" in as_it_stands.stdout
+
+
+def test_causal_is_a_setting_of_the_run(
+    clip: Path, tmp_path: Path, weights: dict[str, str]
+) -> None:
+    arguments = ("run", clip, "-e", "a dog", "-o", tmp_path / "out", *options(weights))
+    assert carvid(*arguments, "--causal").returncode == 0
+    values = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert values["config"]["temporal"]["lag"] == 0
+    assert "other inputs or settings" in carvid(*arguments, "--resume").stderr
+
+
 def test_missing_weights_are_said_within_seconds(clip: Path, tmp_path: Path) -> None:
     result = carvid("run", clip, "-e", "a dog", "-o", tmp_path / "out")
     assert_one_line(result, "openai/clip-vit-base-patch16", "not cached", "--preset tiny")
