@@ -191,8 +191,7 @@ class PhrasesConfig(Section):
     enabled: bool = setting(True)
     """Take them out of what CLIP looks for, and choose among the parts of its CAM by them."""
     weight: float = setting(1.0, low=0.0)
-    """What wholly fulfilled wishes are worth, in units of score, at first sight; the longer a thing
-    is followed, the less."""
+    """What wholly fulfilled wishes are worth, in units of score, when a thing is first seen."""
     parts: int = setting(4, low=1)
     """Up to so many connected parts of such a query's CAM are a proposal each."""
 

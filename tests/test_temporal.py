@@ -181,7 +181,7 @@ def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None
     phrase = parse("the dog on the right")
     assert weighed([0.7, 0.6], None, phrase).best == 1
     assert weighed([0.7, 0.1], None, phrase).best == 0  # that one is no dog
-    assert weighed([0.7, 0.6], prior(0.7, settled=9), phrase).best == 0
+    assert weighed([0.7, 0.6], prior(0.7, settled=1), phrase).best == 0
 
 
 # the state -----------------------------------------------------------------------------------

@@ -40,12 +40,14 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "causal": ("temporal.lag=0",),
     "no flow": ("temporal.carry_masks=false",),
     "no averaging": ("temporal.prior=0",),
+    "no gain in the average": ("temporal.gain=1",),
+    "nothing moves along": ("temporal.motion=0",),
     "no memory in the choice": ("temporal.smoothing=0", "temporal.hysteresis=0"),
     "no hysteresis": ("temporal.hysteresis=0",),
     "dropped queries offered every third time": ("temporal.reoffer_every=3",),
     "K alone, no doubt": ("temporal.min_trust=0", "temporal.area_jump=1000000"),
-    "K = 1": ("temporal.key_every=1",),
     "K = 12": ("temporal.key_every=12",),
+    "no parser": ("phrases.enabled=false",),
 }
 """`offline` is the preset; the rows after it switch off or change one thing."""
 

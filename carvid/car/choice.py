@@ -94,15 +94,17 @@ def weigh(
         query: the query's index.
         phrase: what it asks.
         theta: θ: what "not there" scores.
-        wish_weight: what a wholly fulfilled wish is worth at first sight, in units of score.
+        wish_weight: what wholly fulfilled wishes are worth when a thing is first seen, in units of
+            score.
         prior: what earlier frames say, if there are any.
     """
     gain = own.copy()
     open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & (own >= PLAUSIBLE * own.max()))
-    if phrase.wishes and len(open_to) > 1:
+    settled = int(prior.settled[query]) if prior else 0
+    # What has been on the left may go to the right; only motion needs a second look.
+    if phrase.wishes and settled <= phrase.of_motion and len(open_to) > 1:
         granted = grant(phrase.wishes, masks[open_to] > 0.5, prior.flow if prior else None)
-        settled = int(prior.settled[query]) if prior else 0
-        gain[open_to] += wish_weight / (1 + settled) * (granted - granted.max())
+        gain[open_to] += wish_weight * (granted - granted.max())
     if prior is None:
         sources = np.full(len(own), NONE, np.int64)
         return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()))
