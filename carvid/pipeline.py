@@ -52,11 +52,11 @@ def load(
         WeightsError: weights that are missing or of the wrong kind.
     """
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
-    sharpen = sharpener(config)
+    sam = sharpener(config)
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
-    return Carvid(config, first, second, sharpen)
+    return Carvid(config, first, second, sam)
 
 
 def resolve(
@@ -80,7 +80,7 @@ class Carvid:
         config: the resolved settings.
         generator: the CLIP of the mask proposal generator.
         classifier: the CLIP of the mask classifier; may be the same object.
-        sharpen: what a SAM makes of a frame's masks.
+        sam: what a SAM makes of a frame's masks.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Carvid:
         config: Config,
         generator: ClipBackbone,
         classifier: ClipBackbone,
-        sharpen: Sharpen | None = None,
+        sam: Sharpen | None = None,
     ) -> None:
         self.config = config
         self.backbones = (generator, classifier)
-        self.segmenter = RecurrentSegmenter(generator, classifier, config, sharpen)
+        self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
     def segment_image(
         self,

@@ -148,7 +148,7 @@ def measure(
     if config is not None and config.sam.model.startswith("truth "):
         _, count, *whole = config.sam.model.split()
         pieces = cut(labels, seed, int(count), bool(whole))
-        model.segmenter.sharpen = ensemble(lambda _: pieces, config.sam)
+        model.segmenter.sam = ensemble(lambda _: pieces, config.sam)
     assert scene.absent is not None
     result = model.segment_image(image, [*scene.texts, scene.absent])
     seen = []
