@@ -6,6 +6,7 @@ tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of 
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
+tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+import speed_bench
 import temporal_bench
+import torch
 import twins_bench
 import typer
 from numpy.typing import NDArray
@@ -347,6 +350,43 @@ def twins(
             sprites, preset, [*settings, *overrides], clips, first_seed, workers
         )
         typer.echo(twins_bench.row(name, shares))
+
+
+@app.command()
+def speed(
+    data: Annotated[Path, typer.Argument(help="A folder of JPEGs, the frames of a clip.")],
+    preset: Annotated[str, typer.Option(help="Its networks get random weights.")] = "default",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = SIZE_WH[::-1],
+    n: Annotated[list[int], typer.Option("-n", help="Numbers of expressions.")] = [1, 3, 5],  # noqa: B006
+    t: Annotated[int, typer.Option("-t", help="Frames; 1 is an image, more a clip.")] = 1,
+    survive: Annotated[
+        str, typer.Option(help="`all` expressions stay, or the best `one`.")
+    ] = "all",
+    crf: Annotated[bool, typer.Option("--crf/--no-crf")] = True,
+    runs: Annotated[int, typer.Option(help="Runs; medians count.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch; 0 leaves it its own choice.")] = 0,
+    baseline: Annotated[str, typer.Option(help="`released`: its pattern of calls too.")] = "",
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Time one image, or a clip, by stage, and its bare network passes (the floor), in one run."""
+    if baseline not in ("", "released"):
+        raise typer.BadParameter(f"no baseline '{baseline}'; there is 'released'")
+    if survive not in ("all", "one"):
+        raise typer.BadParameter(f"'{survive}' cannot survive; choose 'all' or 'one'")
+    if threads:
+        torch.set_num_threads(threads)
+    model = speed_bench.random_model(load_config(preset, settings))
+    images = speed_bench.read_images(data, runs if t == 1 else t, size)
+    measure = speed_bench.measure_image if t == 1 else speed_bench.measure_clip
+    if not as_json:
+        typer.echo(speed_bench.HEAD)
+    for count in n:
+        case = speed_bench.Case(size, count, survive, crf, runs, baseline == "released")
+        result = {"preset": preset, **measure(model, images, case)}
+        typer.echo(json.dumps(result) if as_json else speed_bench.row(preset, result))
+        if not as_json:
+            typer.echo(speed_bench.split(result), err=True)
 
 
 if __name__ == "__main__":
