@@ -160,14 +160,16 @@ class ClipBackbone:
             q, k, v = _heads(layer.self_attn, layer.layer_norm1(x))
             mixed = torch.empty_like(v)
             for rows, weights in maps.rows(q * layer.self_attn.scale, k):
-                total[rows] += weights.mean(dim=0, dtype=torch.float32)
+                total[rows] += weights.sum(dim=0, dtype=torch.float32)
                 mixed[:, rows] = weights @ v
             x = _rest_of_block(layer, x, mixed)
         q, k, _ = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
         for rows, weights in maps.rows(q * layers[-1].self_attn.scale, k):
-            total[rows] += weights.mean(dim=0, dtype=torch.float32)
+            total[rows] += weights.sum(dim=0, dtype=torch.float32)
         self.counts["patches"] += 1
-        return PatchFeatures(x[0], grid_hw, total[1:, 1:] / (len(layers) - first_map))
+        return PatchFeatures(
+            x[0], grid_hw, total[1:, 1:] / (maps.heads * (len(layers) - first_map))
+        )
 
     def gradient_cams(
         self, features: PatchFeatures, texts: Tensor, background: Tensor, *, competing: bool
@@ -269,7 +271,7 @@ class _Maps:
 
     def __init__(self, heads: int, x: Tensor) -> None:
         """For tokens like x, (1, L, D)."""
-        self._heads, self._length = heads, x.shape[1]
+        self.heads, self._length = heads, x.shape[1]
         self._rows = min(MAP_ROWS, self._length) if x.device.type == "cpu" else self._length
         self._memory = x.new_empty(heads * self._rows * self._length)
 
@@ -280,7 +282,7 @@ class _Maps:
         """
         for start in range(0, self._length, self._rows):
             rows = slice(start, min(start + self._rows, self._length))
-            shape = (self._heads, rows.stop - start, self._length)
+            shape = (self.heads, rows.stop - start, self._length)
             weights = self._memory[: shape[0] * shape[1] * shape[2]].view(shape)
             torch.bmm(q[:, rows], k.transpose(1, 2), out=weights)
             yield rows, torch.softmax(weights, dim=-1, out=weights)
