@@ -67,11 +67,11 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
         cv2.setNumThreads(threads)
     source = _grid(now.shape[0], now.shape[1]) + back
     returned = cv2.remap(forth, source, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
-    error = np.square(back + returned).sum(axis=2)
-    motion = np.square(back).sum(axis=2) + np.square(returned).sum(axis=2)
+    error = _squared_lengths(back + returned)
+    motion = _squared_lengths(back) + _squared_lengths(returned)
     trust = 1 / (1 + np.square(error / (RELATIVE_ERROR * motion + ABSOLUTE_ERROR)))
-    last = np.array([now.shape[1] - 1, now.shape[0] - 1], np.float32)
-    outside = ((source < -0.5) | (source > last + 0.5)).any(axis=2)
+    x, y = source[..., 0], source[..., 1]
+    outside = (x < -0.5) | (x > now.shape[1] - 0.5) | (y < -0.5) | (y > now.shape[0] - 0.5)
     return Flow(source, np.where(outside, 0, trust).astype(np.float32), forth)
 
 
@@ -86,11 +86,12 @@ def carry_back(maps: NDArray[np.float32], onward: NDArray[np.float32]) -> NDArra
 
 
 def _pulled(maps: NDArray[np.float32], source_xy: NDArray[np.float32]) -> NDArray[np.float32]:
-    carried = [
-        cv2.remap(plane, source_xy, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[call-overload]
-        for plane in maps
-    ]
-    return np.asarray(carried, np.float32).reshape(maps.shape)
+    carried = np.empty(maps.shape, np.float32)
+    for plane, result in zip(maps, carried, strict=True):
+        cv2.remap(  # type: ignore[call-overload]
+            plane, source_xy, None, cv2.INTER_LINEAR, dst=result, borderMode=cv2.BORDER_CONSTANT
+        )
+    return carried
 
 
 def snap_to_edges(
@@ -176,8 +177,13 @@ def _surroundings(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean lengths along the last axis."""
-    return np.asarray(np.sqrt(np.square(vectors).sum(axis=-1)), np.float32)
+    """Euclidean lengths of (..., 2)."""
+    return np.asarray(np.sqrt(_squared_lengths(vectors)), np.float32)
+
+
+def _squared_lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Of (..., 2), plane by plane: NumPy's sum over an axis of 2 takes ten times as long."""
+    return np.square(vectors[..., 0]) + np.square(vectors[..., 1])
 
 
 @lru_cache(maxsize=4)

@@ -54,9 +54,10 @@ def test_texts_equal_transformers_and_are_encoded_once(
 
 
 def test_patches_and_attention_equal_transformers(
-    weights: dict[str, str], image: NDArray[np.uint8]
+    weights: dict[str, str], image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the trained square, where positions need no interpolation."""
+    """On the trained square, where positions need no interpolation; maps in several parts."""
+    monkeypatch.setattr("carvid.clip.backbone.MAP_ROWS", 7)
     backbone = load_backbone(weights["generator"], WeightsConfig(device="cpu"))
     side = backbone.image_size
     pixels = to_pixels(image, (side, side))
@@ -73,9 +74,14 @@ def test_patches_and_attention_equal_transformers(
 
 @pytest.mark.parametrize("competing", [False, True])
 def test_gradient_cams_equal_one_backward_a_query(
-    backbones: Backbones, image: NDArray[np.uint8], competing: bool
+    backbones: Backbones,
+    image: NDArray[np.uint8],
+    competing: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Any size and aspect; six queries, so that the batches of gradients are more than one."""
+    """Any size and aspect; more than one batch of gradients, and maps in several parts."""
+    monkeypatch.setattr("carvid.clip.backbone.GRADIENTS_PER_BATCH", 4)
+    monkeypatch.setattr("carvid.clip.backbone.MAP_ROWS", 7)
     backbone = backbones[0]
     features = backbone.encode_patches(to_pixels(image, (40, 56)))
     assert features.grid_hw == (5, 7)

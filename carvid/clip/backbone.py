@@ -2,12 +2,13 @@
 
 The network is transformers' own `CLIPModel`. Only three things are done by hand, because no
 switch of that class offers them: position embeddings of any grid, attention averaged over heads
-without keeping every map, and the gradient of the last block with respect to its first LayerNorm.
+without keeping every map, and the gradient of the last block with respect to its first LayerNorm,
+of all queries together and without a map for each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,8 +29,10 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 
 TEXTS_PER_BATCH = 64
 IMAGES_PER_BATCH = 16
-GRADIENTS_PER_BATCH = 4
-"""Queries that share one batched backward; each needs heads · (hw)² floats of memory."""
+GRADIENTS_PER_BATCH = 8
+"""Queries that share one batched backward; each needs about 12 · hw · D floats of memory."""
+MAP_ROWS = 128
+"""Rows of all heads' attention maps that a CPU makes at a time, to use them while they are near."""
 
 
 @dataclass(frozen=True)
@@ -149,15 +152,24 @@ class ClipBackbone:
         x = self._embed(pixels[None])
         layers = self.model.vision_model.encoder.layers
         first_map = max(0, len(layers) - attention_blocks)
-        total = torch.zeros(x.shape[1] - 1, x.shape[1] - 1, device=self.device)
+        maps = _Maps(layers[-1].self_attn.num_heads, x)
+        total = torch.zeros(x.shape[1], x.shape[1], device=self.device)
         for layer in layers[:first_map]:
             x = layer(x, attention_mask=None)
         for layer in layers[first_map:-1]:
-            mixed = _attend(layer.self_attn, layer.layer_norm1(x), add_map_to=total)
+            q, k, v = _heads(layer.self_attn, layer.layer_norm1(x))
+            mixed = torch.empty_like(v)
+            for rows, weights in maps.rows(q * layer.self_attn.scale, k):
+                total[rows] += weights.sum(dim=0, dtype=torch.float32)
+                mixed[:, rows] = weights @ v
             x = _rest_of_block(layer, x, mixed)
-        _attend(layers[-1].self_attn, layers[-1].layer_norm1(x), add_map_to=total)
+        q, k, _ = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
+        for rows, weights in maps.rows(q * layers[-1].self_attn.scale, k):
+            total[rows] += weights.sum(dim=0, dtype=torch.float32)
         self.counts["patches"] += 1
-        return PatchFeatures(x[0], grid_hw, total / (len(layers) - first_map))
+        return PatchFeatures(
+            x[0], grid_hw, total[1:, 1:] / (maps.heads * (len(layers) - first_map))
+        )
 
     def gradient_cams(
         self, features: PatchFeatures, texts: Tensor, background: Tensor, *, competing: bool
@@ -193,22 +205,27 @@ class ClipBackbone:
         self, features: PatchFeatures, score: Callable[[Tensor], Tensor], count: int
     ) -> Tensor:
         layer = self.model.vision_model.encoder.layers[-1]
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False):
             x = features.last_input[None].clone()
-            target = layer.layer_norm1(x).detach().requires_grad_()  # (1, 1 + hw, D)
-            x = _rest_of_block(layer, x, _attend(layer.self_attn, target))
-            tokens = self.model.vision_model.post_layernorm(x[0, 1:])
-            pooled = self.model.visual_projection(tokens.mean(dim=0))
-            scores = score(F.normalize(pooled.float(), dim=0))
+            target = layer.layer_norm1(x)  # (1, 1 + hw, D)
+            q, k, v = _heads(layer.self_attn, target)
+            mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+            with torch.enable_grad():
+                mixed.requires_grad_()
+                out = _rest_of_block(layer, x, mixed)
+                tokens = self.model.vision_model.post_layernorm(out[0, 1:])
+                pooled = self.model.visual_projection(tokens.mean(dim=0))
+                scores = score(F.normalize(pooled.float(), dim=0))
             weights = []
             for rows in torch.split(torch.eye(count, device=self.device), GRADIENTS_PER_BATCH):
                 (gradient,) = torch.autograd.grad(
-                    scores, target, rows, retain_graph=True, is_grads_batched=True
+                    scores, mixed, rows, retain_graph=True, is_grads_batched=True
+                )  # (rows, heads, 1 + hw, D / heads)
+                weights.append(
+                    _through_attention(layer.self_attn, (q, k, v), mixed.detach(), gradient)
                 )
-                weights.append(gradient[:, 0, 1:].float().mean(dim=1))  # (rows, D)
-        with torch.no_grad():
             activation = target[0, 1:].float()
-            cams: Tensor = (torch.cat(weights) @ activation.T).relu()  # (N, hw)
+            cams: Tensor = (torch.cat(weights) / len(activation) @ activation.T).relu()  # (N, hw)
             return cams.view(count, *features.grid_hw)
 
     def _embed(self, pixels: Tensor) -> Tensor:
@@ -249,32 +266,81 @@ def to_pixels(image: NDArray[np.uint8] | Image.Image, size_hw: tuple[int, int]) 
     ]
 
 
-def _attend(attention: Any, x: Tensor, add_map_to: Tensor | None = None) -> Tensor:
-    """Self-attention of (1, L, D); adds the mean over heads, without CLS, to `add_map_to`.
+class _Maps:
+    """Attention maps of all heads, some rows at a time, in memory that is used again and again."""
 
-    One head at a time when the map is asked for: a map at 480×864 is 10 MB, all of them 126 MB.
-    """
-    heads = attention.num_heads
+    def __init__(self, heads: int, x: Tensor) -> None:
+        """For tokens like x, (1, L, D)."""
+        self.heads, self._length = heads, x.shape[1]
+        self._rows = min(MAP_ROWS, self._length) if x.device.type == "cpu" else self._length
+        self._memory = x.new_empty(heads * self._rows * self._length)
+
+    def rows(self, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield softmax(q kᵀ), from q and k, (heads, L, D / heads), a few rows at a time.
+
+        Yields which rows, and their weights, (heads, rows, L); the next ones overwrite them.
+        """
+        for start in range(0, self._length, self._rows):
+            rows = slice(start, min(start + self._rows, self._length))
+            shape = (self.heads, rows.stop - start, self._length)
+            weights = self._memory[: shape[0] * shape[1] * shape[2]].view(shape)
+            torch.bmm(q[:, rows], k.transpose(1, 2), out=weights)
+            yield rows, torch.softmax(weights, dim=-1, out=weights)
+
+
+def _heads(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of (1, L, D), each (heads, L, D / heads)."""
     q, k, v = (
-        project(x)[0].unflatten(1, (heads, -1)).transpose(0, 1)  # (heads, L, D / heads)
+        project(x)[0].unflatten(1, (attention.num_heads, -1)).transpose(0, 1).contiguous()
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    if add_map_to is None:
-        # Written out, since the fused kernels have no batched backward.
-        mixed = (q * attention.scale @ k.transpose(1, 2)).softmax(dim=-1) @ v
-    else:
-        outputs = []
-        for head in range(heads):
-            weights = (q[head] * attention.scale @ k[head].T).softmax(dim=-1)  # (L, L)
-            add_map_to.add_(weights[1:, 1:].float(), alpha=1 / heads)
-            outputs.append(weights @ v[head])
-        mixed = torch.stack(outputs)
-    out: Tensor = attention.out_proj(mixed.transpose(0, 1).flatten(1))[None]  # (1, L, D)
-    return out
+    return q, k, v
+
+
+@torch.no_grad()
+def _through_attention(
+    attention: Any, heads: tuple[Tensor, Tensor, Tensor], mixed: Tensor, gradient: Tensor
+) -> Tensor:
+    """Take gradients through self-attention, summed over the patches of its input.
+
+    Only sums over patches are wanted, so that no gradient of an attention map A is ever made.
+    With o = A v and its gradient g (zero at CLS, whose output no one reads), the softmax's is
+    dS_ji = A_ji (g_j·v_i − g_j·o_j), and its rows sum to zero: over the patches i alone they sum to
+    −dS_j0. Likewise those of A sum to 1 − A_j0.
+
+    Args:
+        attention: the layer.
+        heads: q, k and v, (heads, L, D / heads); row 0 is CLS.
+        mixed: o, likewise.
+        gradient: g of R scores, (R, heads, L, D / heads).
+
+    Returns:
+        float32 (R, D).
+    """
+    q, k, v = heads
+    along = (gradient * mixed).sum(dim=-1, keepdim=True)  # (R, heads, L, 1): g_j·o_j
+    both = torch.cat([gradient, along], dim=-1)  # (R, heads, L, D / heads + 1)
+    flat = both.permute(1, 2, 0, 3).flatten(2)  # (heads, L, R · (D / heads + 1))
+    spread = torch.zeros_like(flat)  # Aᵀ (g, g·o)
+    at_cls = torch.empty_like(q[..., 0])  # (heads, L): A_j0
+    maps = _Maps(len(q), q.reshape(1, q.shape[1], -1))
+    for rows, weights in maps.rows(q * attention.scale, k):
+        spread.baddbmm_(weights.transpose(1, 2), flat[:, rows])
+        at_cls[:, rows] = weights[..., 0]
+    spread = spread.view(*spread.shape[:2], len(gradient), -1).permute(2, 0, 1, 3)  # as `both`
+    strength = (spread[..., :-1] * v).sum(dim=-1) - spread[..., -1]  # (R, heads, L): Σ_j dS_ji
+    from_cls = at_cls * ((gradient * v[:, :1]).sum(dim=-1) - along[..., 0])  # (R, heads, L): dS_j0
+    per_head = {
+        attention.q_proj: torch.einsum("rhl,hld->rhd", strength, k) * attention.scale,
+        attention.k_proj: torch.einsum("rhl,hld->rhd", from_cls, q) * -attention.scale,
+        attention.v_proj: torch.einsum("hl,rhld->rhd", 1 - at_cls, gradient),
+    }
+    sums = [each.flatten(1) @ project.weight for project, each in per_head.items()]
+    return torch.stack(sums).sum(dim=0).float()
 
 
 def _rest_of_block(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """What a CLIP encoder layer does after its attention."""
-    x = x + mixed
+    """What a CLIP encoder layer does with (1, L, D) after the heads' mix, (heads, L, D / heads)."""
+    x = x + layer.self_attn.out_proj(mixed.transpose(0, 1).flatten(1))[None]  # (1, L, D)
     out: Tensor = x + layer.mlp(layer.layer_norm2(x))
     return out
