@@ -9,7 +9,7 @@ from carvid.davis.metrics import (
     boundary,
     boundary_f,
     boundary_radius,
-    disk,
+    dilate,
     frame_scores,
     jaccard,
     statistics,
@@ -113,10 +113,20 @@ def test_boundary_at_the_edge_of_the_frame() -> None:
     ).all()
 
 
-def test_disk_is_round() -> None:
-    assert disk(1).tolist() == [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    assert (disk(2) == drawn("..#..", ".###.", "#####", ".###.", "..#..")).all()
-    assert disk(8).sum() == 197
+def test_dilation_is_by_a_round_disk() -> None:
+    point = drawn(".....", ".....", "..#..", ".....", ".....").astype(np.uint8)
+    assert (dilate(point, 1) == drawn(".....", "..#..", ".###.", "..#..", ".....")).all()
+    assert (dilate(point, 2) == drawn("..#..", ".###.", "#####", ".###.", "..#..")).all()
+    middle = np.zeros((19, 19), np.uint8)
+    middle[9, 9] = 1
+    assert dilate(middle, 8).sum() == 197
+
+
+@pytest.mark.parametrize("radius", [1, 2, 5, 8, 18])
+def test_dilation_marks_what_is_near_enough(radius: int) -> None:
+    mask = (np.random.default_rng(radius).random((70, 90)) > 0.998).astype(np.uint8)
+    assert mask.any()
+    assert (dilate(mask, radius) == (distance_transform_edt(mask == 0) <= radius)).all()
 
 
 def test_radius_grows_with_the_diagonal() -> None:

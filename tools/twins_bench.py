@@ -21,7 +21,6 @@ from carvid.davis.metrics import jaccard
 from carvid.demo.pictures import Sprites
 from carvid.demo.scenes import Scene, SceneSpec, Shot, make_scene
 
-FIRST_SEED = 4_000_000
 FRAMES = 24
 """A quarter of a motion's period: a thing that runs does not turn back."""
 KINDS = ("place", "crossing", "motion", "still")

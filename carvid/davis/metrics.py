@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NamedTuple
 
 import cv2
@@ -39,15 +39,30 @@ def boundary_radius(size_hw: tuple[int, int]) -> int:
     return math.ceil(BOUNDARY_TOLERANCE * float(np.linalg.norm(size_hw)))
 
 
-@cache
-def disk(radius: int) -> NDArray[np.uint8]:
-    """Return the structuring element x² + y² ≤ r²: uint8 (2r + 1, 2r + 1) of 0 and 1.
+def dilate(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    """Dilate with the disk x² + y² ≤ r², which no element of OpenCV's has the shape of.
 
-    OpenCV's own ellipse is another shape and gives other numbers.
+    Row by row of the disk: the mask is widened step by step, and each width goes to the rows above
+    and below that the disk gives it. That is some 4r operations a pixel in place of 3r².
+
+    Args:
+        mask: uint8 (H, W) of 0 and 1.
+        radius: r, in pixels.
+
+    Returns:
+        uint8 (H, W) of 0 and 1.
     """
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    element: NDArray[np.uint8] = (x * x + y * y <= radius * radius).astype(np.uint8)
-    return element
+    height = len(mask)
+    dilated = np.zeros((height + 2 * radius, mask.shape[1]), np.uint8)
+    width = 0
+    for y in range(radius, -1, -1):
+        more = math.isqrt(radius * radius - y * y) - width
+        if more:
+            element = np.ones((1, 2 * more + 1), np.uint8)
+            mask, width = np.asarray(cv2.dilate(mask, element), np.uint8), width + more
+        for row in {radius - y, radius + y}:
+            dilated[row : row + height] |= mask
+    return dilated[radius : radius + height]
 
 
 def boundary(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -217,7 +232,7 @@ class _Region:
             inner.left - outer.left, outer.right - inner.right,
             cv2.BORDER_CONSTANT, value=0,
         )  # fmt: skip
-        return _Crop(np.asarray(cv2.dilate(framed, disk(radius)), np.uint8), outer)
+        return _Crop(dilate(np.asarray(framed, np.uint8), radius), outer)
 
 
 def _regions(labels: NDArray[np.uint8], count: int) -> list[_Region | None]:
