@@ -35,6 +35,10 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 TEMPLATE = "a clean origami {}."
 """The template of CLIP-ES and of the released CaR code; `{}` is the expression."""
 
+PALETTES = ("vivid", "okabe-ito")
+"""The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
+tell apart too."""
+
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
 
@@ -282,12 +286,26 @@ class OverlayConfig(Section):
 
     enabled: bool = setting(True)
     """Write overlay.mp4 beside the masks."""
+    fill: bool = setting(True)
+    """Fill the masks with their colours."""
     opacity: float = setting(0.5, low=0.0, high=1.0)
     """Strength of the fill."""
     outline: bool = setting(True)
     """Draw the masks' outlines."""
+    outline_width: int = setting(0, low=0, high=100)
+    """Pixels; 0 is a 240th of the frame's height."""
+    halo: bool = setting(False)
+    """Put black or white around the outlines, so that they show on a ground of their colour."""
+    dim: float = setting(0.0, low=0.0, high=1.0)
+    """How much of its light what is outside the masks loses."""
     labels: bool = setting(True)
     """Draw the expressions."""
+    scores: bool = setting(True)
+    """Draw the scores behind the expressions, where there are any."""
+    palette: str = setting("vivid", choices=PALETTES)
+    """The colours; those of `okabe-ito` come again after the seventh expression."""
+    side_by_side: bool = setting(False)
+    """Put the bare frame to the left of what is drawn."""
 
 
 @dataclass(frozen=True)

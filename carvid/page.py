@@ -32,10 +32,11 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
+    palette = track.facts.config.overlay.palette
     step = -(-len(track) // MAX_FRAMES)
     facts = {
         "texts": list(track.texts),
-        "colors": [f"rgb{color_of(k)}" for k in range(len(track.texts))],
+        "colors": [f"rgb{color_of(k, palette)}" for k in range(len(track.texts))],
         "times": [round(float(time_s), 3) for time_s in track.times_s],
         "scores": np.round(track.scores.astype(float), 4).tolist(),
         "step": step,

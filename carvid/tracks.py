@@ -34,7 +34,7 @@ from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.encode import VideoWriter
 from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, write_text
-from carvid.overlay import draw_overlay, overlay_writer, write_overlay
+from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
@@ -360,10 +360,11 @@ class RunFolder:
         )  # fmt: skip
 
     def _draw_live(self, frame: Frame, result: FrameResult, labels: NDArray[np.uint8]) -> None:
+        config, video = self.facts.config.overlay, self.facts.video
         if self._live_overlay is None:
-            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", self.facts.video)
+            size_hw = picture_size(video.size_hw, config)
+            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", video, size_hw)
         scores = result.scores.astype(float).tolist()
-        config = self.facts.config.overlay
         picture = draw_overlay(frame.image, labels, self.facts.texts, config, scores=scores)
         self._live_overlay.write(picture, frame.time_s)
 
