@@ -135,7 +135,7 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     from carvid.car.segmenter import Queries
     from carvid.config import load_config
-    from carvid.export import check_formats, export
+    from carvid.export import check_formats
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
     from carvid.phrases import understand
@@ -169,9 +169,9 @@ def run(
     with _resumable(out, live=is_live(source)), finishing_frames() as stop:
         track = model.segment(
             source, expr, distractors=distractor or (), out=out, resume=resume,
-            overwrite=overwrite, progress=True, part=part, raw=form, stop=stop,
+            overwrite=overwrite, progress=True, part=part, raw=form, formats=formats or (),
+            stop=stop,
         )  # fmt: skip
-        export(track, out, formats or (), progress=True)
     for line in track.lost:
         typer.echo(f"carvid: '{source}': {line}", err=True)
     found = [0] * len(expr)

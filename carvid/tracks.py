@@ -18,7 +18,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -34,6 +35,8 @@ from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.encode import VideoWriter
 from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, write_text
+from carvid.interrupt import never, stopping
+from carvid.lock import locked
 from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
 from carvid.temporal import TemporalState
 from carvid.video import (
@@ -169,21 +172,24 @@ class Track:
         """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again.
 
         Raises:
-            OutputError: the folder holds something else, or cannot be written.
+            OutputError: the folder holds something else, another run is writing to it, or it
+                cannot be written.
             VideoError: the video is no longer there.
         """
         target = RunFolder(Path(folder), self.facts)
-        target.begin(overwrite=overwrite)
-        state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
-        for index, masks in enumerate(self.masks):
-            target.add(
-                FrameResult(
-                    index, float(self.times_s[index]), masks, masks.astype(np.float32),
-                    self.scores[index], state,
-                ),
-                labels=self.label_maps[index],
-            )  # fmt: skip
-        target.finish({}, lost=self.lost, progress=progress)
+        target.check(overwrite=overwrite)
+        with locked(target.folder):
+            target.begin(overwrite=overwrite)
+            state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
+            for index, masks in enumerate(self.masks):
+                target.add(
+                    FrameResult(
+                        index, float(self.times_s[index]), masks, masks.astype(np.float32),
+                        self.scores[index], state,
+                    ),
+                    labels=self.label_maps[index],
+                )  # fmt: skip
+            target.finish({}, lost=self.lost, progress=progress)
 
 
 class MemoryStore:
@@ -317,10 +323,27 @@ class RunFolder:
             rows_of_frames = _scores_of(lines, len(self.facts.texts))
             self._overlay(rows_of_frames, unfinished=True, progress=progress)
 
+    def abandon(self) -> None:
+        """Leave a video of what came of a live input, which will not come again; for failures."""
+        if self._live_overlay is not None:
+            with suppress(OutputError):  # a full disk is the failure itself
+                self._live_overlay.close()
+
     def finish(
-        self, timing: dict[str, float], *, lost: Sequence[str] = (), progress: bool = False
+        self,
+        timing: dict[str, float],
+        *,
+        lost: Sequence[str] = (),
+        progress: bool = False,
+        stop: Callable[[], bool] = never,
     ) -> None:
-        """Write scores.csv, the overlay and, last, run.json."""
+        """Write scores.csv, the overlay and, last, run.json.
+
+        Raises:
+            KeyboardInterrupt: `stop` said so while the overlay was drawn; the run can be resumed.
+            OutputError: the place cannot be written.
+            VideoError: the video is no longer there.
+        """
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
         write_text(
@@ -330,7 +353,7 @@ class RunFolder:
         if self._live_overlay is not None:
             self._live_overlay.close()
         elif self.facts.config.overlay.enabled:
-            self.write_overlay(progress=progress)
+            self.write_overlay(progress=progress, stop=stop)
         values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -338,11 +361,10 @@ class RunFolder:
         (self._progress / "progress.json").unlink()  # first: what is left of it means nothing
         shutil.rmtree(self._progress)
 
-    def write_overlay(self, *, progress: bool) -> None:
+    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
         """Draw the masks over the video."""
-        self._overlay(
-            read_scores(self.folder / "scores.csv", len(self.facts.texts)), progress=progress
-        )
+        rows = read_scores(self.folder / "scores.csv", len(self.facts.texts))
+        self._overlay(rows, progress=progress, stop=stop)
 
     def _overlay(
         self,
@@ -350,13 +372,14 @@ class RunFolder:
         *,
         unfinished: bool = False,
         progress: bool,
+        stop: Callable[[], bool] = never,
     ) -> None:
         video = self.facts.video
         overlay_from_folder(
             self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
             self.facts.config.overlay, scores=[row for _, row in rows],
             frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
-            progress=progress,
+            progress=progress, stop=stop,
         )  # fmt: skip
 
     def _draw_live(self, frame: Frame, result: FrameResult, labels: NDArray[np.uint8]) -> None:
@@ -478,12 +501,14 @@ def overlay_from_folder(
     part: Part = WHOLE,
     unfinished: bool = False,
     progress: bool = False,
+    stop: Callable[[], bool] = never,
 ) -> int:
     """Draw a folder of DAVIS PNGs over a video; return the number of frames.
 
-    Of an `unfinished` run as many frames are drawn as have scores.
+    Of an `unfinished` run as many frames are drawn as have scores. `stop` is asked after each.
 
     Raises:
+        KeyboardInterrupt: `stop` said so; nothing is left.
         OutputError: there are fewer or more masks than frames, or the place cannot be written.
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
@@ -501,7 +526,10 @@ def overlay_from_folder(
         )
         if not paths or (count is not None and count != len(paths)):
             raise mismatch
-        bar = tqdm(frames, total=len(paths), desc="overlay", unit="frame", disable=not progress)
+        bar = tqdm(
+            stopping(frames, stop), total=len(paths), desc="overlay", unit="frame",
+            disable=not progress,
+        )  # fmt: skip
         planes = (read_label_png(path) for path in paths)
         try:
             return write_overlay(

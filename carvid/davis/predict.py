@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -255,7 +255,7 @@ class _SetFolder(RunFolder):
             labels = result.labels() if labels is None else labels
             write_label_png(self._run.label_folder / name, labels)
 
-    def write_overlay(self, *, progress: bool) -> None:
+    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
         pass
 
 
