@@ -16,6 +16,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.container import FILES_ONLY
 from carvid.files import cannot_write, replacing
 
 MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
@@ -204,7 +205,9 @@ def _opened(sound: Sound | None, into: Any) -> Iterator[_SoundCopy | None]:
         source: Any = None
         if sound is not None:
             with suppress(av.FFmpegError):  # what is no file has no sound
-                source = stack.enter_context(av.open(os.path.abspath(sound.path)))
+                source = stack.enter_context(
+                    av.open(os.path.abspath(sound.path), options=FILES_ONLY)
+                )
         track = source.streams.audio[0] if source and source.streams.audio else None
         if sound is None or track is None or track.codec_context.name not in MP4_SOUND_CODECS:
             yield None

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -42,9 +43,12 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
         "step": step,
     }
     before, after = template().split("{{pictures}}")
-    title = html.escape(Path(track.facts.video.path).name)
+    filling = {
+        "title": html.escape(Path(track.facts.video.path).name), "facts": for_script(facts),
+    }  # fmt: skip
+    before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
-        page.write(before.replace("{{title}}", title).replace("{{facts}}", for_script(facts)))
+        page.write(before)
         for frame in frames:
             if frame.index % step == 0:
                 labels = track.label_maps[frame.index]

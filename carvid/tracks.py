@@ -19,8 +19,8 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.encode import VideoWriter
 from carvid.errors import OutputError
-from carvid.files import is_partial, make_folder, write_text
+from carvid.files import is_partial, make_folder, read_json, write_text
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
@@ -45,6 +45,7 @@ from carvid.video import (
     Frame,
     Part,
     VideoInfo,
+    is_live,
     natural_key,
     open_video,
 )
@@ -57,6 +58,9 @@ RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", 
              "view.html")  # fmt: skip
 CUTOUT_FOLDER = "cutouts"
 """What carvid writes into a run's folder, and may replace there."""
+NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
+            zlib.error)  # fmt: skip
+"""What reading a run's files raises when carvid did not write them."""
 
 
 @dataclass(frozen=True)
@@ -151,22 +155,20 @@ class Track:
         """
         folder = Path(folder)
         try:
-            values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            values = read_json(folder / "run.json")
             facts = _facts_from(values)
             rows = list(read_scores(folder / "scores.csv", len(facts.texts)))
-        except (OSError, ValueError, KeyError, TypeError):
+            times_s = np.array([time for time, _ in rows], np.float64)
+            scores = np.array([scores for _, scores in rows], np.float32)
+            scores = scores.reshape(-1, len(facts.texts))
+            lost = tuple(values.get("lost", ()))
+        except (OSError, *NOT_OURS):
             raise OutputError(
                 f"'{folder}' is no folder of a finished run; give what carvid run -o made"
             ) from None
         maps = _FolderMaps(folder / "masks", len(rows))
-        return cls(
-            facts,
-            np.array([time for time, _ in rows], np.float64),
-            np.array([scores for _, scores in rows], np.float32).reshape(-1, len(facts.texts)),
-            _MasksOfMaps(maps, len(facts.texts)),
-            maps,
-            tuple(values.get("lost", ())),
-        )
+        masks = _MasksOfMaps(maps, len(facts.texts))
+        return cls(facts, times_s, scores, masks, maps, lost)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
         """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again.
@@ -263,9 +265,13 @@ class RunFolder:
                 "once; choose another folder with -o, or replace it with --overwrite"
             )
         if saved.exists():
-            values = json.loads(saved.read_text(encoding="utf-8"))
-            self._cut_scores(values["next"])
-            return values["next"], TemporalState.from_dict(values["state"])
+            try:
+                values = read_json(saved)
+                state = TemporalState.from_dict(values["state"])
+                self._cut_scores(values["next"])
+                return values["next"], state
+            except NOT_OURS:
+                raise self._unreadable(saved) from None
         self._cut_scores(0)
         self._save_progress(0, None)
         return 0, None
@@ -403,12 +409,21 @@ class RunFolder:
             (self.folder / "run.json", None),
         ):
             if path.exists():
-                values = json.loads(path.read_text(encoding="utf-8"))
-                inputs: dict[str, Any] = values[key] if key else values
-                inputs.pop("timing", None)
-                inputs.pop("lost", None)
+                try:
+                    values = read_json(path)
+                    inputs: dict[str, Any] = values[key] if key else values
+                    inputs.pop("timing", None)
+                    inputs.pop("lost", None)
+                except NOT_OURS:
+                    raise self._unreadable(path) from None
                 return inputs
         return None
+
+    def _unreadable(self, path: Path) -> OutputError:
+        return OutputError(
+            f"'{path}' is damaged; choose another folder with -o, or replace the run with "
+            "--overwrite"
+        )
 
     def _save_progress(self, following: int, state: TemporalState | None) -> None:
         count = len(self.facts.texts) + len(self.facts.distractors)
@@ -472,21 +487,39 @@ def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) 
 
 
 def expressions_beside(masks: Path) -> list[str]:
-    """Return the expressions that the run.json beside a folder of masks names, or none."""
+    """Return the expressions that the run.json beside a folder of masks names, or none.
+
+    Raises:
+        OutputError: it is damaged.
+    """
     path = masks.parent / "run.json"
     if not path.exists():
         return []
-    texts: list[str] = json.loads(path.read_text(encoding="utf-8"))["texts"]
-    return texts
+    with _what_we_wrote(path):
+        return [str(text) for text in read_json(path)["texts"]]
 
 
 def part_beside(masks: Path) -> Part:
-    """Return the part of the video that the run.json beside a folder of masks names, or all."""
+    """Return the part of the video that the run.json beside a folder of masks names, or all.
+
+    Raises:
+        OutputError: it is damaged.
+    """
     path = masks.parent / "run.json"
     if not path.exists():
         return WHOLE
-    video = json.loads(path.read_text(encoding="utf-8")).get("video", {})
-    return Part(**video.get("part", {}))
+    with _what_we_wrote(path):
+        return Part(**read_json(path).get("video", {}).get("part", {}))
+
+
+@contextmanager
+def _what_we_wrote(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NOT_OURS:
+        raise OutputError(
+            f"'{path}' is not what carvid run wrote; move it away from the masks"
+        ) from None
 
 
 def overlay_from_folder(
@@ -557,8 +590,11 @@ def _scores_of(lines: Iterable[str], count: int) -> Iterator[tuple[float, list[f
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:
+    video = VideoInfo.from_dict(values["video"])
+    # A file of that name was read; nobody who only looks at a run wants a network or a camera.
+    video = replace(video, live=video.live or is_live(video.path))
     return RunFacts(
-        Config.from_dict(values["config"]), VideoInfo.from_dict(values["video"]),
+        Config.from_dict(values["config"]), video,
         tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
     )  # fmt: skip
 
