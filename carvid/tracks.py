@@ -171,7 +171,8 @@ class Track:
         return cls(facts, times_s, scores, masks, maps, lost)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
-        """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again.
+        """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again,
+        and so a live input, whose frames are gone, has none.
 
         Raises:
             OutputError: the folder holds something else, another run is writing to it, or it
@@ -358,7 +359,7 @@ class RunFolder:
         )
         if self._live_overlay is not None:
             self._live_overlay.close()
-        elif self.facts.config.overlay.enabled:
+        elif self.facts.config.overlay.enabled and not self.facts.video.live:
             self.write_overlay(progress=progress, stop=stop)
         values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
         write_text(

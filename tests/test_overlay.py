@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from carvid import overlay
 from carvid.config import PALETTES, OverlayConfig
+from carvid.encode import MAX_SIDE
+from carvid.errors import OutputError
 from carvid.overlay import color_of, draw_overlay, write_overlay
-from carvid.video import Backend, Part, open_video
+from carvid.video import Backend, Frame, Part, VideoInfo, open_video
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound
@@ -280,6 +282,20 @@ def test_the_palette_is_that_of_okabe_and_ito() -> None:
     for color in colors:
         dark, light = sorted((luminance(color), luminance(overlay._contrast(color))))
         assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_what_is_too_wide_for_a_video_is_said(tmp_path: Path) -> None:
+    for width in (MAX_SIDE // 2, MAX_SIDE // 2 + 1):
+        info = VideoInfo("frames", "images", (16, width), Fraction(25), 1)
+        frames = [Frame(0, 0.0, np.zeros((16, width, 3), np.uint8))]
+        planes, config = [np.zeros((16, width), np.uint8)], OverlayConfig(side_by_side=True)
+        path = tmp_path / f"{width}.mp4"
+        if 2 * width <= MAX_SIDE:
+            write_overlay(path, info, frames, planes, ["a"], config)
+            assert path.stat().st_size > 0
+            continue
+        with pytest.raises(OutputError, match="frames of 16386×16 pixels are too large for H"):
+            write_overlay(path, info, frames, planes, ["a"], config)
 
 
 def test_a_video_of_frame_and_overlay_is_twice_as_wide(tmp_path: Path) -> None:

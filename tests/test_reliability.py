@@ -179,6 +179,18 @@ def test_a_live_run_that_fails_leaves_a_video_of_what_came(
     assert not list(out.glob(".*.part.*")) and not (out / "run.json").exists()
 
 
+def test_a_live_input_is_saved_without_an_overlay(model: Carvid, tmp_path: Path) -> None:
+    path, pipe, out = MAKERS["y4m"](tmp_path), tmp_path / "pipe", tmp_path / "out"
+    os.mkfifo(pipe)
+    with subprocess.Popen(f"exec cat '{path}' > '{pipe}'", shell=True):
+        track = model.segment(pipe, TEXTS)
+    track.save(out)
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "run.json", "scores.csv"]
+    opened = carvid.Track.open(out)
+    assert len(opened) == len(track) == 12
+    assert (opened.label_maps[11] == track.label_maps[11]).all()
+
+
 def test_formats_that_a_live_input_cannot_give_are_refused_at_once(
     model: Carvid, tmp_path: Path
 ) -> None:
