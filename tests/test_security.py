@@ -231,6 +231,16 @@ def test_a_data_sets_numbers_are_bounded(tmp_path: Path) -> None:
         open_dataset(data)
 
 
+def test_a_list_of_videos_is_a_text(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for folder in ("JPEGImages/480p", "ImageSets/2017"):
+        (data / folder).mkdir(parents=True)
+    (data / "meta_expressions.json").write_text('{"videos": {}}')
+    (data / "ImageSets" / "2017" / "val.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DatasetError, match=r"cannot read .*val\.txt"):
+        open_dataset(data)
+
+
 def test_expressions_and_clip_names_write_nothing_outside(
     model: Carvid, clip: Path, tmp_path: Path
 ) -> None:

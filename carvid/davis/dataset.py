@@ -386,7 +386,12 @@ def _listed(root: Path, split: str) -> list[str]:
     for year in ("2017", "2019"):
         path = root / "ImageSets" / year / f"{name}.txt"
         if path.is_file():
-            return path.read_text(encoding="utf-8").split()
+            try:
+                return read_text(path).split()
+            except ValueError as error:
+                raise DatasetError(
+                    f"cannot read '{path}': {error}; write one name a line"
+                ) from None
     return []
 
 
