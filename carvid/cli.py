@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,6 +47,14 @@ Device = Annotated[
 Sam = Annotated[
     str | None,
     typer.Option(help="Sharpen masks by SAM: a .pth checkpoint, a folder, or a hub name."),
+]
+Style = Annotated[
+    list[str],
+    typer.Option(
+        metavar="KEY=VALUE",
+        help="How the overlay is drawn, repeatable; as --set overlay.KEY=VALUE: fill, opacity, "
+        "outline, outline_width, halo, dim, labels, scores, palette, side_by_side.",
+    ),
 ]
 Videos = Annotated[list[str] | None, typer.Option("--videos", help="Only this video; repeatable.")]
 Split = Annotated[str, typer.Option(help="Part of the data set: valid, train, valid_u …")]
@@ -118,6 +126,7 @@ def run(
     weights_generator: Generator = None,
     weights_classifier: Classifier = None,
     sam: Sam = None,
+    style: Style = [],  # noqa: B006
     device: Device = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -126,7 +135,7 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     from carvid.car.segmenter import Queries
     from carvid.config import load_config
-    from carvid.export import check_formats, export
+    from carvid.export import check_formats
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
     from carvid.phrases import understand
@@ -135,7 +144,7 @@ def run(
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*_overrides(settings, device, sam), *looks])
+    config = load_config(preset, [*_overrides(settings, device, sam, style), *looks])
     queries = Queries(tuple(expr), tuple(distractor or ()))
     if explain:
         for text in queries.all:
@@ -160,9 +169,9 @@ def run(
     with _resumable(out, live=is_live(source)), finishing_frames() as stop:
         track = model.segment(
             source, expr, distractors=distractor or (), out=out, resume=resume,
-            overwrite=overwrite, progress=True, part=part, raw=form, stop=stop,
+            overwrite=overwrite, progress=True, part=part, raw=form, formats=formats or (),
+            stop=stop,
         )  # fmt: skip
-        export(track, out, formats or (), progress=True)
     for line in track.lost:
         typer.echo(f"carvid: '{source}': {line}", err=True)
     found = [0] * len(expr)
@@ -199,12 +208,13 @@ def overlay(
     ] = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006
+    style: Style = [],  # noqa: B006
 ) -> None:
     """Draw masks over a video."""
     from carvid.config import load_config
     from carvid.tracks import expressions_beside, overlay_from_folder, part_beside
 
-    config = load_config(preset, settings)
+    config = load_config(preset, _overrides(settings, None, style=style))
     texts = expr or expressions_beside(masks)
     count = overlay_from_folder(
         masks, video, out, texts, config.overlay, part=part_beside(masks), progress=True
@@ -402,9 +412,12 @@ def info(preset: Preset = "default", as_json: AsJson = False) -> None:
             typer.echo(f"{name}: {value}")
 
 
-def _overrides(settings: list[str], device: str | None, sam: str | None = None) -> list[str]:
+def _overrides(
+    settings: list[str], device: str | None, sam: str | None = None, style: Iterable[str] = ()
+) -> list[str]:
     given = {"weights.device": device, "sam.model": sam}
-    return [*settings, *(f"{key}={value}" for key, value in given.items() if value)]
+    named = [f"{key}={value}" for key, value in given.items() if value]
+    return [*settings, *named, *(f"overlay.{each}" for each in style)]
 
 
 @contextmanager

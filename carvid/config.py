@@ -10,7 +10,6 @@ The table in which `reference` and `default` part is in the README, "Two behavio
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +19,10 @@ from typing import Any
 import yaml
 
 from carvid.errors import ConfigError, suggest
-from carvid.files import shipped_folder
+from carvid.files import read_json, read_text, shipped_folder
+
+MAX_SETTINGS_BYTES = 100_000
+"""Longer files of settings are not read."""
 
 BACKGROUND_QUERIES = (
     "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river",
@@ -34,6 +36,10 @@ BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, 
 
 TEMPLATE = "a clean origami {}."
 """The template of CLIP-ES and of the released CaR code; `{}` is the expression."""
+
+PALETTES = ("vivid", "okabe-ito")
+"""The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
+tell apart too."""
 
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
@@ -282,12 +288,26 @@ class OverlayConfig(Section):
 
     enabled: bool = setting(True)
     """Write overlay.mp4 beside the masks."""
+    fill: bool = setting(True)
+    """Fill the masks with their colours."""
     opacity: float = setting(0.5, low=0.0, high=1.0)
     """Strength of the fill."""
     outline: bool = setting(True)
     """Draw the masks' outlines."""
+    outline_width: int = setting(0, low=0, high=100)
+    """Pixels; 0 is a 240th of the frame's height."""
+    halo: bool = setting(False)
+    """Put black or white around the outlines, so that they show on a ground of their colour."""
+    dim: float = setting(0.0, low=0.0, high=1.0)
+    """How much of its light what is outside the masks loses."""
     labels: bool = setting(True)
     """Draw the expressions."""
+    scores: bool = setting(True)
+    """Draw the scores behind the expressions, where there are any."""
+    palette: str = setting("vivid", choices=PALETTES)
+    """The colours; those of `okabe-ito` come again after the seventh expression."""
+    side_by_side: bool = setting(False)
+    """Put the bare frame to the left of what is drawn."""
 
 
 @dataclass(frozen=True)
@@ -354,11 +374,13 @@ def load_run_config(path: Path) -> Config:
         ConfigError: no such file, or none that a run wrote.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))["config"]
+        values = read_json(path)["config"]
     except OSError:
         raise ConfigError(f"no file '{path}'; give the run.json of a run's folder") from None
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"'{path}' is no run.json; give the one of a run's folder") from None
+        values = None
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"'{path}' is no run.json; give the one of a run's folder")
     return Config.from_dict(values)
 
 
@@ -382,8 +404,11 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = read_text(path, limit=MAX_SETTINGS_BYTES)
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise ValueError("it repeats a value by *name, and may grow without end; write it out")
+        values = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"cannot read '{name}' as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{name}' must hold sections of settings, such as 'car:'")

@@ -19,6 +19,8 @@ from carvid.frames import check_size
 
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frame rate of what has none of its own, such as a folder of images (DAVIS is shown at 24)."""
+FILES_ONLY = {"protocol_whitelist": "file"}
+"""A playlist in a video's clothes must not reach for the network."""
 ONE_PACKET_A_FRAME = {"h264", "hevc"}
 MAX_FAILURES = 50
 """Reading errors in a row after which a container is given up."""

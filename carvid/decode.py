@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.container import (
+    FILES_ONLY,
     Decoding,
     origin_s,
     pixel_aspect,
@@ -46,8 +47,8 @@ longer ones go to PyAV, which is as fast."""
 STDIN = 0
 LIVE_TIMEOUT_S = 15.0
 URL = re.compile(r"(?:rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
-FILES_ONLY = {"protocol_whitelist": "file"}
-"""A playlist in a video's clothes must not reach for the network."""
+PLAYLIST = b"#EXTM3U"
+"""How a playlist begins. FFmpeg waits for hours for one that has no end to grow."""
 CAMERA = "camera:"
 CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 """FFmpeg's format and name of camera k, by platform."""
@@ -266,6 +267,9 @@ def _info(path: Path, probe: _Probe, backend: Literal["decord", "pyav"], part: P
 
 def _probe(path: Path) -> _Probe:
     try:
+        with path.open("rb") as file:
+            if file.read(len(PLAYLIST)) == PLAYLIST:
+                raise VideoError(f"'{path}' is a list of videos; give one of them")
         with av.open(os.path.abspath(path), options=FILES_ONLY) as container:
             decoding = Decoding(container, str(path))
             stream = decoding.stream
@@ -290,7 +294,7 @@ def _probe(path: Path) -> _Probe:
                 decoding.codec, shown_size(first), decoding.rate, pixel_aspect(stream, first),
                 origin_s(stream, first), exact,
             )  # fmt: skip
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise cannot_read(path, error) from None
 
 
@@ -351,7 +355,7 @@ def _open_decord(path: str) -> Any:
     return decord.VideoReader(os.path.abspath(path), ctx=decord.cpu(0), num_threads=1)
 
 
-def cannot_read(path: str | Path, error: av.FFmpegError) -> VideoError:
+def cannot_read(path: str | Path, error: av.FFmpegError | OSError) -> VideoError:
     """The error of a file that FFmpeg does not open."""
     return VideoError(
         f"cannot read '{path}' as a video: {error.strerror}; give a video, an image or a "

@@ -16,12 +16,16 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.container import FILES_ONLY
+from carvid.errors import OutputError
 from carvid.files import cannot_write, replacing
 
 MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 BT709 = 1
 """H.273's number of BT.709 primaries, transfer and matrix; browsers take HD for it anyway."""
 LIMITED_RANGE = 1
+MAX_SIDE = 16384
+"""Longest side that x264 encodes, pixels."""
 MIN_TICKS, MAX_TICKS = 90_000, 1_000_000
 """Ticks a second of a video's clock, at least and at most."""
 H264_OPTIONS = {
@@ -58,7 +62,7 @@ class VideoWriter:
         pixel_aspect: width of a pixel over its height, as shown.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the place cannot be written, or frames are too large for H.264.
     """
 
     def __init__(
@@ -71,6 +75,11 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path, self.size_hw, self._rate = Path(path), size_hw, frame_rate
+        if max(size_hw) > MAX_SIDE:
+            raise OutputError(
+                f"cannot write '{path}': frames of {size_hw[1]}×{size_hw[0]} pixels are too large "
+                f"for H.264, which has {MAX_SIDE} at most; scale them down with --max-side"
+            )
         self._ticks = _ticks_per_s(frame_rate)
         self._frames, self._closed = 0, False
         self._first_s = Fraction(0)
@@ -204,7 +213,9 @@ def _opened(sound: Sound | None, into: Any) -> Iterator[_SoundCopy | None]:
         source: Any = None
         if sound is not None:
             with suppress(av.FFmpegError):  # what is no file has no sound
-                source = stack.enter_context(av.open(os.path.abspath(sound.path)))
+                source = stack.enter_context(
+                    av.open(os.path.abspath(sound.path), options=FILES_ONLY)
+                )
         track = source.streams.audio[0] if source and source.streams.audio else None
         if sound is None or track is None or track.codec_context.name not in MP4_SOUND_CODECS:
             yield None

@@ -18,10 +18,12 @@ from tqdm import tqdm
 from carvid.davis.writer import MAX_LABEL
 from carvid.errors import ConfigError, OutputError, suggest
 from carvid.files import cannot_write, make_folder, replacing, write_text
+from carvid.interrupt import never, stopping
+from carvid.lock import locked
 from carvid.overlay import overlay_writer
 from carvid.page import write_page
 from carvid.tracks import CUTOUT_FOLDER, MASK_NAME, Track
-from carvid.video import Frame, open_video
+from carvid.video import Frame, VideoInfo, open_video
 
 if TYPE_CHECKING:
     import supervision
@@ -30,7 +32,9 @@ GREEN = (0, 177, 64)
 """The green of chroma keying, RGB."""
 PRORES_4444 = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
 """Its alpha is coded without loss."""
-DAVIS = "davis"
+DAVIS, COCO = "davis", "coco"
+"""The formats that show no frames, and so can be had of a live input."""
+NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 Writer = Callable[[Track, Path, Iterable[Frame]], None]
 
@@ -48,33 +52,57 @@ def export(
 
     Raises:
         ConfigError: an unknown format.
-        OutputError: a place cannot be written, or the input came only once.
+        OutputError: a place cannot be written, a run is writing to it, or the input came only once.
         VideoError: the video is no longer there.
     """
-    check_formats(formats)
-    make_folder(Path(folder))
+    check_formats(formats, track.facts.video)
+    with locked(Path(folder)):
+        write_formats(track, Path(folder), formats, progress=progress)
+
+
+def write_formats(
+    track: Track,
+    folder: Path,
+    formats: Sequence[str],
+    *,
+    progress: bool = False,
+    stop: Callable[[], bool] = never,
+) -> None:
+    """Do as `export`, in a folder that the caller has locked.
+
+    Raises:
+        KeyboardInterrupt: `stop`, which is asked after each frame, said so.
+        CarvidError: as `export`.
+    """
     for name in dict.fromkeys(formats):
         if name == DAVIS:
             continue
         with closing(_frames(track, name)) as frames:
             bar = tqdm(
-                frames, total=len(track), desc=name, unit="frame",
-                disable=not progress or name == "coco",
+                stopping(frames, stop), total=len(track), desc=name, unit="frame",
+                disable=not progress,
             )  # fmt: skip
-            FORMATS[name](track, Path(folder), bar)
+            FORMATS[name](track, folder, bar)
 
 
-def check_formats(names: Iterable[str]) -> None:
-    """Say early that a format is unknown, or needs a package that is not there.
+def check_formats(names: Iterable[str], video: VideoInfo | None = None) -> None:
+    """Say early that a format is unknown, needs a package that is not there, or cannot be had of
+    a video.
 
     Raises:
-        ConfigError: the name is none of `FORMATS`.
+        ConfigError: the name is none of `FORMATS`, or a package is missing.
+        OutputError: the video is live, and the format shows its frames.
     """
     for name in names:
         if name != DAVIS and name not in FORMATS:
             raise ConfigError(f"unknown format '{name}'{suggest(name, [DAVIS, *FORMATS])}")
-        if name == "coco":
+        if name == COCO:
             _mask_tools()
+        elif name != DAVIS and video is not None and video.live:
+            raise OutputError(
+                f"'{video.path}' comes only once, and format {name} needs its frames again; "
+                f"{COCO} and {DAVIS} do without"
+            )
 
 
 def detections(track: Track, index: int) -> supervision.Detections:
@@ -104,15 +132,12 @@ def detections(track: Track, index: int) -> supervision.Detections:
 
 
 def _frames(track: Track, name: str) -> Generator[Frame, None, None]:
-    """The frames that a track was made from."""
+    """The frames that a track was made from; without their images for `COCO`."""
     video = track.facts.video
-    if name == "coco":  # which shows none
+    if name == COCO:
+        for index, time_s in enumerate(track.times_s):
+            yield Frame(index, float(time_s), NO_IMAGE)
         return
-    if video.live:
-        raise OutputError(
-            f"'{video.path}' came only once and its frames are gone; the formats coco and davis "
-            "do without"
-        )
     with open_video(video.path, frame_rate=video.frame_rate, part=video.part) as reader:
         count = 0
         for frame in reader:
@@ -127,16 +152,17 @@ def _frames(track: Track, name: str) -> Generator[Frame, None, None]:
         )
 
 
-def _write_coco(track: Track, folder: Path, _: Iterable[Frame]) -> None:
+def _write_coco(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
     """coco.json: an image for each frame, an annotation for each mask, label k as track k."""
     tools = _mask_tools()
     height, width = track.facts.video.size_hw
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for index in range(len(track)):
+    for frame in frames:
+        index = frame.index
         images.append({
             "id": index + 1, "file_name": MASK_NAME.format(index), "width": width,
-            "height": height, "frame_index": index, "time_s": round(float(track.times_s[index]), 6),
+            "height": height, "frame_index": index, "time_s": round(frame.time_s, 6),
         })  # fmt: skip
         for k, mask in enumerate(track.masks[index]):
             if not mask.any():
@@ -210,7 +236,7 @@ def _write_html(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
 
 
 FORMATS: dict[str, Writer] = {
-    "coco": _write_coco,
+    COCO: _write_coco,
     "alpha": _write_alpha,
     "green": _write_green,
     "cutouts": _write_cutouts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 
 from carvid.errors import OutputError
 
+MAX_TEXT_BYTES = 64_000_000
+"""Longer texts are not read; the expressions of the largest data sets have some 20 MB."""
 PARTIAL = ".part"
 """In the names of files that are being written; a kill may leave one."""
 
@@ -64,6 +67,35 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text to a whole file."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_text(path: Any, *, limit: int = MAX_TEXT_BYTES, encoding: str = "utf-8") -> str:
+    """Read a text that somebody else may have written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it has more than `limit` bytes, or another encoding.
+    """
+    data = bytearray()
+    with path.open("rb") as file:
+        while part := file.read(1 << 20):
+            data += part
+            if len(data) > limit:
+                raise ValueError(f"it has more than {limit / 1e6:g} MB")
+    return data.decode(encoding)
+
+
+def read_json(path: Path, *, encoding: str = "utf-8") -> Any:
+    """Read JSON that somebody else may have written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, too large, or nested too deep.
+    """
+    try:
+        return json.loads(read_text(path, encoding=encoding))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def shipped_folder(name: str) -> Any:

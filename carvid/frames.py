@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.errors import ConfigError, VideoError
+from carvid.errors import CarvidError, ConfigError, VideoError
 
 PREFETCHED_FRAMES = 4
 MAX_PIXELS = 80_000_000
-"""Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header says.
-Below Pillow's own limit, from which on it would warn."""
+"""Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header
+says."""
 SAME_TIME_S = 1e-6
 JOIN_S = 10.0
 """How long a thread is waited for that may be blocked by a silent pipe or camera."""
@@ -241,15 +241,17 @@ def _closable(items: Iterator[T]) -> Generator[T, None, None]:
     yield from items
 
 
-def check_size(path: str | Path, size_hw: tuple[int, int]) -> None:
+def check_size(
+    path: str | Path, size_hw: tuple[int, int], error: type[CarvidError] = VideoError
+) -> None:
     """Refuse frames that would fill the memory.
 
     Raises:
-        VideoError: a frame has more than `MAX_PIXELS`.
+        CarvidError: of the type `error`; a frame has more than `MAX_PIXELS`.
     """
     height, width = size_hw
     if height * width > MAX_PIXELS:
-        raise VideoError(
+        raise error(
             f"'{path}' has frames of {width}×{height} pixels, more than {MAX_PIXELS // 10**6} "
             "million; scale it down first"
         )

@@ -1,12 +1,34 @@
-"""Ctrl-C ends a run after the frame at hand."""
+"""Ctrl-C ends a run after the frame at hand, whichever file is being written."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def never() -> bool:
+    """Say that nobody wants to stop."""
+    return False
+
+
+def stopping(items: Iterable[T], stop: Callable[[], bool]) -> Iterator[T]:
+    """Yield items until someone wants to stop.
+
+    Raises:
+        KeyboardInterrupt: `stop` said so, before an item or after the last.
+    """
+    for item in items:
+        if stop():
+            raise KeyboardInterrupt
+        yield item
+    if stop():
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class MaskCache:
 def _read(path: Path, size_hw: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """Masks of a file, or None if there is none that can be read."""
     try:
-        with path.open("rb") as file, np.load(file) as values:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as values:
             packed = values["masks"]
         return np.unpackbits(packed, axis=2, count=size_hw[1]).astype(bool)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):

@@ -26,6 +26,11 @@ COLORS: tuple[Color, ...] = (
     (20, 205, 205), (255, 120, 180), (160, 190, 40),
 )  # fmt: skip
 """Colours of expressions 1, 2, …, RGB; further ones follow by the golden ratio of hue."""
+OKABE_ITO: tuple[Color, ...] = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
+    (204, 121, 167),
+)  # fmt: skip
+"""RGB of Okabe and Ito's "Color Universal Design" (2008), without its black, in their order."""
 GREY: Color = (60, 60, 60)
 NO_LETTER = "\uffff"
 GOLDEN_RATIO = 0.618034
@@ -40,22 +45,26 @@ WCAG_MIDDLE = 0.179
 MAX_LEGEND_SHARE = 0.34
 """Height of the list of what is not there over the frame's height."""
 OUTLINE_SHARE = 1 / 240
+HALO_SHARE = 0.5
+"""Width of the halo on each side of an outline over the outline's."""
 MAX_LABEL_SHARE = 0.6
 """Width of a label over the frame's width; longer expressions are shortened."""
 
 
-def color_of(index: int) -> Color:
-    """Return the RGB of expression `index`, from 0; the same in every run."""
+def color_of(index: int, palette: str = "vivid") -> Color:
+    """Return the RGB of expression `index`, from 0, in one of `PALETTES`; the same in every run."""
+    if palette == "okabe-ito":
+        return OKABE_ITO[index % len(OKABE_ITO)]
     if index < len(COLORS):
         return COLORS[index]
     r, g, b = colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, 0.75, 1.0)
     return (round(255 * r), round(255 * g), round(255 * b))
 
 
-@lru_cache(maxsize=1)
-def _color_table() -> NDArray[np.uint8]:
-    """Colours by label, uint8 (256, 3) RGB; label 0 is never drawn."""
-    return np.array([(0, 0, 0), *(color_of(k) for k in range(255))], np.uint8)
+@lru_cache(maxsize=2)
+def _color_table(palette: str) -> NDArray[np.uint8]:
+    """Colours by label, uint8 (256, 3) RGB; label 0 is dimmed towards black."""
+    return np.array([(0, 0, 0), *(color_of(k, palette) for k in range(255))], np.uint8)
 
 
 def draw_overlay(
@@ -73,26 +82,34 @@ def draw_overlay(
         labels: uint8 (H, W); k is expression k from 1, 0 is background.
         texts: the N expressions; letters that no font on the machine has lose their accents, or
             show as "?".
-        config: what to draw.
+        config: what to draw, and how.
         scores: N scores in [0, 1], shown after the expressions.
 
     Returns:
-        uint8 (H, W, 3) RGB.
+        uint8 (H, W, 3) RGB; (H, 2 W, 3) with `config.side_by_side`.
+
+    Raises:
+        ValueError: `labels` has another size than `image`.
     """
     if labels.shape != image.shape[:2]:
         raise ValueError(f"labels must be {image.shape[:2]}, got {labels.shape}")
-    strength = np.where(labels > 0, round(256 * config.opacity), 0).astype(np.uint16)[..., None]
-    blended = (image * (256 - strength) + _color_table()[labels] * strength) >> 8
+    inside = round(256 * config.opacity) if config.fill else 0
+    outside = round(256 * config.dim)
+    strength = np.where(labels > 0, inside, outside).astype(np.uint16)[..., None]
+    blended = (image * (256 - strength) + _color_table(config.palette)[labels] * strength) >> 8
     picture = np.ascontiguousarray(blended, dtype=np.uint8)
-    width = max(1, round(image.shape[0] * OUTLINE_SHARE))
     if config.outline:
-        for label in np.unique(labels[labels > 0]).tolist():
-            contours, _ = cv2.findContours(
-                (labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-            )
-            color = color_of(label - 1)
-            cv2.drawContours(picture, contours, -1, color, width, cv2.LINE_AA)
-    return _draw_labels(picture, labels, texts, scores) if config.labels else picture
+        _draw_outlines(picture, labels, config)
+    if config.labels:
+        shown = scores if config.scores else None
+        picture = _draw_labels(picture, labels, texts, shown, config.palette)
+    return np.concatenate([image, picture], axis=1) if config.side_by_side else picture
+
+
+def picture_size(size_hw: tuple[int, int], config: OverlayConfig) -> tuple[int, int]:
+    """Return height and width of what `draw_overlay` makes of a frame."""
+    height, width = size_hw
+    return (height, 2 * width if config.side_by_side else width)
 
 
 def write_overlay(
@@ -117,7 +134,7 @@ def write_overlay(
         ValueError: there are more frames than label maps, or fewer.
     """
     count = 0
-    with overlay_writer(path, info) as writer:
+    with overlay_writer(path, info, picture_size(info.size_hw, config)) as writer:
         for frame, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
             picture = draw_overlay(frame.image, plane, texts, config, scores=of_frame)
@@ -126,8 +143,11 @@ def write_overlay(
     return count
 
 
-def overlay_writer(path: Path, info: VideoInfo) -> VideoWriter:
-    """Return the writer of a video that goes with another's frames: their rate, pixels and sound.
+def overlay_writer(
+    path: Path, info: VideoInfo, size_hw: tuple[int, int] | None = None
+) -> VideoWriter:
+    """Return the writer of a video that goes with another's frames: their rate, pixels and sound,
+    and their size if no other is given.
 
     Raises:
         OutputError: the place cannot be written.
@@ -136,9 +156,28 @@ def overlay_writer(path: Path, info: VideoInfo) -> VideoWriter:
     if info.backend != "images" and not info.live:
         sound = Sound(Path(info.path), info.origin_s, part.end_s, cut=part.start_s > 0)
     return VideoWriter(
-        path, info.size_hw, info.frame_rate / part.stride, sound=sound,
+        path, size_hw or info.size_hw, info.frame_rate / part.stride, sound=sound,
         pixel_aspect=info.pixel_aspect,
     )  # fmt: skip
+
+
+def _draw_outlines(
+    picture: NDArray[np.uint8], labels: NDArray[np.uint8], config: OverlayConfig
+) -> None:
+    """Draw around each mask, into the picture; halos lie under all outlines."""
+    width = config.outline_width or max(1, round(labels.shape[0] * OUTLINE_SHARE))
+    halo_width = width + 2 * max(1, round(width * HALO_SHARE))
+    lines = []
+    for label in np.unique(labels[labels > 0]).tolist():
+        contours, _ = cv2.findContours(
+            (labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
+        )
+        lines.append((contours, color_of(label - 1, config.palette)))
+    if config.halo:
+        for contours, color in lines:
+            cv2.drawContours(picture, contours, -1, _contrast(color), halo_width, cv2.LINE_AA)
+    for contours, color in lines:
+        cv2.drawContours(picture, contours, -1, color, width, cv2.LINE_AA)
 
 
 def _draw_labels(
@@ -146,6 +185,7 @@ def _draw_labels(
     labels: NDArray[np.uint8],
     texts: Sequence[str],
     scores: Sequence[float] | None,
+    palette: str,
 ) -> NDArray[np.uint8]:
     """A plate above each mask; what is not there is listed at the bottom left."""
     height, width = labels.shape
@@ -181,7 +221,7 @@ def _draw_labels(
             rows, columns = np.nonzero(labels == k + 1)
             tail = "" if scores is None else f"  {scores[k]:.2f}"
             y = int(np.clip(rows.min() - h - gap, 0, max(0, height - h)))
-            plate(text, tail, color_of(k), float(columns.mean()), y)
+            plate(text, tail, color_of(k, palette), float(columns.mean()), y)
     return np.array(canvas)
 
 

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -32,18 +33,22 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
+    palette = track.facts.config.overlay.palette
     step = -(-len(track) // MAX_FRAMES)
     facts = {
         "texts": list(track.texts),
-        "colors": [f"rgb{color_of(k)}" for k in range(len(track.texts))],
+        "colors": [f"rgb{color_of(k, palette)}" for k in range(len(track.texts))],
         "times": [round(float(time_s), 3) for time_s in track.times_s],
         "scores": np.round(track.scores.astype(float), 4).tolist(),
         "step": step,
     }
     before, after = template().split("{{pictures}}")
-    title = html.escape(Path(track.facts.video.path).name)
+    filling = {
+        "title": html.escape(Path(track.facts.video.path).name), "facts": for_script(facts),
+    }  # fmt: skip
+    before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
-        page.write(before.replace("{{title}}", title).replace("{{facts}}", for_script(facts)))
+        page.write(before)
         for frame in frames:
             if frame.index % step == 0:
                 labels = track.label_maps[frame.index]

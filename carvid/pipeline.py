@@ -17,6 +17,8 @@ from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
+from carvid.export import check_formats, write_formats
+from carvid.interrupt import never
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
 from carvid.temporal import (
@@ -213,7 +215,8 @@ class Carvid:
         progress: bool = False,
         part: Part = WHOLE,
         raw: tuple[int, int, Fraction] | None = None,
-        stop: Callable[[], bool] = lambda: False,
+        formats: Sequence[str] = (),
+        stop: Callable[[], bool] = never,
     ) -> Track:
         """Segment a whole clip.
 
@@ -228,16 +231,22 @@ class Carvid:
             progress: show a bar with frames per second on stderr.
             part: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
-            stop: asked after each frame; the run then ends as an interrupted one, with a video of
-                what is done.
+            formats: what else to write into `out`; see `carvid.export.export`.
+            stop: asked after each frame, of the video and of whatever is written of it; the run
+                then ends as an interrupted one, with a video of what is done.
 
         Raises:
             KeyboardInterrupt: `stop` said so; `out` can be resumed, or is whole if the input is
                 live.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
-            OutputError: `out` holds something else, or cannot be written.
+            ConfigError: an unknown format.
+            OutputError: `out` holds something else, cannot be written, or a format cannot be had
+                of live input.
+            ValueError: there are formats and no `out`.
         """
+        if formats and out is None:
+            raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries(tuple(texts), tuple(distractors))
         with open_video(video, part=part, raw=raw) as reader:
             facts = self.facts(reader.info, queries)
@@ -246,35 +255,59 @@ class Carvid:
                 for result in self._results(reader, queries, 0, None, progress=progress):
                     store.add(result)
                 return store.track(reader.lost)
+            check_formats(formats, reader.info)
             folder = RunFolder(Path(out), facts)
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
             with locked(folder.folder):
+                stopped = False
                 if resume and folder.finished and not overwrite:
                     tidy(folder.folder)
                 else:
                     start, state = folder.begin(resume=resume, overwrite=overwrite)
-                    began = time.monotonic()
-                    frames, stopped = 0, False
-                    for result in self._results(
-                        reader, queries, start, state, progress=progress, see=folder.see
-                    ):
-                        folder.add(result)
-                        frames += 1
-                        if stopped := stop():
-                            break
-                    if stopped and not reader.info.live:
-                        folder.pause(progress=progress)
-                        raise KeyboardInterrupt
-                    seconds = time.monotonic() - began
-                    timing = {
-                        "seconds": round(seconds, 3),
-                        "frames_per_s": round(frames / seconds, 3),
-                    }
-                    folder.finish(timing, lost=reader.lost, progress=progress)
-                    if stopped:
-                        raise KeyboardInterrupt
-        return Track.open(out)
+                    try:
+                        stopped = self._fill(
+                            folder, reader, queries, start, state, progress=progress, stop=stop
+                        )
+                    except BaseException:
+                        folder.abandon()
+                        raise
+                track = Track.open(out)
+                # What came live and was stopped will not come again: all of it is written.
+                asked = never if stopped else stop
+                write_formats(track, folder.folder, formats, progress=progress, stop=asked)
+                if stopped:
+                    raise KeyboardInterrupt
+        return track
+
+    def _fill(
+        self,
+        folder: RunFolder,
+        reader: VideoReader,
+        queries: Queries,
+        start: int,
+        state: TemporalState | None,
+        *,
+        progress: bool,
+        stop: Callable[[], bool],
+    ) -> bool:
+        """Do a run's frames and finish its folder; return whether a live input was stopped."""
+        began = time.monotonic()
+        frames, stopped = 0, False
+        for result in self._results(
+            reader, queries, start, state, progress=progress, see=folder.see
+        ):
+            folder.add(result)
+            frames += 1
+            if stopped := stop():
+                break
+        if stopped and not reader.info.live:
+            folder.pause(progress=progress)
+            raise KeyboardInterrupt
+        seconds = time.monotonic() - began
+        timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
+        folder.finish(timing, lost=reader.lost, progress=progress, stop=stop)
+        return stopped
 
     def check_texts(self, queries: Queries) -> None:
         """Encode the run's texts, once; an expression that is too long is found before any frame.

@@ -7,6 +7,7 @@ gets the carried masks, snapped to its edges. A scene cut forgets everything.
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ MOTION_BLUR = 2.0
 """Blur of a proposal that motion has changed, pixels of the flow."""
 HALF = 127
 """A soft map in steps of 1/255 is a mask above this."""
+MAX_STATE_BYTES = 1 << 30
+"""More masks than this are not loaded: 1400 tracks of the largest flow have less."""
 BLEND = 0.2
 """A mask that overlaps its track's by more (IoU) is averaged with it."""
 
@@ -104,7 +107,11 @@ class TemporalState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TemporalState:
-        """Load what `to_dict` saved."""
+        """Load what `to_dict` saved.
+
+        Raises:
+            ValueError: it is something else; so are KeyError, TypeError and zlib.error.
+        """
         loaded: dict[str, Any] = {name: values[name] for name in _COUNTS}
         loaded |= {name: np.array(values[name], np.float32) for name in _FLOATS}
         loaded |= {name: np.array(values[name], np.int64) for name in _INTS}
@@ -114,8 +121,8 @@ class TemporalState:
         if values["gray"] is None:
             return state
         size_hw = tuple(values["size_hw"])
-        maps = _unpack(values["maps"]).reshape(len(state.owners), *size_hw)
-        return replace(state, maps=maps, gray=_unpack(values["gray"]).reshape(size_hw))
+        maps = _unpack(values["maps"], (len(state.owners), *size_hw))
+        return replace(state, maps=maps, gray=_unpack(values["gray"], size_hw))
 
 
 _COUNTS = ("since_offer", "since_key")
@@ -367,5 +374,10 @@ def _pack(array: NDArray[np.uint8]) -> str:
     return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode("ascii")
 
 
-def _unpack(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8)
+def _unpack(text: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    count = math.prod(shape)
+    if count > MAX_STATE_BYTES:
+        raise ValueError(f"a state of {count} bytes is more than {MAX_STATE_BYTES}")
+    # One more than there should be: 0 would be no limit.
+    data = zlib.decompressobj().decompress(base64.b64decode(text), count + 1)
+    return np.frombuffer(data, np.uint8).reshape(shape)

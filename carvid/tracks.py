@@ -18,8 +18,9 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +34,10 @@ from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.encode import VideoWriter
 from carvid.errors import OutputError
-from carvid.files import is_partial, make_folder, write_text
-from carvid.overlay import draw_overlay, overlay_writer, write_overlay
+from carvid.files import is_partial, make_folder, read_json, write_text
+from carvid.interrupt import never, stopping
+from carvid.lock import locked
+from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
@@ -42,6 +45,7 @@ from carvid.video import (
     Frame,
     Part,
     VideoInfo,
+    is_live,
     natural_key,
     open_video,
 )
@@ -54,6 +58,9 @@ RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", 
              "view.html")  # fmt: skip
 CUTOUT_FOLDER = "cutouts"
 """What carvid writes into a run's folder, and may replace there."""
+NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
+            zlib.error)  # fmt: skip
+"""What reading a run's files raises when carvid did not write them."""
 
 
 @dataclass(frozen=True)
@@ -148,42 +155,44 @@ class Track:
         """
         folder = Path(folder)
         try:
-            values = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            values = read_json(folder / "run.json")
             facts = _facts_from(values)
             rows = list(read_scores(folder / "scores.csv", len(facts.texts)))
-        except (OSError, ValueError, KeyError, TypeError):
+            times_s = np.array([time for time, _ in rows], np.float64)
+            scores = np.array([scores for _, scores in rows], np.float32)
+            scores = scores.reshape(-1, len(facts.texts))
+            lost = tuple(values.get("lost", ()))
+        except (OSError, *NOT_OURS):
             raise OutputError(
                 f"'{folder}' is no folder of a finished run; give what carvid run -o made"
             ) from None
         maps = _FolderMaps(folder / "masks", len(rows))
-        return cls(
-            facts,
-            np.array([time for time, _ in rows], np.float64),
-            np.array([scores for _, scores in rows], np.float32).reshape(-1, len(facts.texts)),
-            _MasksOfMaps(maps, len(facts.texts)),
-            maps,
-            tuple(values.get("lost", ())),
-        )
+        masks = _MasksOfMaps(maps, len(facts.texts))
+        return cls(facts, times_s, scores, masks, maps, lost)
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
-        """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again.
+        """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again,
+        and so a live input, whose frames are gone, has none.
 
         Raises:
-            OutputError: the folder holds something else, or cannot be written.
+            OutputError: the folder holds something else, another run is writing to it, or it
+                cannot be written.
             VideoError: the video is no longer there.
         """
         target = RunFolder(Path(folder), self.facts)
-        target.begin(overwrite=overwrite)
-        state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
-        for index, masks in enumerate(self.masks):
-            target.add(
-                FrameResult(
-                    index, float(self.times_s[index]), masks, masks.astype(np.float32),
-                    self.scores[index], state,
-                ),
-                labels=self.label_maps[index],
-            )  # fmt: skip
-        target.finish({}, lost=self.lost, progress=progress)
+        target.check(overwrite=overwrite)
+        with locked(target.folder):
+            target.begin(overwrite=overwrite)
+            state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
+            for index, masks in enumerate(self.masks):
+                target.add(
+                    FrameResult(
+                        index, float(self.times_s[index]), masks, masks.astype(np.float32),
+                        self.scores[index], state,
+                    ),
+                    labels=self.label_maps[index],
+                )  # fmt: skip
+            target.finish({}, lost=self.lost, progress=progress)
 
 
 class MemoryStore:
@@ -257,9 +266,13 @@ class RunFolder:
                 "once; choose another folder with -o, or replace it with --overwrite"
             )
         if saved.exists():
-            values = json.loads(saved.read_text(encoding="utf-8"))
-            self._cut_scores(values["next"])
-            return values["next"], TemporalState.from_dict(values["state"])
+            try:
+                values = read_json(saved)
+                state = TemporalState.from_dict(values["state"])
+                self._cut_scores(values["next"])
+                return values["next"], state
+            except NOT_OURS:
+                raise self._unreadable(saved) from None
         self._cut_scores(0)
         self._save_progress(0, None)
         return 0, None
@@ -317,10 +330,27 @@ class RunFolder:
             rows_of_frames = _scores_of(lines, len(self.facts.texts))
             self._overlay(rows_of_frames, unfinished=True, progress=progress)
 
+    def abandon(self) -> None:
+        """Leave a video of what came of a live input, which will not come again; for failures."""
+        if self._live_overlay is not None:
+            with suppress(OutputError):  # a full disk is the failure itself
+                self._live_overlay.close()
+
     def finish(
-        self, timing: dict[str, float], *, lost: Sequence[str] = (), progress: bool = False
+        self,
+        timing: dict[str, float],
+        *,
+        lost: Sequence[str] = (),
+        progress: bool = False,
+        stop: Callable[[], bool] = never,
     ) -> None:
-        """Write scores.csv, the overlay and, last, run.json."""
+        """Write scores.csv, the overlay and, last, run.json.
+
+        Raises:
+            KeyboardInterrupt: `stop` said so while the overlay was drawn; the run can be resumed.
+            OutputError: the place cannot be written.
+            VideoError: the video is no longer there.
+        """
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
         write_text(
@@ -329,8 +359,8 @@ class RunFolder:
         )
         if self._live_overlay is not None:
             self._live_overlay.close()
-        elif self.facts.config.overlay.enabled:
-            self.write_overlay(progress=progress)
+        elif self.facts.config.overlay.enabled and not self.facts.video.live:
+            self.write_overlay(progress=progress, stop=stop)
         values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -338,11 +368,10 @@ class RunFolder:
         (self._progress / "progress.json").unlink()  # first: what is left of it means nothing
         shutil.rmtree(self._progress)
 
-    def write_overlay(self, *, progress: bool) -> None:
+    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
         """Draw the masks over the video."""
-        self._overlay(
-            read_scores(self.folder / "scores.csv", len(self.facts.texts)), progress=progress
-        )
+        rows = read_scores(self.folder / "scores.csv", len(self.facts.texts))
+        self._overlay(rows, progress=progress, stop=stop)
 
     def _overlay(
         self,
@@ -350,20 +379,22 @@ class RunFolder:
         *,
         unfinished: bool = False,
         progress: bool,
+        stop: Callable[[], bool] = never,
     ) -> None:
         video = self.facts.video
         overlay_from_folder(
             self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
             self.facts.config.overlay, scores=[row for _, row in rows],
             frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
-            progress=progress,
+            progress=progress, stop=stop,
         )  # fmt: skip
 
     def _draw_live(self, frame: Frame, result: FrameResult, labels: NDArray[np.uint8]) -> None:
+        config, video = self.facts.config.overlay, self.facts.video
         if self._live_overlay is None:
-            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", self.facts.video)
+            size_hw = picture_size(video.size_hw, config)
+            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", video, size_hw)
         scores = result.scores.astype(float).tolist()
-        config = self.facts.config.overlay
         picture = draw_overlay(frame.image, labels, self.facts.texts, config, scores=scores)
         self._live_overlay.write(picture, frame.time_s)
 
@@ -379,12 +410,21 @@ class RunFolder:
             (self.folder / "run.json", None),
         ):
             if path.exists():
-                values = json.loads(path.read_text(encoding="utf-8"))
-                inputs: dict[str, Any] = values[key] if key else values
-                inputs.pop("timing", None)
-                inputs.pop("lost", None)
+                try:
+                    values = read_json(path)
+                    inputs: dict[str, Any] = values[key] if key else values
+                    inputs.pop("timing", None)
+                    inputs.pop("lost", None)
+                except NOT_OURS:
+                    raise self._unreadable(path) from None
                 return inputs
         return None
+
+    def _unreadable(self, path: Path) -> OutputError:
+        return OutputError(
+            f"'{path}' is damaged; choose another folder with -o, or replace the run with "
+            "--overwrite"
+        )
 
     def _save_progress(self, following: int, state: TemporalState | None) -> None:
         count = len(self.facts.texts) + len(self.facts.distractors)
@@ -448,21 +488,39 @@ def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) 
 
 
 def expressions_beside(masks: Path) -> list[str]:
-    """Return the expressions that the run.json beside a folder of masks names, or none."""
+    """Return the expressions that the run.json beside a folder of masks names, or none.
+
+    Raises:
+        OutputError: it is damaged.
+    """
     path = masks.parent / "run.json"
     if not path.exists():
         return []
-    texts: list[str] = json.loads(path.read_text(encoding="utf-8"))["texts"]
-    return texts
+    with _what_we_wrote(path):
+        return [str(text) for text in read_json(path)["texts"]]
 
 
 def part_beside(masks: Path) -> Part:
-    """Return the part of the video that the run.json beside a folder of masks names, or all."""
+    """Return the part of the video that the run.json beside a folder of masks names, or all.
+
+    Raises:
+        OutputError: it is damaged.
+    """
     path = masks.parent / "run.json"
     if not path.exists():
         return WHOLE
-    video = json.loads(path.read_text(encoding="utf-8")).get("video", {})
-    return Part(**video.get("part", {}))
+    with _what_we_wrote(path):
+        return Part(**read_json(path).get("video", {}).get("part", {}))
+
+
+@contextmanager
+def _what_we_wrote(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except NOT_OURS:
+        raise OutputError(
+            f"'{path}' is not what carvid run wrote; move it away from the masks"
+        ) from None
 
 
 def overlay_from_folder(
@@ -477,12 +535,14 @@ def overlay_from_folder(
     part: Part = WHOLE,
     unfinished: bool = False,
     progress: bool = False,
+    stop: Callable[[], bool] = never,
 ) -> int:
     """Draw a folder of DAVIS PNGs over a video; return the number of frames.
 
-    Of an `unfinished` run as many frames are drawn as have scores.
+    Of an `unfinished` run as many frames are drawn as have scores. `stop` is asked after each.
 
     Raises:
+        KeyboardInterrupt: `stop` said so; nothing is left.
         OutputError: there are fewer or more masks than frames, or the place cannot be written.
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
@@ -500,7 +560,10 @@ def overlay_from_folder(
         )
         if not paths or (count is not None and count != len(paths)):
             raise mismatch
-        bar = tqdm(frames, total=len(paths), desc="overlay", unit="frame", disable=not progress)
+        bar = tqdm(
+            stopping(frames, stop), total=len(paths), desc="overlay", unit="frame",
+            disable=not progress,
+        )  # fmt: skip
         planes = (read_label_png(path) for path in paths)
         try:
             return write_overlay(
@@ -528,8 +591,11 @@ def _scores_of(lines: Iterable[str], count: int) -> Iterator[tuple[float, list[f
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:
+    video = VideoInfo.from_dict(values["video"])
+    # A file of that name was read; nobody who only looks at a run wants a network or a camera.
+    video = replace(video, live=video.live or is_live(video.path))
     return RunFacts(
-        Config.from_dict(values["config"]), VideoInfo.from_dict(values["video"]),
+        Config.from_dict(values["config"]), video,
         tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
 from carvid.container import DEFAULT_FRAME_RATE
 from carvid.decode import CAMERA, URL, LiveReader, first_line, open_file
@@ -27,6 +27,7 @@ from carvid.frames import (
     check_size,
     prefetch,
 )
+from carvid.images import open_image
 
 __all__ = [
     "DEFAULT_FRAME_RATE",
@@ -37,6 +38,7 @@ __all__ = [
     "Part",
     "VideoInfo",
     "VideoReader",
+    "is_live",
     "natural_key",
     "open_video",
     "prefetch",
@@ -143,17 +145,14 @@ class ImagesReader(VideoReader):
 def _read_image(path: Path) -> NDArray[np.uint8]:
     """The image as shown (a camera's orientation applied), uint8 (H, W, 3) RGB."""
     try:
-        with Image.open(path) as picture:
+        with open_image(path) as picture:
             check_size(path, (picture.height, picture.width))
             upright = ImageOps.exif_transpose(picture)
             if upright.mode.startswith("I;16"):  # Pillow would clip these to 255
                 grey = (np.asarray(upright) >> 8).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=2)
             return np.array(upright.convert("RGB"))
-    except (
-        OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:  # fmt: skip
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise VideoError(
             f"cannot read '{path}' as an image: {first_line(error)}; remove or replace it"
         ) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from carvid.video import open_video
 from tests.conftest import make_frames
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -46,6 +47,13 @@ def test_run_and_overlay(clip: Path, tmp_path: Path, weights: dict[str, str]) ->
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "again.mp4")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.mp4").stat().st_size > 0
+    style = ["--style", "side_by_side=on", "--style", "dim=0.7"]
+    result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "wide.mp4", *style)
+    assert result.returncode == 0, result.stderr
+    with open_video(tmp_path / "wide.mp4") as reader, open_video(clip) as before:
+        assert reader.info.size_hw[1] == 2 * before.info.size_hw[1]
+    result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4", "--style", "dmi=1")
+    assert_one_line(result, "unknown key 'overlay.dmi'; did you mean 'dim'?")
     (out / "masks" / "00005.png").unlink()
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4")
     assert result.returncode == 1

@@ -165,7 +165,7 @@ def test_what_cannot_be_exported_is_said(
     with pytest.raises(ConfigError, match="unknown format 'coca'; did you mean 'coco'"):
         export(track, tmp_path, ["coca"])
     object.__setattr__(track.facts.video, "live", True)
-    with pytest.raises(OutputError, match="came only once"):
+    with pytest.raises(OutputError, match="comes only once"):
         export(track, tmp_path, ["green"])
     object.__setattr__(track.facts.video, "live", False)
     object.__setattr__(track.facts.video, "part", Part(stride=2))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from carvid import overlay
-from carvid.config import OverlayConfig
+from carvid.config import PALETTES, OverlayConfig
+from carvid.encode import MAX_SIDE
+from carvid.errors import OutputError
 from carvid.overlay import color_of, draw_overlay, write_overlay
-from carvid.video import Backend, Part, open_video
+from carvid.video import Backend, Frame, Part, VideoInfo, open_video
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound
@@ -189,3 +193,118 @@ print(hashlib.sha1(path.read_bytes()).hexdigest())
         for _ in range(4)
     }  # fmt: skip
     assert len(hashes) == 1
+
+
+BARE = OverlayConfig(fill=False, outline=False, labels=False)
+
+
+def one_square(size_hw: tuple[int, int] = (40, 60)) -> NDArray[np.uint8]:
+    labels = np.zeros(size_hw, np.uint8)
+    labels[12:28, 20:36] = 1
+    return labels
+
+
+def test_with_everything_off_the_frame_is_left() -> None:
+    image = make_frames(1, 40, 60)[0]
+    assert (draw_overlay(image, one_square(), ["a"], BARE) == image).all()
+
+
+@pytest.mark.parametrize("dim", [0.25, 1.0])
+def test_what_is_outside_is_dimmed_and_the_masks_are_not(dim: float) -> None:
+    image, labels = make_frames(1, 40, 60)[0], one_square()
+    made = draw_overlay(image, labels, ["a"], replace(BARE, dim=dim))
+    assert (made[labels == 1] == image[labels == 1]).all()
+    left = round(256 * (1 - dim))
+    assert (made[labels == 0] == image[labels == 0].astype(int) * left // 256).all()
+    assert (made[labels == 0] != image[labels == 0]).any()
+
+
+@pytest.mark.parametrize("width", [2, 4, 9])
+def test_outlines_have_the_width_that_is_asked_for(width: int) -> None:
+    """But for two pixels on each side, over which OpenCV smooths."""
+    image, labels = np.full((40, 60, 3), 90, np.uint8), one_square()
+    config = replace(BARE, outline=True, outline_width=width)
+    made = draw_overlay(image, labels, ["a"], config)
+    # Row 20 crosses the sides of the square, columns 20 and 35, at a right angle.
+    columns = np.arange(60)
+    far = np.minimum(abs(columns - 20), abs(columns - 35))
+    assert (made[20, far <= (width - 1) // 2] == color_of(0)).all()
+    assert (made[20, far > width // 2 + 2] == 90).all()
+    assert (far > width // 2 + 2).sum() > 20
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+@pytest.mark.parametrize("ground", ["white", "black", "own", "busy"])
+def test_a_halo_shows_the_outline_on_every_ground(palette: str, ground: str) -> None:
+    color = color_of(0, palette)
+    image = make_frames(1, 40, 60)[0]
+    if ground != "busy":
+        image[:] = {"white": (255,) * 3, "black": (0,) * 3, "own": color}[ground]
+    labels = one_square()
+    config = OverlayConfig(labels=False, halo=True, outline_width=3, palette=palette)
+    made = draw_overlay(image, labels, ["a"], config)
+    ink = overlay._contrast(color)
+    dark, light = sorted((luminance(color), luminance(ink)))
+    assert (light + 0.05) / (dark + 0.05) >= 4.5
+    assert (made[20, 19:22] == color).all() and (made[20, [16, 24]] == ink).all()
+
+
+def test_side_by_side_is_the_frame_and_the_overlay() -> None:
+    image, labels = make_frames(1, 40, 60)[0], one_square()
+    made = draw_overlay(image, labels, ["a"], OverlayConfig(side_by_side=True), scores=[0.5])
+    assert made.shape == (40, 120, 3)
+    assert (made[:, :60] == image).all()
+    alone = draw_overlay(image, labels, ["a"], OverlayConfig(), scores=[0.5])
+    assert (made[:, 60:] == alone).all()
+
+
+def test_scores_can_be_left_out() -> None:
+    image, labels = np.full((240, 432, 3), 90, np.uint8), np.zeros((240, 432), np.uint8)
+    labels[100:150, 200:260] = 1
+
+    def drawn(given: list[float] | None, **style: Any) -> NDArray[np.uint8]:
+        return draw_overlay(image, labels, ["a dog"], OverlayConfig(**style), scores=given)
+
+    assert (drawn([0.5], scores=False) == drawn(None)).all()
+    assert (drawn([0.5]) != drawn(None)).any()
+    assert (drawn([0.5], labels=False) == drawn(None, labels=False)).all()
+
+
+def test_the_palette_is_that_of_okabe_and_ito() -> None:
+    published = {"E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7"}
+    colors = [color_of(k, "okabe-ito") for k in range(7)]
+    assert {"%02X%02X%02X" % color for color in colors} == published  # noqa: UP031
+    assert color_of(7, "okabe-ito") == colors[0]
+    image, labels = make_frames(1, 40, 60)[0], one_square()
+    config = replace(BARE, fill=True, opacity=1.0, palette="okabe-ito")
+    made = draw_overlay(image, 2 * labels, ["a", "b"], config)
+    assert (made[labels == 1] == colors[1]).all()
+    for color in colors:
+        dark, light = sorted((luminance(color), luminance(overlay._contrast(color))))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+def test_what_is_too_wide_for_a_video_is_said(tmp_path: Path) -> None:
+    for width in (MAX_SIDE // 2, MAX_SIDE // 2 + 1):
+        info = VideoInfo("frames", "images", (16, width), Fraction(25), 1)
+        frames = [Frame(0, 0.0, np.zeros((16, width, 3), np.uint8))]
+        planes, config = [np.zeros((16, width), np.uint8)], OverlayConfig(side_by_side=True)
+        path = tmp_path / f"{width}.mp4"
+        if 2 * width <= MAX_SIDE:
+            write_overlay(path, info, frames, planes, ["a"], config)
+            assert path.stat().st_size > 0
+            continue
+        with pytest.raises(OutputError, match="frames of 16386×16 pixels are too large for H"):
+            write_overlay(path, info, frames, planes, ["a"], config)
+
+
+def test_a_video_of_frame_and_overlay_is_twice_as_wide(tmp_path: Path) -> None:
+    clip = MAKERS["odd_size"](tmp_path)
+    with open_video(clip) as reader:
+        height, width = reader.info.size_hw
+        planes = np.zeros((12, height, width), np.uint8)
+        config = OverlayConfig(side_by_side=True)
+        write_overlay(tmp_path / "out.mp4", reader.info, reader, planes, ["a"], config)
+    with open_video(tmp_path / "out.mp4") as made:
+        assert made.info.size_hw == (height + height % 2, 2 * width)
+        assert len(list(made)) == 12

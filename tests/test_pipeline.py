@@ -113,6 +113,21 @@ def test_a_stopped_run_resumes_to_the_same_bytes(
     assert carvid.Track.open(broken).texts == ("a ball",)
 
 
+def test_an_overlay_of_another_style_is_not_resumed(
+    model: Carvid, weights: dict[str, str], clip: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    model.segment(clip, TEXTS, out=out)
+    before = files(out)
+    other = carvid.load("default", [*FAST, "overlay.side_by_side=on"], **weights)
+    with pytest.raises(OutputError, match="other inputs or settings"):
+        other.segment(clip, TEXTS, out=out, resume=True)
+    assert files(out) == before
+    other.segment(clip, TEXTS, out=out, overwrite=True)
+    with av.open(str(out / "overlay.mp4")) as container:
+        assert container.streams.video[0].width == 2 * WIDTH
+
+
 def test_foreign_folders_are_left_alone(model: Carvid, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")

@@ -16,6 +16,7 @@ import pytest
 
 import carvid
 from carvid.errors import CarvidError, OutputError, VideoError
+from carvid.export import FORMATS, export
 from carvid.lock import locked
 from carvid.pipeline import Carvid
 from carvid.video import Part, open_video
@@ -73,6 +74,138 @@ def test_a_run_that_is_stopped_leaves_a_video_and_resumes(
     assert not (broken / "run.json").exists()
     model.segment(clip, TEXTS, out=broken, resume=True)
     assert files(broken) == files(whole)
+
+
+FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 6, 6 + 7, 6 + 7 + 7
+"""How often `stop` is asked until the six frames are done, the overlay, and green.mp4."""
+
+
+@pytest.mark.parametrize("answers", [FRAMES_ASKED, OVERLAY_ASKED - 1, OVERLAY_ASKED, GREEN_ASKED])
+def test_a_run_that_is_stopped_after_its_frames_resumes(
+    model: Carvid, clip: Path, tmp_path: Path, answers: int
+) -> None:
+    """In the overlay's first frame, at its end, and in the first frames of two formats."""
+    whole, broken, formats = tmp_path / "whole", tmp_path / "broken", ["green", "html"]
+    model.segment(clip, TEXTS, out=whole, formats=formats)
+    asked = iter([False] * answers + [True])
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(clip, TEXTS, out=broken, formats=formats, stop=lambda: next(asked))
+    done = {path.name for path in broken.iterdir()}
+    assert len(list((broken / "masks").iterdir())) == 6
+    assert ("overlay.mp4" in done) == ("run.json" in done) == (answers >= OVERLAY_ASKED)
+    assert ("green.mp4" in done) == (answers >= GREEN_ASKED)
+    assert "view.html" not in done and not any(".part" in name for name in done)
+    model.segment(clip, TEXTS, out=broken, resume=True, formats=formats)
+    assert files(broken).keys() == files(whole).keys()
+    for name, content in files(whole).items():
+        assert files(broken)[name] == content, name
+
+
+@pytest.mark.parametrize("place", ["carvid.tracks.write_overlay", "carvid.export.write_page"])
+def test_one_ctrl_c_ends_the_encoding(
+    clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    from carvid.cli import app
+
+    module, name = place.rsplit(".", 1)
+    write = getattr(sys.modules[module], name)
+
+    def pressed(*arguments: object, **more: object) -> object:
+        signal.raise_signal(signal.SIGINT)
+        return write(*arguments, **more)
+
+    command = ["run", str(clip), "-e", "a dog", "-o", str(tmp_path / "out"), "-f", "html",
+               *options(weights)]  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(place, pressed)
+        with pytest.raises(SystemExit) as end:
+            app(command)
+    assert end.value.code == 130
+    assert not (tmp_path / "out" / "view.html").exists()
+    with pytest.raises(SystemExit) as end:
+        app([*command, "--resume"])
+    assert end.value.code == 0
+    assert frames_in(tmp_path / "out" / "overlay.mp4") == 6
+    assert (tmp_path / "out" / "view.html").exists()
+
+
+def test_a_run_keeps_its_folder_until_its_formats_are_written(
+    model: Carvid, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, refused = tmp_path / "out", []
+
+    def write(track: carvid.Track, folder: Path, frames: object) -> None:
+        for use in (
+            lambda: model.segment(clip, TEXTS, out=out, overwrite=True),
+            lambda: export(track, out, ["green"]),
+            lambda: track.save(out, overwrite=True),
+        ):
+            with pytest.raises(OutputError, match="another run is writing"):
+                use()
+            refused.append(use)
+
+    monkeypatch.setitem(FORMATS, "cutouts", write)
+    track = model.segment(clip, TEXTS, out=out, formats=["cutouts"])
+    assert len(refused) == 3
+    export(track, out, ["green"])
+    assert frames_in(out / "green.mp4") == 6
+
+
+@pytest.mark.parametrize("error", [VideoError("gone; plug it in"), KeyboardInterrupt()])
+def test_a_live_run_that_fails_leaves_a_video_of_what_came(
+    model: Carvid, tmp_path: Path, error: BaseException
+) -> None:
+    path, pipe, out = MAKERS["y4m"](tmp_path), tmp_path / "pipe", tmp_path / "out"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    writer = subprocess.Popen(["cat", path], stdout=end)
+    calls = 0
+
+    def fail() -> bool:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise error
+        return False
+
+    try:
+        with pytest.raises(type(error)):
+            model.segment(pipe, TEXTS, out=out, stop=fail)
+    finally:
+        writer.kill()
+        writer.wait()
+        os.close(end)
+    assert frames_in(out / "overlay.mp4") == 3
+    assert not list(out.glob(".*.part.*")) and not (out / "run.json").exists()
+
+
+def test_a_live_input_is_saved_without_an_overlay(model: Carvid, tmp_path: Path) -> None:
+    path, pipe, out = MAKERS["y4m"](tmp_path), tmp_path / "pipe", tmp_path / "out"
+    os.mkfifo(pipe)
+    with subprocess.Popen(f"exec cat '{path}' > '{pipe}'", shell=True):
+        track = model.segment(pipe, TEXTS)
+    track.save(out)
+    assert sorted(path.name for path in out.iterdir()) == ["masks", "run.json", "scores.csv"]
+    opened = carvid.Track.open(out)
+    assert len(opened) == len(track) == 12
+    assert (opened.label_maps[11] == track.label_maps[11]).all()
+
+
+def test_formats_that_a_live_input_cannot_give_are_refused_at_once(
+    model: Carvid, tmp_path: Path
+) -> None:
+    path, pipe, out = MAKERS["y4m"](tmp_path), tmp_path / "pipe", tmp_path / "out"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    writer = subprocess.Popen(["cat", path], stdout=end)
+    try:
+        with pytest.raises(OutputError, match="comes only once, and format green"):
+            model.segment(pipe, TEXTS, out=out, formats=["green"])
+    finally:
+        writer.kill()
+        writer.wait()
+        os.close(end)
+    assert not out.exists()
 
 
 def test_a_damaged_video_is_used_and_the_loss_is_noted(model: Carvid, tmp_path: Path) -> None:

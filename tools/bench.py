@@ -7,6 +7,8 @@ tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
+tools/bench.py memory             resident memory while a long clip is streamed
+tools/bench.py large              a run on a few frames of 4K, scaled down
 
 Each command imports torch only if it needs it: every process that an evaluation starts imports this
 file once more.
@@ -397,6 +399,46 @@ def speed(
         typer.echo(json.dumps(result) if as_json else speed_bench.row(preset, result))
         if not as_json:
             typer.echo(speed_bench.split(result), err=True)
+
+
+@app.command()
+def memory(
+    frames: int = 10_000,
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (64, 96),
+    marks: Annotated[list[int], typer.Option("--at", help="Look after so many frames.")] = [  # noqa: B006
+        200,
+        1000,
+        5000,
+        10_000,
+    ],
+    preset: str = "tiny",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+) -> None:
+    """Resident memory while a drawn clip is read, segmented, drawn over and written."""
+    import memory_bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        clip, out = Path(folder) / "clip.mp4", Path(folder) / "out.mp4"
+        memory_bench.write_clip(clip, frames, size)
+        for line in memory_bench.stream_clip(clip, out, preset, settings, tuple(marks)):
+            typer.echo(json.dumps(line))
+
+
+@app.command()
+def large(
+    frames: int = 6,
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (2160, 3840),
+    max_side: Annotated[int, typer.Option(help="Frames are scaled down to it.")] = 640,
+    preset: str = "tiny",
+) -> None:
+    """Time and largest memory of a run on a drawn clip of large frames."""
+    import memory_bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        clip = Path(folder) / "clip.mp4"
+        memory_bench.write_clip(clip, frames, size)
+        line = memory_bench.run_large(clip, Path(folder) / "out", preset, max_side)
+        typer.echo(json.dumps(line))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ so that they need neither that package nor torchvision, which it imports.
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import sys
@@ -22,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from carvid.clip.weights import ask_hub, is_hub_name, resolve_device
 from carvid.errors import WeightsError
+from carvid.files import read_json
 
 REMEDY = (
     "give a segment-anything checkpoint (sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or "
@@ -115,7 +115,7 @@ def _from_checkpoint(path: Path) -> SamModel:
     """Read a file of segment-anything."""
     try:
         values = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError):
+    except (pickle.UnpicklingError, EOFError, OSError, ValueError, LookupError):
         raise WeightsError(f"cannot read '{path}' as a checkpoint; {REMEDY}") from None
     except RuntimeError as error:
         if "memory" in str(error):
@@ -212,7 +212,7 @@ def _from_pretrained(name: str, *, local: bool) -> SamModel:
 
 def _check_folder(folder: Path) -> None:
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        kind = read_json(folder / "config.json").get("model_type")
     except (OSError, ValueError, AttributeError):
         raise WeightsError(f"'{folder}' has no readable config.json; {REMEDY}") from None
     if kind != "sam":

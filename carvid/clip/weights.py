@@ -7,7 +7,6 @@ network, transformers alone takes minutes to give up.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
 from carvid.errors import ConfigError, WeightsError
+from carvid.files import read_json
 
 EMBEDDED_NAME = "tiny"
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
@@ -175,7 +175,7 @@ def is_hub_name(name: str) -> bool:
 
 def _check_model_type(folder: Path, name: str) -> None:
     try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        kind = read_json(folder / "config.json").get("model_type")
     except (OSError, ValueError, AttributeError):
         raise WeightsError(
             f"'{name}' is no model folder: it has no readable config.json; give a folder saved "

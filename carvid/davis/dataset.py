@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from carvid.davis.writer import MAX_LABEL
 from carvid.errors import DatasetError, suggest
-from carvid.files import replacing, write_text
+from carvid.files import read_json, read_text, replacing, write_text
 
 TEXT_FILES = (
     ("Davis17_annot1.txt", "utf-8"),
@@ -58,12 +59,20 @@ class Expression:
 
 @dataclass(frozen=True)
 class Video:
-    """A video with its expressions."""
+    """A video with its expressions.
+
+    Raises:
+        DatasetError: its name, a frame's or a key cannot be the name of a file or folder.
+    """
 
     name: str
     frames: tuple[str, ...]
     """Names of the frames, in order, without suffix; empty where only texts are known."""
     expressions: tuple[Expression, ...]
+
+    def __post_init__(self) -> None:
+        for name in (self.name, *self.frames, *(e.key for e in self.expressions)):
+            _check_name(name)
 
     def sets(self) -> tuple[tuple[Expression, ...], ...]:
         """Return the expressions that are asked for together, in order of their objects.
@@ -224,7 +233,7 @@ def read_meta(path: Path) -> tuple[Video, ...]:
         DatasetError: unreadable, or of another form.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = read_json(path, encoding="utf-8-sig")
         return tuple(_video(name, entry) for name, entry in values["videos"].items())
     except OSError as error:
         raise DatasetError(f"cannot read '{path}': {error.strerror}; check the path") from None
@@ -271,20 +280,23 @@ def read_texts(
     found: dict[str, dict[int, Expression]] = {}
     for index, (name, encoding) in enumerate(TEXT_FILES):
         try:
-            text = (folder / name).read_bytes().decode(encoding).removeprefix("\ufeff")
+            text = read_text(folder / name, encoding=encoding).removeprefix("\ufeff")
         except OSError as error:
             problems.append(f"cannot read '{name}' ({error.strerror})")
             continue
         except UnicodeDecodeError:
             problems.append(f"'{name}' is not {encoding.upper()}")
             continue
+        except ValueError as error:
+            problems.append(f"'{name}' cannot be read ({error})")
+            continue
         # Not splitlines: in Latin-1 it breaks lines within a sentence.
         for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():
                 continue
             match = _TEXT_LINE.fullmatch(line.rstrip("\r"))
-            object_id = int(match[2]) if match else 0
-            if match is None or object_id < 1:
+            object_id = int(match[2]) if match and len(match[2]) <= len(str(MAX_LABEL)) else 0
+            if match is None or not 0 < object_id <= MAX_LABEL:
                 problems.append(f"'{name}' line {number} is not <video> <object> \"<text>\"")
                 continue
             key = SETS * (object_id - 1) + index
@@ -374,12 +386,26 @@ def _listed(root: Path, split: str) -> list[str]:
     for year in ("2017", "2019"):
         path = root / "ImageSets" / year / f"{name}.txt"
         if path.is_file():
-            return path.read_text(encoding="utf-8").split()
+            try:
+                return read_text(path).split()
+            except ValueError as error:
+                raise DatasetError(
+                    f"cannot read '{path}': {error}; write one name a line"
+                ) from None
     return []
 
 
 def _folders(folder: Path) -> list[str]:
     return [p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")]
+
+
+def _check_name(name: str) -> None:
+    """Refuse what would lead out of the folder that it is put into."""
+    if name in ("", ".", "..") or not set("/\\\0").isdisjoint(name):
+        raise DatasetError(
+            f"{name!r} is the name of a video, a frame or an expression, and none of a file; "
+            "rename it"
+        )
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -424,6 +450,8 @@ def _lacking_sets(video: Video) -> list[str]:
     if any(_set_of(e) is None for e in video.expressions):
         return [f"{video.name} has keys other than 4 · (object − 1) + set"]
     count = max(e.object_id or 0 for e in video.expressions)
+    if count > MAX_LABEL:
+        return [f"{video.name} has object {count}, and a label map no more than {MAX_LABEL}"]
     keys = {int(e.key) for e in video.expressions}
     return [
         f"{video.name} object {key // SETS + 1} lacks the expression of "

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +31,7 @@ from carvid.davis.dataset import Dataset, Video, open_dataset
 from carvid.davis.evaluate import EXPRESSION_FOLDER, SET_FOLDERS
 from carvid.davis.writer import write_label_png
 from carvid.errors import ConfigError, OutputError
-from carvid.files import make_folder, write_text
+from carvid.files import make_folder, read_json, write_text
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import cores, run_tasks
@@ -185,7 +185,7 @@ class _Run:
     def found(self) -> int:
         """How many frames are done already."""
         if self._progress.exists():
-            return int(json.loads(self._progress.read_text(encoding="utf-8"))["next"])
+            return int(read_json(self._progress)["next"])
         return len(self.frames) if self.finished else 0
 
     @property
@@ -193,7 +193,7 @@ class _Run:
         """Whether the run is whole, and was made for these expressions."""
         if self._progress.exists() or not (self.folder / "run.json").exists() or not self.whole:
             return False
-        values = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        values = read_json(self.folder / "run.json")
         return tuple(values["texts"]) == self.texts
 
     @property
@@ -255,7 +255,7 @@ class _SetFolder(RunFolder):
             labels = result.labels() if labels is None else labels
             write_label_png(self._run.label_folder / name, labels)
 
-    def write_overlay(self, *, progress: bool) -> None:
+    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
         pass
 
 
@@ -322,7 +322,7 @@ def _check_out(out: Path, inputs: dict[str, Any], *, resume: bool, overwrite: bo
     if not check_place(out, resume=resume, overwrite=overwrite):
         return
     try:
-        saved = json.loads((out / "run.json").read_text(encoding="utf-8"))
+        saved = read_json(out / "run.json")
     except (OSError, ValueError):
         saved = {}
     if "dataset" not in saved:

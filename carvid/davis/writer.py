@@ -11,6 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from carvid.errors import DatasetError
 from carvid.files import replacing
+from carvid.frames import check_size
+from carvid.images import open_image
 
 MIN_PROBABILITY = 0.5
 """A probability under it counts as 0 in a label map (Ref-DAVIS practice)."""
@@ -54,7 +56,7 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
     """Read an indexed PNG (mode P): uint8 (H, W) labels.
 
     Raises:
-        DatasetError: no such file, unreadable, or not an indexed PNG.
+        DatasetError: no such file, unreadable, too large, or not an indexed PNG.
     """
     return read_png(path, ("P",), "an indexed (mode P) PNG; write labels with a palette")
 
@@ -63,10 +65,11 @@ def read_png(path: Path, modes: Collection[str], wanted: str) -> NDArray[np.uint
     """Read a PNG of one of some modes as uint8 (H, W).
 
     Raises:
-        DatasetError: no such file, unreadable, or another mode: "not" what is `wanted`.
+        DatasetError: no such file, unreadable, too large, or another mode: "not" what is `wanted`.
     """
     try:
-        with Image.open(path) as picture:
+        with open_image(path, ["PNG"]) as picture:
+            check_size(path, (picture.height, picture.width), DatasetError)
             if picture.mode not in modes:
                 raise DatasetError(f"'{path}' is a {picture.mode} image, not {wanted}")
             return np.array(picture, np.uint8)
@@ -74,7 +77,7 @@ def read_png(path: Path, modes: Collection[str], wanted: str) -> NDArray[np.uint
         raise DatasetError(f"no mask '{path}'; give a folder of DAVIS PNGs") from None
     except UnidentifiedImageError:
         raise DatasetError(f"'{path}' is no PNG; write it again") from None
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise DatasetError(f"cannot read '{path}' as a PNG: {error}; write it again") from None
 
 
