@@ -24,11 +24,14 @@ ATTEMPTS = 3
 
 
 def find_ray() -> Any:
-    """Return the module.
+    """Return the module, set up to say nothing itself and to report nothing.
 
     Raises:
         ConfigError: it is not installed.
     """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray would print on stdout that a worker died, among results; read when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     try:
         return importlib.import_module("ray")
     except ImportError:
@@ -85,7 +88,6 @@ def ray_tasks(
 
 
 def _begin(ray: Any, workers: int | None) -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     cluster = os.environ.get("RAY_ADDRESS")
     try:
