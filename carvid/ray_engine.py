@@ -1,6 +1,6 @@
 """Tasks on Ray: as `processes.run_tasks`, with a GPU for each worker, and with further attempts.
 
-Without a cluster (`RAY_ADDRESS`) Ray is started here and ended afterwards.
+Ray is started on this machine and ended afterwards, unless the caller has begun it.
 """
 
 from __future__ import annotations
@@ -88,13 +88,11 @@ def ray_tasks(
 
 
 def _begin(ray: Any, workers: int | None) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    cluster = os.environ.get("RAY_ADDRESS")
     try:
-        if cluster:
-            ray.init(address=cluster, **quiet)
-        else:
-            ray.init(address="local", num_cpus=workers or 1, include_dashboard=False, **quiet)
+        ray.init(
+            address="local", num_cpus=workers or 1, include_dashboard=False, log_to_driver=False,
+            logging_level=logging.ERROR,
+        )  # fmt: skip
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
