@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -83,12 +83,21 @@ def root(
     epilog='Example: carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/',
 )
 def run(
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[VIDEO]...",
+            help="A video, a folder of images, an image, a stream's URL, or - (pipe). Of several, "
+            "each has its own folder in --out.",
+        ),
+    ] = None,
     expr: Annotated[
-        list[str], typer.Option("--expr", "-e", help="What to find; repeatable, in label order.")
-    ],
-    video: Annotated[
-        str | None,
-        typer.Argument(help="A video, a folder of images, an image, a stream's URL, or - (pipe)."),
+        list[str] | None,
+        typer.Option("--expr", "-e", help="What to find; repeatable, in label order."),
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="A .csv or .jsonl of clips: clip, expr; start, end, stride, name."),
     ] = None,
     camera: Annotated[
         int | None, typer.Option(min=0, help="Read this camera, until Ctrl-C; 0 is the first.")
@@ -128,6 +137,12 @@ def run(
     sam: Sam = None,
     style: Style = [],  # noqa: B006
     device: Device = None,
+    engine: Annotated[
+        Literal["serial", "ray"], typer.Option(help="Of several clips: one by one, or on Ray.")
+    ] = "serial",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Of Ray; one for each GPU, or one, if not given.")
+    ] = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -138,6 +153,7 @@ def run(
     from carvid.export import check_formats
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
+    from carvid.manifest import clips_of, read_manifest
     from carvid.phrases import understand
     from carvid.tracks import check_place
     from carvid.video import is_live, open_video
@@ -145,20 +161,52 @@ def run(
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
     config = load_config(preset, [*_overrides(settings, device, sam, style), *looks])
-    queries = Queries(tuple(expr), tuple(distractor or ()))
-    if explain:
-        for text in queries.all:
-            typer.echo(understand(text, config.phrases))
-        return
-    if (video is None) == (camera is None):
-        raise typer.BadParameter("give one of VIDEO and --camera")
-    check_formats(formats or ())
-    source = video if video is not None else f"camera:{camera}"
-    form = None if raw is None else raw_frames(raw)
     part = Part(
         0.0 if start is None else seconds(start), None if end is None else seconds(end), stride,
         max_side,
     )  # fmt: skip
+    videos, expr = videos or [], expr or []
+    if manifest is not None and (videos or expr):
+        raise typer.BadParameter("a manifest says which clips and expressions; give no others")
+    clips = [] if manifest is None else read_manifest(manifest, part)
+    texts = list(dict.fromkeys(text for clip in clips for text in clip.texts)) or expr
+    if not texts:
+        raise typer.BadParameter("say what to find with --expr")
+    queries = Queries(tuple(texts), tuple(distractor or ()))
+    if explain:
+        for text in queries.all:
+            typer.echo(understand(text, config.phrases))
+        return
+    if (not videos and manifest is None) == (camera is None):
+        raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
+    check_formats(formats or ())
+    if manifest is not None or len(videos) > 1:
+        if raw is not None:
+            raise typer.BadParameter("--raw is for one clip, through a pipe")
+        from carvid.batch import run_batch
+
+        with _resumable(out):
+            batch = run_batch(
+                clips or clips_of(videos, expr, part), out, config,
+                generator=weights_generator, classifier=weights_classifier,
+                distractors=distractor or (), formats=formats or (), engine=engine,
+                workers=workers, resume=resume, overwrite=overwrite, progress=True,
+                finish_frames=True,
+            )  # fmt: skip
+        for facts in batch.done.values():
+            _tell_lost(facts["video"], facts["lost"])
+        if as_json:
+            typer.echo(json.dumps(batch.to_json(), ensure_ascii=False))
+        else:
+            for name, facts in batch.done.items():
+                _tell_found(facts, f"{name}: ")
+            typer.echo(f"{len(batch.done)} clips, each in its folder, are in {out}")
+        _tell_failed(batch.failed, len(batch.done), "clips", out)
+        return
+    if engine != "serial" or workers is not None:
+        raise typer.BadParameter("--engine and --workers are for several clips")
+    source = videos[0] if videos else f"camera:{camera}"
+    form = None if raw is None else raw_frames(raw)
     if not is_live(source):
         open_video(source, part=part).close()
     check_place(out, resume=resume, overwrite=overwrite)
@@ -172,28 +220,12 @@ def run(
             overwrite=overwrite, progress=True, part=part, raw=form, formats=formats or (),
             stop=stop,
         )  # fmt: skip
-    for line in track.lost:
-        typer.echo(f"carvid: '{source}': {line}", err=True)
-    found = [0] * len(expr)
-    for masks in track.masks:
-        found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
-    result: dict[str, Any] = {
-        "out": str(out),
-        "frames": len(track),
-        "expressions": [
-            {"label": k + 1, "text": text, "frames_found": found[k],
-             "mean_score": round(float(track.scores[:, k].mean()), 4)}
-            for k, text in enumerate(expr)
-        ],
-    }  # fmt: skip
+    _tell_lost(source, track.lost)
+    result: dict[str, Any] = {"out": str(out), **track.summary()}
     if as_json:
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
-    for entry in result["expressions"]:
-        typer.echo(
-            f"{entry['label']}: {entry['text']}: in {entry['frames_found']} of {len(track)} "
-            f"frames, mean score {entry['mean_score']:.2f}"
-        )
+    _tell_found(result)
     typer.echo(f"masks, scores and overlay are in {out}")
 
 
@@ -278,16 +310,7 @@ def davis(
         typer.echo(
             f"{len(result.videos)} videos in {out} ({sets}); {result.frames} frames done now"
         )
-    if result.failed:
-        for name, reason in result.failed.items():
-            typer.echo(f"carvid: {name} failed: {reason}", err=True)
-        count = len(result.failed) + len(result.videos)
-        typer.echo(
-            f"carvid: {len(result.failed)} of {count} videos failed; mend them and continue with "
-            f"--resume -o {out}",
-            err=True,
-        )
-        raise typer.Exit(1)
+    _tell_failed(result.failed, len(result.videos), "videos", out)
 
 
 @app.command("eval", epilog="Example: carvid eval runs/a DAVIS --protocol refdavis17")
@@ -418,6 +441,33 @@ def _overrides(
     given = {"weights.device": device, "sam.model": sam}
     named = [f"{key}={value}" for key, value in given.items() if value]
     return [*settings, *named, *(f"overlay.{each}" for each in style)]
+
+
+def _tell_lost(source: str, lost: Iterable[str]) -> None:
+    for line in lost:
+        typer.echo(f"carvid: '{source}': {line}", err=True)
+
+
+def _tell_found(facts: Mapping[str, Any], name: str = "") -> None:
+    for entry in facts["expressions"]:
+        typer.echo(
+            f"{name}{entry['label']}: {entry['text']}: in {entry['frames_found']} of "
+            f"{facts['frames']} frames, mean score {entry['mean_score']:.2f}"
+        )
+
+
+def _tell_failed(failed: Mapping[str, str], whole: int, things: str, out: Path) -> None:
+    """List what failed, and exit 1 if anything did."""
+    if not failed:
+        return
+    for name, reason in failed.items():
+        typer.echo(f"carvid: {name} failed: {reason}", err=True)
+    typer.echo(
+        f"carvid: {len(failed)} of {len(failed) + whole} {things} failed; mend them and continue "
+        f"with --resume -o {out}",
+        err=True,
+    )
+    raise typer.Exit(1)
 
 
 @contextmanager

@@ -29,12 +29,13 @@ Work = Callable[[Tool, Task], Generator[Any, None, None]]
 class Event:
     """What happened to a task."""
 
-    kind: Literal["ready", "step", "done", "failed"]
-    """`ready`: a tool is prepared, and no task is begun with it yet."""
+    kind: Literal["ready", "step", "done", "again", "failed"]
+    """`ready`: a tool is prepared, and no task is begun with it yet; `again`: a task failed and
+    will be tried once more."""
     task: int = -1
     """Index of the task."""
     value: Any = None
-    """Of a step what the work yielded, of a failure one line that says why."""
+    """Of a step what the work yielded, of a failure (`again`, too) one line that says why."""
 
 
 def cores() -> int:
@@ -64,7 +65,7 @@ def run_tasks(
         tool = prepare()
         yield Event("ready")
         for index, task in enumerate(tasks):
-            yield from _events(work, tool, index, task)
+            yield from events_of(work, tool, index, task)
         return
     crew = _Crew(prepare, work)
     try:
@@ -73,7 +74,8 @@ def run_tasks(
         crew.stop()
 
 
-def _events(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
+def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
+    """Do one task and yield what happens; what was not foreseen leaves a traceback on stderr."""
     try:
         for value in work(tool, task):
             yield Event("step", index, value)
@@ -179,5 +181,5 @@ def _serve(channel: Connection, prepare: Callable[[], Tool], work: Work[Tool, Ta
         channel.send(Event("ready"))
         while True:
             index, task = channel.recv()
-            for event in _events(work, tool, index, task):
+            for event in events_of(work, tool, index, task):
                 channel.send(event)

@@ -170,6 +170,21 @@ class Track:
         masks = _MasksOfMaps(maps, len(facts.texts))
         return cls(facts, times_s, scores, masks, maps, lost)
 
+    def summary(self) -> dict[str, Any]:
+        """Return what was found, JSON-able: the number of frames, and of each expression in how
+        many it was found and its mean score."""
+        found = [0] * len(self.texts)
+        for masks in self.masks:
+            found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
+        return {
+            "frames": len(self),
+            "expressions": [
+                {"label": k + 1, "text": text, "frames_found": found[k],
+                 "mean_score": round(float(self.scores[:, k].mean()), 4)}
+                for k, text in enumerate(self.texts)
+            ],
+        }  # fmt: skip
+
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
         """Write masks/, scores.csv, overlay.mp4 and run.json; the overlay reads the video again,
         and so a live input, whose frames are gone, has none.
