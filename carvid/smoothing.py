@@ -145,15 +145,17 @@ class _Smoother:
         """Carry a key frame's maps into the frames before it: float32 (N, h, w) for each.
 
         Of things that were not `known` before, bool (N,), only what is surely seen in a frame goes
-        on to the one before: they may have come into the picture just then.
+        on to the one before, and nothing if that is little: they have come into the picture then.
         """
         carried: list[NDArray[np.float32]] = []
         maps, later = resize(maps, _small_size(key)), key
         for held in reversed(frames):
             assert held.state.gray is not None
             assert later.onward is not None and later.trust is not None
-            sure = later.trust.astype(np.float32) / np.float32(255)
-            maps = np.where(known[:, None, None], maps, maps * sure)
+            trust = later.trust.astype(np.float32) / np.float32(255)
+            maps = maps.copy()
+            for query in np.flatnonzero(~known):
+                maps[query] = self._seen_before(maps[query], trust)
             maps = carry_back(maps, later.onward.astype(np.float32))
             maps = snap_to_edges(
                 maps, held.state.gray, self._config.snap_radius, self._config.snap_epsilon
@@ -161,6 +163,15 @@ class _Smoother:
             carried.insert(0, maps)
             later = held
         return carried
+
+    def _seen_before(
+        self, plane: NDArray[np.float32], trust: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """What of a map was in the frame before, both float32 (h, w)."""
+        inside = trust[plane > 0.5]
+        if not len(inside) or inside.mean() < self._config.min_trust:
+            return np.zeros_like(plane)
+        return plane * trust
 
     def _between(
         self, frames: list[_Held], key: _Held | None, after: NDArray[np.float32] | None

@@ -106,12 +106,13 @@ def measure_clip(task: tuple[int, int, tuple[int, int]]) -> ClipOutcome:
     scene = make_scene(clip_spec(*task), worker_sprites())
     drawn = list(scene.frames())
     began = time.perf_counter()
-    found = [r.labels() for r in model.offline((image for image, _ in drawn), scene.texts)]
+    results = list(model.offline((image for image, _ in drawn), scene.texts))
     seconds = (time.perf_counter() - began) / len(drawn)
-    reach = 2 * model.config.temporal.key_every if model.config.temporal.carry_masks else 2
+    found = [result.labels() for result in results]
+    keys = [index for index, result in enumerate(results) if not result.state.since_key]
     labels = [truth for _, truth in drawn]
     things = tuple(
-        score_thing(scene, k + 1, [each == k + 1 for each in found], labels, reach)
+        score_thing(scene, k + 1, [each == k + 1 for each in found], labels, keys)
         for k in range(len(scene.things))
     )
     return ClipOutcome(things, seconds)
@@ -122,7 +123,7 @@ def score_thing(
     label: int,
     masks: Sequence[NDArray[np.bool_]],
     labels: Sequence[NDArray[np.uint8]],
-    reach: int,
+    keys: Sequence[int],
 ) -> ClipScore:
     truths = [each == label for each in labels]
     pairs = np.array([mask_scores(m, t) for m, t in zip(masks, truths, strict=True)])
@@ -139,7 +140,7 @@ def score_thing(
             flips += under(masks[index], labels[index]) != under(
                 masks[index - 1], labels[index - 1]
             )
-    returned, left = absence(scene, label, masks, truths, reach)
+    returned, left = absence(scene, label, masks, truths, keys)
     return ClipScore(*pairs.mean(axis=0).tolist(), tuple(steady), flips, len(masks), returned, left)
 
 
@@ -153,22 +154,25 @@ def absence(
     label: int,
     masks: Sequence[NDArray[np.bool_]],
     truths: Sequence[NDArray[np.bool_]],
-    reach: int,
+    keys: Sequence[int],
 ) -> tuple[bool | None, bool | None]:
-    """Whether a thing was found again, and its mask was empty, `reach` frames after it happened."""
+    """Whether a thing was found again by the second key frame after it was there again, and its
+    mask was empty from the second one on after it was gone; `keys` are the key frames' indices."""
     away = scene.shots[0].courses[label - 1].away
     end = scene.shots[1].start if len(scene.shots) > 1 else len(masks)
     if away is None or not truths[0].any():
         return None, None
     gone = next((i for i in range(1, end) if not truths[i].any()), end)
     back = next((i for i in range(gone, end) if truths[i].any()), end)
-    left = None
-    if gone + reach < back:
-        left = not any(mask.any() for mask in masks[gone + reach : back])
-    if back + reach >= end:
-        return None, left
-    after = range(back, back + reach + 1)
-    return any(jaccard(masks[i], truths[i]) > 0.5 for i in after), left
+    left = returned = None
+    absent = [key for key in keys if gone <= key < back]
+    if len(absent) > 1:
+        left = not any(mask.any() for mask in masks[absent[1] : back])
+    again = [key for key in keys if back <= key < end]
+    if len(again) > 1:
+        looked = range(back, again[1] + 1)
+        returned = any(jaccard(masks[i], truths[i]) > 0.5 for i in looked)
+    return returned, left
 
 
 def measure_variant(
