@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from carvid.manifest import read_manifest
+from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
     assert_same_runs,
@@ -23,7 +24,7 @@ from tests.test_batch import (
     write_clips,
     write_manifest,
 )
-from tests.test_cli import ENVIRONMENT, carvid
+from tests.test_cli import ENVIRONMENT
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed"
