@@ -221,10 +221,12 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for a file that a process makes, or a thread of this one."""
     until = time.monotonic() + 60
     while not path.exists():
-        assert process.poll() is None and time.monotonic() < until
+        assert process is None or process.poll() is None
+        assert time.monotonic() < until
         time.sleep(0.01)
 
 
