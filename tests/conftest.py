@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TextIO
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
+from carvid.cli import main
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
 from carvid.encode import VideoWriter
@@ -25,6 +34,51 @@ WORDS = [
     "photo", "of", "ground", "grass", "sky", "tree",
 ]  # fmt: skip
 WIDTH, HEIGHT = 48, 34
+
+Finished = subprocess.CompletedProcess[str]
+
+
+@contextmanager
+def written_to(out: TextIO, err: TextIO) -> Iterator[None]:
+    """Send there all that this process writes: by Python, by native libraries, by log handlers."""
+    loggers = [logging.root, *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    handlers = {handler for logger in loggers for handler in logger.handlers}
+    with ExitStack() as stack:
+        for descriptor, file in ((1, out), (2, err)):
+            kept = os.dup(descriptor)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, descriptor)
+            os.dup2(file.fileno(), descriptor)
+        for handler in handlers:
+            if type(handler) is logging.StreamHandler:  # pytest's own are of other types
+                stack.callback(handler.setStream, handler.setStream(err))
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        yield
+
+
+def in_this_process(command: Callable[[], object], *arguments: object) -> Finished:
+    """Run a program's main function as a process of its own would, without starting one."""
+    words = ["carvid", *map(str, arguments)]
+    code: object = 0
+    with (
+        TemporaryFile("w+", buffering=1, encoding="utf-8") as out,
+        TemporaryFile("w+", buffering=1, encoding="utf-8") as err,
+    ):
+        with written_to(out, err), mock.patch.object(sys, "argv", words):
+            try:
+                command()
+            except SystemExit as end:
+                code = end.code
+        assert isinstance(code, int)
+        out.seek(0)
+        err.seek(0)
+        return Finished(words, code, out.read(), err.read())
+
+
+def carvid(*arguments: object) -> Finished:
+    """The command line in this process; most of a process of its own is importing torch."""
+    return in_this_process(main, *arguments)
 
 
 @pytest.fixture(scope="session")

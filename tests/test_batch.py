@@ -24,7 +24,8 @@ from carvid.errors import ConfigError, OutputError
 from carvid.manifest import Clip, clips_of, read_manifest
 from carvid.pipeline import Carvid, load
 from carvid.video import Part, open_video
-from tests.test_cli import ENVIRONMENT, assert_one_line, carvid
+from tests.conftest import carvid
+from tests.test_cli import ENVIRONMENT, assert_one_line
 from tests.test_pipeline import files
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dog-jumping.mp4"
@@ -220,15 +221,17 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+def wait_for(path: Path, process: subprocess.Popen[str] | None = None) -> None:
+    """Wait for a file that a process makes, or a thread of this one."""
     until = time.monotonic() + 60
     while not path.exists():
-        assert process.poll() is None and time.monotonic() < until
+        assert process is None or process.poll() is None
+        assert time.monotonic() < until
         time.sleep(0.01)
 
 
 def test_ctrl_c_leaves_what_can_be_resumed(tmp_path: Path) -> None:
-    paths = write_clips(tmp_path, 3, frames=40)
+    paths = write_clips(tmp_path, 3, frames=20)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     arguments = ["run", *paths, "-e", "the dog", *TINY]
     assert carvid(*arguments, "-o", whole).returncode == 0

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.conftest import Finished, in_this_process
 
 ROOT = Path(__file__).parent.parent
 TOOL = ROOT / "tools" / "check_golden.py"
 OURS = sorted((Path(__file__).parent / "golden").glob("*.npz"))
 
 
-def check(*paths: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, TOOL, *paths], capture_output=True, text=True, check=False
-    )
+@pytest.fixture(scope="module")
+def check() -> Callable[..., Finished]:
+    """The tool, in this process."""
+    names = runpy.run_path(str(TOOL))
+
+    def call(*paths: Path) -> Finished:
+        return in_this_process(lambda: sys.exit(names["main"]()), *paths)
+
+    return call
 
 
 def test_committed_goldens() -> None:
     assert len(OURS) == 2
-    result = check(*OURS)
+    result = subprocess.run(
+        [sys.executable, TOOL, *OURS], capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "semantic_voc loop: masks" in result.stdout
 
 
-def test_all_goldens(shared: Path) -> None:
+def test_all_goldens(shared: Path, check: Callable[..., Finished]) -> None:
     paths = sorted((shared / "golden").glob("*.npz"))
     assert paths
     result = check(*paths)
@@ -45,7 +56,9 @@ def test_all_goldens(shared: Path) -> None:
         ("it1_boxes", lambda _: np.array("[[[0, 0, 1, 1]]]")),
     ],
 )
-def test_a_wrong_array_is_found(tmp_path: Path, key: str, change: object) -> None:
+def test_a_wrong_array_is_found(
+    tmp_path: Path, check: Callable[..., Finished], key: str, change: object
+) -> None:
     values = dict(np.load(OURS[0]))
     values[key] = change(values[key])  # type: ignore[operator]
     np.savez(tmp_path / "wrong.npz", **values)

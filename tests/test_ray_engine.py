@@ -7,13 +7,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from carvid.errors import CarvidError
 from carvid.manifest import read_manifest
+from carvid.ray_engine import _begin, find_ray, ray_tasks
+from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
     assert_same_runs,
@@ -23,7 +28,7 @@ from tests.test_batch import (
     write_clips,
     write_manifest,
 )
-from tests.test_cli import ENVIRONMENT, carvid
+from tests.test_processes import die, prepare, prepare_nothing, work
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed"
@@ -41,15 +46,29 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_two_workers_make_the_serial_bytes(manifest: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    """Ray with two CPUs, begun once for several tests, as a run begins it."""
+    module = find_ray()
+    _begin(module, 2)
+    yield
+    module.shutdown()
+
+
+def lines_of(said: str) -> list[str]:
+    """Lines on stderr but those of the bar; Ray is to add none."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return [line for line in lines if not line.startswith("clips: ")]
+
+
+def test_two_workers_make_the_serial_bytes(ray: None, manifest: Path, tmp_path: Path) -> None:
     result = carvid(
         "run", "--manifest", manifest, "-o", tmp_path / "out", "--engine", "ray", "--workers", 2,
         "--json", *TINY,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert len(json.loads(result.stdout)["clips"]) == 12
-    lines = result.stderr.replace("\r", "\n").splitlines()
-    assert all(line.startswith("clips: ") for line in lines if line.strip()), result.stderr
+    assert lines_of(result.stderr) == []
     assert_same_runs(tmp_path / "out", manifest.parent / "serial")
 
 
@@ -70,33 +89,75 @@ def working(parent: int) -> list[int]:
     raise AssertionError("no worker does a clip")
 
 
-def test_a_killed_worker_costs_nothing(manifest: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_nothing(ray: None, manifest: Path, tmp_path: Path) -> None:
     """One worker is killed in the middle of a clip; another clip is broken for good."""
     rows, out = manifest.read_text(), tmp_path / "out"
     broken = manifest.with_name("broken.mp4")
     broken.write_bytes(b"no video\n" * 99)
     longer = manifest.with_name("longer.jsonl")
     longer.write_text(json.dumps({"clip": "broken.mp4", "expr": "a dog"}) + "\n" + rows)
-    process = start(
-        "run", "--manifest", longer, "-o", out, "--engine", "ray", "--workers", 2, "--json", *TINY
-    )
-    wait_for(out / "clip-02" / ".carvid" / "progress.json", process)
-    os.kill(working(process.pid)[0], signal.SIGKILL)
-    printed, said = process.communicate(timeout=100)
-    assert process.returncode == 1, said
-    assert len(json.loads(printed)["clips"]) == 12
-    lines = said.replace("\r", "\n").splitlines()
+
+    def kill() -> None:
+        wait_for(out / "clip-02" / ".carvid" / "progress.json")
+        os.kill(working(os.getpid())[0], signal.SIGKILL)
+
+    with ThreadPoolExecutor(1) as beside:
+        killed = beside.submit(kill)
+        result = carvid(
+            "run", "--manifest", longer, "-o", out, "--engine", "ray", "--workers", 2, "--json",
+            *TINY,
+        )  # fmt: skip
+        killed.result()
+    assert result.returncode == 1, result.stderr
+    assert len(json.loads(result.stdout)["clips"]) == 12
+    lines = lines_of(result.stderr)
+    assert len(lines) == 5 and all(line.startswith("carvid: ") for line in lines), result.stderr
     deaths = [line for line in lines if "its worker died" in line]
-    assert len(deaths) == 1 and deaths[0].endswith("; trying again"), said
+    assert len(deaths) == 1 and deaths[0].endswith("; trying again")
     assert sum("carvid: broken: cannot read" in line for line in lines) == 2
     assert "carvid: broken failed: cannot read" in lines[-2] and "(tried 3 times)" in lines[-2]
     assert lines[-1].startswith("carvid: 1 of 13 clips failed")
     assert_same_runs(out, manifest.parent / "serial")
 
 
+def test_tasks_and_tools_that_fail(ray: None, capfd: pytest.CaptureFixture[str]) -> None:
+    tasks = ["one", "bad", "worse", "seven", "fatal"]
+    events = list(ray_tasks(prepare, work, tasks, 2))
+    for index, task in enumerate(tasks):
+        mine = [(event.kind, event.value) for event in events if event.task == index]
+        kinds = [kind for kind, _ in mine if kind != "step"]
+        if task in ("one", "seven"):
+            assert mine == [("step", 10 + len(task)), ("done", None)]
+        else:
+            assert kinds == ["again", "again", "failed"]
+            assert mine[-1][1].endswith(" (tried 3 times)")
+    reasons = {event.task: event.value for event in events if event.kind == "failed"}
+    assert reasons[1].startswith("bad task; give another")
+    assert reasons[2].startswith("KeyError")
+    assert reasons[4].startswith("its worker died")
+    assert capfd.readouterr().err.count("KeyError: 'worse\\nthan bad'") == 3
+
+
+@pytest.mark.parametrize(
+    ("tool", "more", "message"),
+    [
+        (prepare_nothing, {}, "no tool; buy one"),
+        (die, {}, "a worker could not begin: its worker died"),
+        (prepare, {"workers": 3}, "3 workers need a CPU each, Ray has 2"),
+        (prepare, {"device": "cuda:1"}, "use --device cuda instead of cuda:1"),
+    ],
+)
+def test_what_cannot_begin_is_the_callers_error(
+    ray: None, tool: Callable[[], int], more: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CarvidError, match=message):
+        list(ray_tasks(tool, work, ["one"], **more))
+
+
 def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     manifest: Path, tmp_path: Path
 ) -> None:
+    """In a process of its own, which also begins Ray and ends it."""
     out = tmp_path / "out"
     process = start(
         "run", "--manifest", manifest, "-o", out, "--engine", "ray", "--workers", 2, *TINY
@@ -106,7 +167,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said.endswith(f"carvid: interrupted; continue with --resume -o {out}\n")
+    assert lines_of(said) == [f"carvid: interrupted; continue with --resume -o {out}"]
     time.sleep(1)
     for pid in workers:
         with pytest.raises(ProcessLookupError):
@@ -114,59 +175,3 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     assert not (out / "clip-11").exists()
     run(read_manifest(manifest), out, resume=True)
     assert_same_runs(out, manifest.parent / "serial")
-
-
-SCRIPT = """
-import json
-from carvid.errors import CarvidError
-from carvid.ray_engine import find_ray, ray_tasks
-from tests.test_processes import die, prepare, prepare_nothing, work
-find_ray().init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-for first, tasks, more in (
-    (prepare, ["one", "bad", "worse", "seven", "fatal"], {"workers": 2}),
-    (prepare_nothing, ["one"], {}), (die, ["one"], {}), (prepare, ["one"], {"workers": 3}),
-    (prepare, ["one"], {"device": "cuda:1"}),
-):
-    events = []
-    try:
-        for event in ray_tasks(first, work, tasks, **more):
-            events.append((event.kind, event.task, event.value))
-    except CarvidError as error:
-        events.append(("error", -1, str(error)))
-    print(json.dumps(events))
-"""
-
-
-def test_tasks_and_tools_that_fail(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    paths = [str(Path(__file__).parent.parent), ENVIRONMENT.get("PYTHONPATH", "")]
-    environment = ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    result = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, check=False, timeout=100,
-        env=environment,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    tasks, *errors = [json.loads(line) for line in result.stdout.splitlines()]
-    for index, count in enumerate((1, 3, 3, 1, 3)):
-        mine = [(kind, value) for kind, task, value in tasks if task == index]
-        kinds = [kind for kind, _ in mine if kind != "step"]
-        if count == 1:
-            assert mine == [("step", 10 + len(("one", "seven")[index // 3])), ("done", None)]
-        else:
-            assert kinds == ["again", "again", "failed"]
-            assert mine[-1][1].endswith(" (tried 3 times)")
-    reasons = {task: value for kind, task, value in tasks if kind == "failed"}
-    assert reasons[1].startswith("bad task; give another")
-    assert reasons[2].startswith("KeyError")
-    assert reasons[4].startswith("its worker died")
-    assert result.stderr.count("KeyError: 'worse\\nthan bad'") == 3
-    messages = [events[-1] for events in errors]
-    assert [kind for kind, _, _ in messages] == ["error"] * 4
-    for (_, _, message), wanted in zip(
-        messages,
-        ("no tool; buy one", "a worker could not begin: its worker died",
-         "3 workers need a CPU each, Ray has 2", "use --device cuda instead of cuda:1"),
-        strict=True,
-    ):  # fmt: skip
-        assert wanted in message
