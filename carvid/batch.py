@@ -21,7 +21,7 @@ from carvid.car.segmenter import Queries
 from carvid.config import Config
 from carvid.errors import ConfigError, OutputError
 from carvid.export import check_formats
-from carvid.interrupt import finishing_frames
+from carvid.interrupt import finishing_frames, never
 from carvid.lock import locked
 from carvid.manifest import Clip
 from carvid.pipeline import Carvid, load, resolve
@@ -101,16 +101,17 @@ def run_batch(
     for clip in clips:
         Queries(clip.texts, tuple(distractors))
     _check_places(clips, out, resume=resume, overwrite=overwrite)
+    serial = engine == "serial"
     work = partial(
         _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
-        overwrite=overwrite, progress=progress and engine == "serial",
-        finish_frames=finish_frames and engine == "serial",
+        overwrite=overwrite, progress=progress and serial,
+        finish_frames=finish_frames and serial,
     )  # fmt: skip
     events = _events(engine, config, work, clips, workers)
     done: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     with ExitStack() as stack, tqdm(
-        total=len(clips), desc="clips", unit="clip", disable=not progress or engine == "serial"
+        total=len(clips), desc="clips", unit="clip", disable=not progress or serial
     ) as bar:  # fmt: skip
         begun = False
         for event in events:
@@ -177,7 +178,7 @@ def _work(
     folder = out / clip.name
     for backbone in model.backbones:
         backbone.forget_texts()  # of other clips, which a run of this one alone would not know
-    with finishing_frames() if finish_frames else nullcontext(lambda: False) as stop:
+    with finishing_frames() if finish_frames else nullcontext(never) as stop:
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(
             clip.video, clip.texts, distractors=distractors, out=folder, resume=not overwrite,

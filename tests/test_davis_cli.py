@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carvid.cli import main
+from tests import conftest
 from tests.trees import BLANK, drop, put, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
@@ -26,17 +25,12 @@ Command = Callable[..., Printed]
 
 
 @pytest.fixture
-def carvid(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+def carvid() -> Command:
     """The command line, in this process: exit status, stdout, stderr."""
 
     def call(*arguments: object) -> Printed:
-        monkeypatch.setattr(sys, "argv", ["carvid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        code = stop.value.code
-        assert isinstance(code, int)
-        return code, printed.out, printed.err
+        result = conftest.carvid(*arguments)
+        return result.returncode, result.stdout, result.stderr
 
     return call
 

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from carvid.cli import main
 from carvid.davis.predict import Prediction, predict
 from carvid.davis.writer import read_label_png
 from carvid.errors import ConfigError, DatasetError, OutputError, WeightsError
-from tests.conftest import HEIGHT, WIDTH
+from tests.conftest import HEIGHT, WIDTH, carvid
 from tests.trees import unseen_tree
 
 FRAMES = {"bear": 6, "cow": 4}
@@ -59,24 +58,14 @@ def files(out: Path) -> dict[str, bytes]:
 
 
 def test_predictions_are_what_the_evaluation_reads(
-    tree: Path,
-    tmp_path: Path,
-    weights: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tree: Path, tmp_path: Path, weights: dict[str, str]
 ) -> None:
-    def carvid(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["carvid", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        printed = capsys.readouterr()
-        return int(stop.value.code or 0), printed.out, printed.err
-
     out = tmp_path / "runs" / "a"
-    code, printed, errors = carvid("davis", tree, "-o", out, "--json", *options(weights))
-    assert code == 0, errors
+    result = carvid("davis", tree, "-o", out, "--json", *options(weights))
+    errors = result.stderr
+    assert result.returncode == 0, errors
     assert "davis:" in errors and "40/40" in errors and "frame/s" in errors
-    values = json.loads(printed)
+    values = json.loads(result.stdout)
     assert (values["videos"], values["sets"], values["frames"]) == (["bear", "cow"], 4, 40)
     assert values["failed"] == []
     assert sorted(p.name for p in out.iterdir()) == [
@@ -102,11 +91,12 @@ def test_predictions_are_what_the_evaluation_reads(
             assert len(rows) == 1 + length * len(keys)
     assert found > 20  # not a tree of empty masks
     for protocol, objects in (("refdavis17", 3), ("per-expression", 12)):
-        code, printed, errors = carvid("eval", out, tree, "--protocol", protocol, "--json")
-        assert code == 0, errors
-        assert len(json.loads(printed)["objects"]) == objects
-    code, _, errors = carvid("davis", tree, "-o", out, *options(weights))
-    assert code == 1
+        result = carvid("eval", out, tree, "--protocol", protocol, "--json")
+        assert result.returncode == 0, result.stderr
+        assert len(json.loads(result.stdout)["objects"]) == objects
+    result = carvid("davis", tree, "-o", out, *options(weights))
+    assert result.returncode == 1
+    errors = result.stderr
     assert errors.startswith("carvid: ") and errors.count("\n") == 1 and "add --resume" in errors
 
 
@@ -185,19 +175,14 @@ def test_two_workers_do_what_one_does_and_a_video_that_fails_is_listed(
 
 
 def test_failures_are_said_at_the_end_with_exit_status_1(
-    tree: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    tree: Path, tmp_path: Path, weights: dict[str, str]
+) -> None:
     (tree / "valid" / "JPEGImages" / "bear" / "00000.jpg").write_text("no image")
     out = tmp_path / "out"
-    arguments = ["davis", tree, "-o", out, *options(weights)]
-    monkeypatch.setattr(sys, "argv", ["carvid", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 1
-    printed = capsys.readouterr()
-    assert printed.out.startswith("1 videos in")
-    lines = printed.err.splitlines()
+    result = carvid("davis", tree, "-o", out, *options(weights))
+    assert result.returncode == 1
+    assert result.stdout.startswith("1 videos in")
+    lines = result.stderr.splitlines()
     assert lines[-2].startswith("carvid: bear failed: cannot read '")
     assert lines[-1] == (
         f"carvid: 1 of 2 videos failed; mend them and continue with --resume -o {out}"

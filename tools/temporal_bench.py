@@ -30,7 +30,6 @@ from carvid.demo.scenes import Scene, SceneSpec, make_scene
 from carvid.flow import to_gray
 from carvid.temporal import TemporalState, after_carrying, arrive, resize, taken
 
-SIZE_HW = (240, 432)
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4
 VARIANTS: dict[str, tuple[str, ...]] = {

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import temporal_bench
-from temporal_bench import SIZE_HW, start_worker
+from temporal_bench import start_worker
 from tqdm import tqdm
 
 from carvid.davis.metrics import jaccard
 from carvid.demo.pictures import Sprites
 from carvid.demo.scenes import Scene, SceneSpec, Shot, make_scene
 
+SIZE_HW = (240, 432)
 FRAMES = 24
 """A quarter of a motion's period: a thing that runs does not turn back."""
 KINDS = ("place", "crossing", "motion", "still")

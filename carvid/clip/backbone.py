@@ -159,12 +159,12 @@ class ClipBackbone:
         for layer in layers[first_map:-1]:
             q, k, v = _heads(layer.self_attn, layer.layer_norm1(x))
             mixed = torch.empty_like(v)
-            for rows, weights in maps.rows(q * layer.self_attn.scale, k):
+            for rows, weights in maps.rows(layer.self_attn, q, k):
                 total[rows] += weights.sum(dim=0, dtype=torch.float32)
                 mixed[:, rows] = weights @ v
             x = _rest_of_block(layer, x, mixed)
         q, k, _ = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
-        for rows, weights in maps.rows(q * layers[-1].self_attn.scale, k):
+        for rows, weights in maps.rows(layers[-1].self_attn, q, k):
             total[rows] += weights.sum(dim=0, dtype=torch.float32)
         self.counts["patches"] += 1
         return PatchFeatures(
@@ -275,11 +275,12 @@ class _Maps:
         self._rows = min(MAP_ROWS, self._length) if x.device.type == "cpu" else self._length
         self._memory = x.new_empty(heads * self._rows * self._length)
 
-    def rows(self, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield softmax(q kᵀ), from q and k, (heads, L, D / heads), a few rows at a time.
+    def rows(self, attention: Any, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Yield softmax(q kᵀ · scale), q and k being (heads, L, D / heads), a few rows at a time.
 
         Yields which rows, and their weights, (heads, rows, L); the next ones overwrite them.
         """
+        q = q * attention.scale
         for start in range(0, self._length, self._rows):
             rows = slice(start, min(start + self._rows, self._length))
             shape = (self.heads, rows.stop - start, self._length)
@@ -324,7 +325,7 @@ def _through_attention(
     spread = torch.zeros_like(flat)  # Aᵀ (g, g·o)
     at_cls = torch.empty_like(q[..., 0])  # (heads, L): A_j0
     maps = _Maps(len(q), q.reshape(1, q.shape[1], -1))
-    for rows, weights in maps.rows(q * attention.scale, k):
+    for rows, weights in maps.rows(attention, q, k):
         spread.baddbmm_(weights.transpose(1, 2), flat[:, rows])
         at_cls[:, rows] = weights[..., 0]
     spread = spread.view(*spread.shape[:2], len(gradient), -1).permute(2, 0, 1, 3)  # as `both`
