@@ -36,6 +36,20 @@ MAP_ROWS = 128
 
 
 @dataclass(frozen=True)
+class LastBlock:
+    """The last block's pass over an image, which all of the image's CAMs go back through."""
+
+    activation: Tensor
+    """float32 (hw, D): what its first LayerNorm gives, without CLS."""
+    heads: tuple[Tensor, Tensor, Tensor]
+    """Queries, keys and values, float (heads, 1 + hw, D / heads) each."""
+    mixed: Tensor
+    """float (heads, 1 + hw, D / heads): what attention makes of them; gradients are taken here."""
+    pooled: Tensor
+    """float32 (D',), unit: the mean of the patch tokens, projected."""
+
+
+@dataclass
 class PatchFeatures:
     """One image as the generator sees it, up to the last block: one pass serves all queries."""
 
@@ -46,6 +60,8 @@ class PatchFeatures:
     attention: Tensor
     """float32 (hw, hw): attention of the last blocks, averaged over heads and blocks, rows attend
     to columns, without CLS."""
+    last_block: LastBlock | None = None
+    """Filled when the first CAM is asked for."""
 
 
 class ClipBackbone:
@@ -204,29 +220,40 @@ class ClipBackbone:
     def _cams(
         self, features: PatchFeatures, score: Callable[[Tensor], Tensor], count: int
     ) -> Tensor:
-        layer = self.model.vision_model.encoder.layers[-1]
         with torch.inference_mode(False):
-            x = features.last_input[None].clone()
-            target = layer.layer_norm1(x)  # (1, 1 + hw, D)
-            q, k, v = _heads(layer.self_attn, target)
-            mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+            if features.last_block is None:
+                features.last_block = self._run_last_block(features.last_input)
+            block = features.last_block
             with torch.enable_grad():
-                mixed.requires_grad_()
-                out = _rest_of_block(layer, x, mixed)
-                tokens = self.model.vision_model.post_layernorm(out[0, 1:])
-                pooled = self.model.visual_projection(tokens.mean(dim=0))
-                scores = score(F.normalize(pooled.float(), dim=0))
+                scores = score(block.pooled)
+            attention = self.model.vision_model.encoder.layers[-1].self_attn
             weights = []
             for rows in torch.split(torch.eye(count, device=self.device), GRADIENTS_PER_BATCH):
                 (gradient,) = torch.autograd.grad(
-                    scores, mixed, rows, retain_graph=True, is_grads_batched=True
+                    scores, block.mixed, rows, retain_graph=True, is_grads_batched=True
                 )  # (rows, heads, 1 + hw, D / heads)
                 weights.append(
-                    _through_attention(layer.self_attn, (q, k, v), mixed.detach(), gradient)
+                    _through_attention(attention, block.heads, block.mixed.detach(), gradient)
                 )
-            activation = target[0, 1:].float()
+            activation = block.activation
             cams: Tensor = (torch.cat(weights) / len(activation) @ activation.T).relu()  # (N, hw)
             return cams.view(count, *features.grid_hw)
+
+    def _run_last_block(self, last_input: Tensor) -> LastBlock:
+        """Run (1 + hw, D) through the last block, ready for gradients behind its attention."""
+        vision = self.model.vision_model
+        layer = vision.encoder.layers[-1]
+        x = last_input[None].clone()  # no more an inference tensor
+        target = layer.layer_norm1(x)  # (1, 1 + hw, D)
+        q, k, v = _heads(layer.self_attn, target)
+        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
+        with torch.enable_grad():
+            mixed.requires_grad_()
+            out = _rest_of_block(layer, x, mixed)
+            tokens = vision.post_layernorm(out[0, 1:])
+            pooled = self.model.visual_projection(tokens.mean(dim=0))
+            unit = F.normalize(pooled.float(), dim=0)
+        return LastBlock(target[0, 1:].float(), (q, k, v), mixed, unit)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Patch and position embeddings and the first LayerNorm, (B, 1 + hw, D)."""
