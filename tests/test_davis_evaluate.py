@@ -19,6 +19,7 @@ from carvid.davis.metrics import Statistics, boundary_f, jaccard
 from carvid.davis.report import F_COLOR, J_COLOR, PANEL_HW, ObjectScore, Report, compare, plot_worst
 from carvid.davis.writer import read_label_png, write_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError
+from carvid.processes import Event
 from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
@@ -355,18 +356,9 @@ def test_nothing_is_cached(tree: Path) -> None:
 
 
 def test_a_process_that_dies_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pool:
-        def __init__(self, *_: object, **__: object) -> None:
-            pass
-
-        def submit(self, *_: object) -> None:
-            raise module.BrokenProcessPool
-
-        def shutdown(self, **_: object) -> None:
-            pass
-
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
-    with pytest.raises(CarvidError, match="try --workers 1"):
+    died = Event("failed", 0, "its process died; try fewer --workers")
+    monkeypatch.setattr(module, "run_tasks", lambda *_, **__: iter([died]))
+    with pytest.raises(CarvidError, match="its process died; try fewer --workers"):
         evaluate(tree / "run", tree / "data", "refdavis17", workers=2)
 
 
