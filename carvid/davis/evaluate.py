@@ -10,6 +10,7 @@ Numbers of different protocols are not comparable.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -125,11 +126,11 @@ def evaluate(
         streams = _expression_streams(predictions, truth, open_expressions(data, split=split))
     else:
         streams = _label_streams(predictions, truth, plan)
-    _check_files(streams, predictions, plan)
+    notes = _check_files(streams, predictions, truth, plan)
     if videos is None:
         _check_strays(streams, truth)
     scores = _score_all(streams, workers, progress)
-    return _report(streams, scores, plan)
+    return _report(streams, scores, plan, notes)
 
 
 def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[Stream]:
@@ -189,19 +190,29 @@ def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]
     return streams
 
 
-def _check_files(streams: Sequence[Stream], predictions: Path, plan: Protocol) -> None:
-    """Look for every predicted file before any is read."""
-    problems = []
+def _check_files(
+    streams: Sequence[Stream], predictions: Path, truth: Truth, plan: Protocol
+) -> list[str]:
+    """Look for every predicted file before any is read; return notes on those without truth."""
+    known = {video: {path.name for path in truth.paths(video)} for video in truth.videos}
+    problems, notes = [], []
     for stream in streams:
         have = {p.name for p in stream.folder.iterdir()} if stream.folder.is_dir() else set()
         lacking = [path.stem for path in stream.truth if path.name not in have]
         if lacking:
             problems.append(describe_missing(stream.folder, lacking, len(stream.truth), ".png"))
+        spare = sorted(n for n in have - known[stream.video] if re.fullmatch(r"[^.].*\.png", n))
+        if spare:
+            notes.append(
+                f"'{truth.folder / stream.video}' lacks {', '.join(spare)}, which "
+                f"'{stream.folder}' has; they count for nothing"
+            )
     if not problems:
-        return
+        return notes
     remedy = "write a mask for every frame, an empty one where nothing is found"
-    if len(plan.folders) == 1 and (predictions / SET_FOLDERS[0]).is_dir():
-        remedy = f"evaluate all sets with --protocol refdavis17, or give '{predictions / 'anno_0'}'"
+    folder = predictions / SET_FOLDERS[0]
+    if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
+        remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
     raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
 
 
@@ -269,9 +280,11 @@ def _join(parts: Sequence[Scores]) -> Scores:
     )
 
 
-def _report(streams: Sequence[Stream], scores: Sequence[Scores], plan: Protocol) -> Report:
+def _report(
+    streams: Sequence[Stream], scores: Sequence[Scores], plan: Protocol, notes: Sequence[str]
+) -> Report:
     sets: list[list[ObjectScore]] = [[] for _ in plan.folders]
-    notes = []
+    notes = list(notes)
     for stream, each in zip(streams, scores, strict=True):
         if stream.expression is not None and not each.seen:
             raise DatasetError(
