@@ -44,9 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def cannot_write(path: Path, reason: str) -> OutputError:
     """Return the error of a place that the system refuses to write."""
-    return OutputError(
-        f"cannot write '{path}': {reason}; free some space or choose another place with -o"
-    )
+    return OutputError(f"cannot write '{path}': {reason}; free some space or choose another place")
 
 
 def make_folder(path: Path) -> None:

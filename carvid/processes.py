@@ -45,7 +45,12 @@ def cores() -> int:
 
 
 def run_tasks(
-    prepare: Callable[[], Tool], work: Work[Tool, Task], tasks: Sequence[Task], workers: int
+    prepare: Callable[[], Tool],
+    work: Work[Tool, Task],
+    tasks: Sequence[Task],
+    workers: int,
+    *,
+    helping: bool = False,
 ) -> Iterator[Event]:
     """Do tasks and yield what happens, in the order in which it happens.
 
@@ -55,6 +60,8 @@ def run_tasks(
         tasks: what to do.
         workers: processes; 1 is this process itself. With more, scripts need
             `if __name__ == "__main__":`.
+        helping: whether this process is one of several workers. It takes tasks from the end, and
+            looks after the others between its steps, so these should be short.
 
     Raises:
         CarvidError: what `prepare` raised, or a process died in it.
@@ -69,7 +76,7 @@ def run_tasks(
         return
     crew = _Crew(prepare, work)
     try:
-        yield from crew.events(tasks, min(workers, len(tasks)))
+        yield from crew.events(tasks, min(workers, len(tasks)), helping)
     finally:
         crew.stop()
 
@@ -110,12 +117,13 @@ class _Crew(Generic[Tool, Task]):
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[Connection, _Worker] = {}
 
-    def events(self, tasks: Sequence[Task], count: int) -> Iterator[Event]:
+    def events(self, tasks: Sequence[Task], count: int, helping: bool) -> Iterator[Event]:
         waiting = list(reversed(range(len(tasks))))
-        for _ in range(count):
+        for _ in range(count - helping):
             self._start()
-        while self._workers:
-            for channel in wait(list(self._workers)):
+        own = self._help(tasks, waiting) if helping else None
+        while self._workers or own:
+            for channel in wait(list(self._workers), 0 if own else None):
                 worker = self._workers[cast("Connection", channel)]
                 try:
                     event = worker.channel.recv()
@@ -135,12 +143,26 @@ class _Crew(Generic[Tool, Task]):
                 worker.task = waiting.pop()
                 with suppress(OSError):  # it died since; its end of the pipe will tell
                     worker.channel.send((worker.task, tasks[worker.task]))
+            if own:
+                try:
+                    yield next(own)
+                except StopIteration:
+                    own = None
+                    self.stop(idle=True)
 
-    def stop(self) -> None:
-        """End what still runs, at once."""
+    def stop(self, *, idle: bool = False) -> None:
+        """End what still runs, at once; or only what has no task."""
         for worker in list(self._workers.values()):
-            worker.process.kill()
-            self._dismiss(worker)
+            if worker.task is None or not idle:
+                worker.process.kill()
+                self._dismiss(worker)
+
+    def _help(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+        tool = self._prepare()
+        yield Event("ready")
+        while waiting:
+            index = waiting.pop(0)
+            yield from events_of(self._work, tool, index, tasks[index])
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from carvid.davis.metrics import Statistics, boundary_f, jaccard
 from carvid.davis.report import F_COLOR, J_COLOR, PANEL_HW, ObjectScore, Report, compare, plot_worst
 from carvid.davis.writer import read_label_png, write_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError
+from carvid.processes import Event
 from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
@@ -274,7 +276,7 @@ TRUTH = "data/Annotations_unsupervised/480p"
             drop("run/expressions/cat/5"),
             "per-expression",
             "run",
-            r"expressions/cat/5' lacks all frames \(5\); evaluate all sets with",
+            r"expressions/cat/5' lacks all frames \(5\); write a mask for every frame",
         ),
         (
             put("run/expressions/cat/5/00003.png", scene("cat", 0)),
@@ -309,6 +311,17 @@ def test_what_is_wrong_is_named_with_its_remedy(
     with pytest.raises(DatasetError, match=message) as error:
         run(tree, protocol, predictions)
     assert "\n" not in str(error.value)
+
+
+def test_predicted_frames_without_truth_are_told(tree: Path) -> None:
+    before = run(tree, "semi-supervised")
+    assert before.notes == ()
+    for name in ("00005.png", ".hidden.png", "note.txt"):
+        shutil.copy(tree / FRAME, tree / "run" / "anno_1" / "cat" / name)
+    after = run(tree, "semi-supervised")
+    assert after.objects == before.objects
+    (note,) = after.notes
+    assert re.search(r"480p/cat' lacks 00005\.png, which '.*/run/anno_1/cat' has; they count", note)
 
 
 def test_expressions_must_belong_to_the_truth(tree: Path) -> None:
@@ -355,18 +368,9 @@ def test_nothing_is_cached(tree: Path) -> None:
 
 
 def test_a_process_that_dies_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pool:
-        def __init__(self, *_: object, **__: object) -> None:
-            pass
-
-        def submit(self, *_: object) -> None:
-            raise module.BrokenProcessPool
-
-        def shutdown(self, **_: object) -> None:
-            pass
-
-    monkeypatch.setattr(module, "ProcessPoolExecutor", Pool)
-    with pytest.raises(CarvidError, match="try --workers 1"):
+    died = Event("failed", 0, "its process died; try fewer --workers")
+    monkeypatch.setattr(module, "run_tasks", lambda *_, **__: iter([died]))
+    with pytest.raises(CarvidError, match="its process died; try fewer --workers"):
         evaluate(tree / "run", tree / "data", "refdavis17", workers=2)
 
 
@@ -422,7 +426,7 @@ def test_worst_objects_are_drawn(tmp_path: Path) -> None:
     assert odd.shape == (height, width, 3)
     # J runs along the top of the panel and F along its bottom, smoothed at the points.
     for row, color in ((24, J_COLOR), (height - 10, F_COLOR)):
-        line = odd[row, 12 : width - 12].astype(int)
+        line = odd[row, 28 : width - 12].astype(int)
         assert np.abs(line - color).max() < 60
     both = drawn(2, *objects)
     assert (both == np.concatenate([drawn(1, objects[2]), odd])).all()

@@ -204,6 +204,17 @@ def test_all_pairs_of_a_frame_at_once() -> None:
                 assert f[label - 1, object_id - 1] == second_f(*pair)
 
 
+def test_more_masks_than_are_computed_with_at_once() -> None:
+    rng = np.random.default_rng(4)
+    ids = rng.integers(0, 90, (12, 14), dtype=np.uint8)
+    predicted, truth = ids.repeat(3, axis=0), np.roll(ids, 1, axis=0).repeat(3, axis=0)
+    j, f = frame_scores(predicted, truth, labels=80, objects=70)
+    for label, object_id in [(80, 70), (33, 32), (64, 65), *rng.integers(1, 70, (200, 2)).tolist()]:
+        pair = predicted == label, truth == object_id
+        assert j[label - 1, object_id - 1] == jaccard(*pair)
+        assert f[label - 1, object_id - 1] == second_f(*pair, np.zeros_like(pair[0]))
+
+
 def test_a_frame_without_objects_has_no_scores() -> None:
     labels = np.ones((5, 6), np.uint8)
     j, f = frame_scores(labels, labels, labels=3, objects=0)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -72,6 +73,43 @@ def test_a_tool_that_cannot_be_had_is_the_callers_error(workers: int) -> None:
 def test_death_while_preparing_is_the_callers_error() -> None:
     with pytest.raises(CarvidError, match=r"a worker could not begin: .*fewer --workers"):
         list(run_tasks(die, work, ["one", "two"], 2))
+
+
+def meet(_: int, paths: tuple[Path, Path]) -> Generator[int, None, None]:
+    """Touch the first path, and go on until somebody else has touched the second."""
+    mine, other = paths
+    mine.touch()
+    until = time.monotonic() + 30
+    while not other.exists():
+        assert time.monotonic() < until
+        yield os.getpid()
+    if mine.name == "fatal":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("name", ["well", "fatal"])
+def test_a_caller_that_helps_works_beside_the_others(tmp_path: Path, name: str) -> None:
+    paths = tmp_path / name, tmp_path / "last"
+    events = list(run_tasks(prepare, meet, [paths, paths[::-1]], 2, helping=True))
+    assert {event.value for event in events if event.task == 1} == {os.getpid(), None}
+    assert os.getpid() not in {event.value for event in events if event.task == 0}
+    ends = {event.task: event.kind for event in events if event.kind != "ready"}
+    assert ends == {0: "done" if name == "well" else "failed", 1: "done"}
+
+
+def prepare_late() -> int:
+    if multiprocessing.parent_process() is not None:
+        time.sleep(30)
+    return 10
+
+
+def test_who_helps_does_not_wait_for_those_who_have_not_begun() -> None:
+    events = list(run_tasks(prepare_late, work, ["one", "seven"], 2, helping=True))
+    assert events == [
+        Event("ready"),
+        *(Event("step", 1, 15), Event("done", 1)),
+        *(Event("step", 0, 13), Event("done", 0)),
+    ]
 
 
 def slow(_: int, path: Path) -> Generator[int, None, None]:

@@ -10,18 +10,13 @@ Numbers of different protocols are not comparable.
 
 from __future__ import annotations
 
-import multiprocessing
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.davis.dataset import (
@@ -33,10 +28,12 @@ from carvid.davis.dataset import (
     open_expressions,
     open_truth,
 )
-from carvid.davis.metrics import VOID_LABEL, frame_scores, statistics
+from carvid.davis.metrics import VOID_LABEL, statistics
 from carvid.davis.report import ObjectScore, Report, mean_of_sets
-from carvid.davis.writer import read_label_png, read_png
+from carvid.davis.scores import Matching, Parts, Scores, Stream, Task, keep_memory, score
+from carvid.davis.writer import read_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
+from carvid.processes import run_tasks
 
 MAX_PREDICTIONS = 20
 """As many predicted labels may be matched in a video (DAVIS 2019, unsupervised)."""
@@ -56,7 +53,7 @@ class Protocol:
     description: str
     truth: tuple[str, ...]
     """Kinds of annotations, the first that a data set has."""
-    matching: Literal["hungarian", "label", "expression"]
+    matching: Matching
     ends: bool = True
     """Whether the first and the last frame count."""
     folders: tuple[str, ...] = ("",)
@@ -129,61 +126,14 @@ def evaluate(
         streams = _expression_streams(predictions, truth, open_expressions(data, split=split))
     else:
         streams = _label_streams(predictions, truth, plan)
-    _check_files(streams, predictions, plan)
+    notes = _check_files(streams, predictions, truth, plan)
     if videos is None:
         _check_strays(streams, truth)
     scores = _score_all(streams, workers, progress)
-    return _report(streams, scores, plan)
+    return _report(streams, scores, plan, notes)
 
 
-@dataclass(frozen=True)
-class _Stream:
-    """Predicted masks of a video, or of a stretch of it, frame by frame beside their truth."""
-
-    video: str
-    folder: Path
-    """Holds the predictions, of the same file names as the truth."""
-    truth: tuple[Path, ...]
-    """Masks of the frames that count."""
-    matching: str
-    """As in `Protocol`."""
-    objects: int
-    """N: objects 1 … N of the truth count."""
-    labels: int
-    """M: so many labels may be predicted."""
-    set_index: int = 0
-    expression: str | None = None
-    """Key of the expression whose mask this is."""
-    object_id: int = 1
-    """The object that the expression names."""
-
-
-@dataclass
-class _Scores:
-    """J and F of labels against objects, and what the frames showed."""
-
-    j: NDArray[np.float64]
-    """float64 (M, N, T)."""
-    f: NDArray[np.float64]
-    """float64 (M, N, T)."""
-    highest: int = 0
-    """The highest label predicted."""
-    seen: bool = False
-    """Whether the truth shows any of the objects."""
-
-    @classmethod
-    def empty(cls, labels: int, objects: int, frames: int) -> _Scores:
-        shape = (labels, objects, frames)
-        return cls(np.zeros(shape), np.zeros(shape))
-
-
-_Task = tuple[_Stream, ...]
-"""Stretches of streams that share their truth, which is read once for all of them."""
-_Parts = tuple[_Scores, ...]
-"""The same of their scores."""
-
-
-def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[_Stream]:
+def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[Stream]:
     lacking = [name for name in plan.folders if not (predictions / name).is_dir()]
     if lacking:
         raise DatasetError(
@@ -205,7 +155,7 @@ def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[_Str
         objects = int(first.max(where=first != VOID_LABEL, initial=0))
         labels = objects if plan.matching == "label" else max(objects, MAX_PREDICTIONS)
         streams += [
-            _Stream(
+            Stream(
                 video, predictions / name / video, counted, plan.matching, objects, labels, index
             )
             for index, name in enumerate(plan.folders)
@@ -213,7 +163,7 @@ def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[_Str
     return streams
 
 
-def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]) -> list[_Stream]:
+def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]) -> list[Stream]:
     folder = predictions / EXPRESSION_FOLDER
     folder = folder if folder.is_dir() else predictions
     by_name = {video.name: video for video in videos}
@@ -227,7 +177,7 @@ def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]
                 problems.append(f"expression {e.key} of {name} names no object")
                 continue
             streams.append(
-                _Stream(
+                Stream(
                     name, folder / name / e.key, truth.paths(name), "expression", 1, 1,
                     expression=e.key, object_id=e.object_id,
                 )
@@ -240,23 +190,33 @@ def _expression_streams(predictions: Path, truth: Truth, videos: Iterable[Video]
     return streams
 
 
-def _check_files(streams: Sequence[_Stream], predictions: Path, plan: Protocol) -> None:
-    """Look for every predicted file before any is read."""
-    problems = []
+def _check_files(
+    streams: Sequence[Stream], predictions: Path, truth: Truth, plan: Protocol
+) -> list[str]:
+    """Look for every predicted file before any is read; return notes on those without truth."""
+    known = {video: {path.name for path in truth.paths(video)} for video in truth.videos}
+    problems, notes = [], []
     for stream in streams:
         have = {p.name for p in stream.folder.iterdir()} if stream.folder.is_dir() else set()
         lacking = [path.stem for path in stream.truth if path.name not in have]
         if lacking:
             problems.append(describe_missing(stream.folder, lacking, len(stream.truth), ".png"))
+        spare = sorted(n for n in have - known[stream.video] if re.fullmatch(r"[^.].*\.png", n))
+        if spare:
+            notes.append(
+                f"'{truth.folder / stream.video}' lacks {', '.join(spare)}, which "
+                f"'{stream.folder}' has; they count for nothing"
+            )
     if not problems:
-        return
+        return notes
     remedy = "write a mask for every frame, an empty one where nothing is found"
-    if len(plan.folders) == 1 and (predictions / SET_FOLDERS[0]).is_dir():
-        remedy = f"evaluate all sets with --protocol refdavis17, or give '{predictions / 'anno_0'}'"
+    folder = predictions / SET_FOLDERS[0]
+    if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
+        remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
     raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
 
 
-def _check_strays(streams: Sequence[_Stream], truth: Truth) -> None:
+def _check_strays(streams: Sequence[Stream], truth: Truth) -> None:
     """A predicted video without truth is a mistake in one of the two trees."""
     depth = 2 if streams[0].expression is not None else 1
     bases = {stream.folder.parents[depth - 1] for stream in streams}
@@ -274,21 +234,29 @@ def _check_strays(streams: Sequence[_Stream], truth: Truth) -> None:
         )
 
 
-def _score_all(streams: Sequence[_Stream], workers: int, progress: bool) -> list[_Scores]:
+def _score_all(streams: Sequence[Stream], workers: int, progress: bool) -> list[Scores]:
     """Score stretches of streams, in processes if there are several, and join them again."""
     groups = [tuple(group) for _, group in groupby(streams, key=lambda stream: stream.truth)]
     tasks = [task for group in groups for task in _stretches(group)]
-    sizes = [len(task) * len(task[0].truth) for task in tasks]
-    parts: list[_Parts | DatasetError | None] = [None] * len(tasks)
-    with tqdm(total=sum(sizes), desc="eval", unit="frame", disable=not progress) as bar:
-        for index, part in _results(tasks, min(workers, len(tasks))):
-            parts[index] = part
-            bar.update(sizes[index])
-    faults = [part for part in parts if isinstance(part, DatasetError)]
+    parts: dict[int, Parts] = {}
+    faults: dict[int, DatasetError] = {}
+    frames = sum(len(stream.truth) for stream in streams)
+    with tqdm(total=frames, desc="eval", unit="frame", disable=not progress) as bar:
+        for event in run_tasks(keep_memory, score, tasks, workers, helping=True):
+            if event.kind == "failed":
+                raise CarvidError(event.value)
+            if event.kind != "step":
+                continue
+            if isinstance(event.value, DatasetError):
+                faults[event.task] = event.value
+            elif event.value is not None:
+                parts[event.task] = event.value
+            else:
+                bar.update(len(tasks[event.task]))
     if faults:
         more = f" (and {len(faults) - 1} more such faults)" if len(faults) > 1 else ""
-        raise DatasetError(f"{faults[0]}{more}")
-    following = (part for part in parts if isinstance(part, tuple))
+        raise DatasetError(f"{faults[min(faults)]}{more}")
+    following = (parts[index] for index in range(len(tasks)))
     return [
         _join(each)
         for group in groups
@@ -296,111 +264,15 @@ def _score_all(streams: Sequence[_Stream], workers: int, progress: bool) -> list
     ]
 
 
-def _stretches(group: Sequence[_Stream]) -> Iterator[_Task]:
+def _stretches(group: Sequence[Stream]) -> Iterator[Task]:
     """Cut streams of one truth into what a process does at a time."""
     frames = max(FRAMES_PER_TASK // len(group), 1)
     for start in range(0, len(group[0].truth), frames):
         yield tuple(replace(each, truth=each.truth[start : start + frames]) for each in group)
 
 
-def _results(tasks: Sequence[_Task], workers: int) -> Iterator[tuple[int, _Parts | DatasetError]]:
-    """Yield the results with the indices of their tasks, in any order.
-
-    This process is one of the workers: while the others start, it takes tasks from the end.
-    """
-    if workers == 1:
-        yield from enumerate(map(_score, tasks))
-        return
-    # Spawned, not forked: the caller may have threads, and OpenCV's do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers - 1, context, initializer=cv2.setNumThreads, initargs=(1,))
-    try:
-        elsewhere = {index: pool.submit(_score, task) for index, task in enumerate(tasks)}
-        for index in reversed(range(len(tasks))):
-            if index in elsewhere and elsewhere[index].cancel():
-                del elsewhere[index]
-                yield index, _score(tasks[index])
-            for other in [each for each, future in elsewhere.items() if future.done()]:
-                yield other, elsewhere.pop(other).result()
-        for other, future in elsewhere.items():
-            yield other, future.result()
-    except BrokenProcessPool:
-        raise CarvidError(
-            "a process of the evaluation died, perhaps for lack of memory; try --workers 1"
-        ) from None
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _score(task: _Task) -> _Parts | DatasetError:
-    """Score every frame of a stretch; a fault is returned, so that all can be told at once."""
-    frames = len(task[0].truth)
-    parts = tuple(_Scores.empty(each.labels, each.objects, frames) for each in task)
-    try:
-        for t, path in enumerate(task[0].truth):
-            shown = read_label_png(path)
-            for stream, part in zip(task, parts, strict=True):
-                predicted, truth = _read_pair(stream, path, shown)
-                part.highest = max(part.highest, int(predicted.max(initial=0)))
-                part.seen = part.seen or bool(truth.any())
-                part.j[:, :, t], part.f[:, :, t] = frame_scores(
-                    predicted, truth, labels=stream.labels, objects=stream.objects
-                )
-    except DatasetError as error:
-        return error
-    return parts
-
-
-def _read_pair(
-    task: _Stream, truth_path: Path, truth: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read a frame's prediction; return it with its truth, uint8 (H, W) each."""
-    path = task.folder / truth_path.name
-    if task.expression is not None:
-        predicted = _read_mask(path).view(np.uint8)
-        truth = (truth == task.object_id).view(np.uint8)
-    else:
-        predicted = read_label_png(path)
-    if predicted.shape != truth.shape:
-        (height, width), (true_height, true_width) = predicted.shape, truth.shape
-        raise DatasetError(
-            f"'{path}' is {width}×{height}, its truth '{truth_path}' {true_width}×{true_height}; "
-            "write masks in the size of the truth, or choose the truth's --resolution"
-        )
-    highest = int(predicted.max(initial=0))
-    if highest > task.labels and task.matching == "label":
-        raise DatasetError(
-            f"'{path}' has label {highest}, and {task.video} has objects up to {task.objects} (by "
-            "its first true mask); write label k for object k, or match labels to objects with "
-            "--protocol unsupervised"
-        )
-    if highest > task.labels:
-        raise DatasetError(
-            f"'{path}' has label {highest}, and at most {task.labels} may be matched; number the "
-            "objects from 1"
-        )
-    # Without void there, which the official code makes background.
-    if task.matching == "label" and truth.max(initial=0) == VOID_LABEL:
-        truth = np.where(truth == VOID_LABEL, np.uint8(0), truth)
-    return predicted, truth
-
-
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read the mask of one object, bool (H, W): one channel, pixels 0 or one other value.
-
-    Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), and carvid's own (mode P, 0 and 1).
-    """
-    values = read_png(path, ("1", "L", "P"), "a mask; write a PNG of one channel")
-    mask: NDArray[np.bool_] = values > 0
-    if (values != values.max(initial=0) * mask).any():
-        raise DatasetError(
-            f"'{path}' has more than two values; write the object's mask alone, thresholded"
-        )
-    return mask
-
-
-def _join(parts: Sequence[_Scores]) -> _Scores:
-    return _Scores(
+def _join(parts: Sequence[Scores]) -> Scores:
+    return Scores(
         np.concatenate([part.j for part in parts], axis=2),
         np.concatenate([part.f for part in parts], axis=2),
         max(part.highest for part in parts),
@@ -408,9 +280,11 @@ def _join(parts: Sequence[_Scores]) -> _Scores:
     )
 
 
-def _report(streams: Sequence[_Stream], scores: Sequence[_Scores], plan: Protocol) -> Report:
+def _report(
+    streams: Sequence[Stream], scores: Sequence[Scores], plan: Protocol, notes: Sequence[str]
+) -> Report:
     sets: list[list[ObjectScore]] = [[] for _ in plan.folders]
-    notes = []
+    notes = list(notes)
     for stream, each in zip(streams, scores, strict=True):
         if stream.expression is not None and not each.seen:
             raise DatasetError(
@@ -430,7 +304,7 @@ def _report(streams: Sequence[_Stream], scores: Sequence[_Scores], plan: Protoco
     return reports[0] if len(reports) == 1 else mean_of_sets(plan.name, plan.folders, reports)
 
 
-def _objects(stream: _Stream, scores: _Scores) -> list[ObjectScore]:
+def _objects(stream: Stream, scores: Scores) -> list[ObjectScore]:
     """Give each object the values of its label."""
     j, f = scores.j, scores.f
     if stream.matching == "hungarian":

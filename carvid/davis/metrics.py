@@ -3,14 +3,14 @@
 Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation*,
 CVPR 2016, section 5; void pixels as in the official evaluation of DAVIS 2017 (2019 annotations).
 numpy and OpenCV only. Letters: M predicted labels, N objects, T frames.
+
+All masks of a frame are computed with at once: an array of unsigned integers, each bit a mask.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,11 @@ RECALL_THRESHOLD = 0.5
 """Recall is the share of frames above it (section 5)."""
 DECAY_BINS = 4
 """Decay compares the first with the last of so many parts of a sequence (section 5)."""
+MASKS_AT_ONCE = 32
+"""Of predicted and of true ones each, so that both fit into 64 bits."""
+
+Masks = NDArray[np.unsignedinteger[Any]]
+"""Unsigned (H, W); bit k of a pixel says whether it is in mask k."""
 
 
 class Statistics(NamedTuple):
@@ -39,44 +44,42 @@ def boundary_radius(size_hw: tuple[int, int]) -> int:
     return math.ceil(BOUNDARY_TOLERANCE * float(np.linalg.norm(size_hw)))
 
 
-def dilate(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+def dilate(masks: Masks, radius: int) -> Masks:
     """Dilate with the disk x² + y² ≤ r², which no element of OpenCV's has the shape of.
 
-    Row by row of the disk: the mask is widened step by step, and each width goes to the rows above
-    and below that the disk gives it. That is some 4r operations a pixel in place of 3r².
-
-    Args:
-        mask: uint8 (H, W) of 0 and 1.
-        radius: r, in pixels.
-
-    Returns:
-        uint8 (H, W) of 0 and 1.
+    Row by row of the disk: every pixel gathers more and more of those to its right, and what it has
+    then goes to the rows above and below that have this width in the disk. That is some 3r
+    operations a pixel in place of 3r².
     """
-    height = len(mask)
-    dilated = np.zeros((height + 2 * radius, mask.shape[1]), np.uint8)
-    width = 0
-    for y in range(radius, -1, -1):
-        more = math.isqrt(radius * radius - y * y) - width
-        if more:
-            element = np.ones((1, 2 * more + 1), np.uint8)
-            mask, width = np.asarray(cv2.dilate(mask, element), np.uint8), width + more
-        for row in {radius - y, radius + y}:
-            dilated[row : row + height] |= mask
-    return dilated[radius : radius + height]
+    height, width = masks.shape
+    # One row behind the other, with zeros between them, so that a shift is a slice.
+    stride = width + radius
+    size = height * stride
+    runs = np.zeros(radius + size + radius, masks.dtype)
+    runs[radius : radius + size].reshape(height, stride)[:, :width] = masks
+    length = 1
+    dilated = np.zeros(size, masks.dtype)
+    for y in range(min(radius, height - 1), -1, -1):
+        half = math.isqrt(radius * radius - y * y)
+        while length < 2 * half + 1:
+            more = min(length, 2 * half + 1 - length)
+            runs = runs[:-more] | runs[more:]
+            length += more
+        row, shift = runs[radius - half :][:size], y * stride
+        dilated[: size - shift] |= row[shift:]
+        dilated[shift:] |= row[: size - shift]
+    return dilated.reshape(height, stride)[:, :width]
 
 
-def boundary(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def boundary(masks: Masks) -> Masks:
     """Mark the pixels that differ from their right, lower or lower-right neighbour.
 
-    Args:
-        mask: uint8 (H, W) of 0 and 1. What lies beyond its edge repeats the edge.
-
-    Returns:
-        uint8 (H, W) of 0 and 1.
+    What lies beyond the array's edge repeats the edge.
     """
-    padded = np.asarray(cv2.copyMakeBorder(mask, 0, 1, 0, 1, cv2.BORDER_REPLICATE), np.uint8)
-    right, lower, diagonal = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
-    edges: NDArray[np.uint8] = (mask ^ right) | (mask ^ lower) | (mask ^ diagonal)
+    edges = np.zeros_like(masks)
+    edges[:, :-1] = masks[:, :-1] ^ masks[:, 1:]
+    edges[:-1] |= masks[:-1] ^ masks[1:]
+    edges[:-1, :-1] |= masks[:-1, :-1] ^ masks[1:, 1:]
     return edges
 
 
@@ -85,8 +88,7 @@ def frame_scores(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Score predicted labels 1 … M against objects 1 … N in one frame, each with each.
 
-    Every mask is outlined and dilated once and cropped to its own box, so that the pairs cost
-    next to nothing.
+    All masks are outlined and dilated together, so that the pairs cost next to nothing.
 
     Args:
         predicted: uint8 (H, W) labels; those above `labels` are left out.
@@ -102,15 +104,16 @@ def frame_scores(
             raise ValueError(
                 f"{name} must be uint8 {truth.shape} (H, W), got {array.dtype} {array.shape}"
             )
-    if truth.max(initial=0) == VOID_LABEL:
-        void = truth == VOID_LABEL
-        predicted = np.where(void, np.uint8(0), predicted)
-        truth = np.where(void, np.uint8(0), truth)
-    ours = _regions(predicted, labels)
-    theirs = _regions(truth, objects)
-    j = np.array([_j(a, b) for a in ours for b in theirs], np.float64)
-    f = np.array([_f(a, b) for a in ours for b in theirs], np.float64)
-    return j.reshape(labels, objects), f.reshape(labels, objects)
+    radius = boundary_radius((truth.shape[0], truth.shape[1]))
+    predicted, truth = _crop(predicted, truth)
+    j, f = np.empty((labels, objects)), np.empty((labels, objects))
+    for a in range(1, labels + 1, MASKS_AT_ONCE):
+        for b in range(1, objects + 1, MASKS_AT_ONCE):
+            ours = range(a, min(a + MASKS_AT_ONCE, labels + 1))
+            theirs = range(b, min(b + MASKS_AT_ONCE, objects + 1))
+            block = np.s_[a - 1 : ours.stop - 1, b - 1 : theirs.stop - 1]
+            j[block], f[block] = _block_scores(predicted, truth, ours, theirs, radius)
+    return j, f
 
 
 def mask_scores(
@@ -169,121 +172,72 @@ def statistics(values: NDArray[np.float64]) -> Statistics:
     )
 
 
-class _Box(NamedTuple):
-    """Pixels top ≤ y < bottom, left ≤ x < right of a frame."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def grown(self, margin: int, size_hw: tuple[int, int]) -> _Box:
-        return _Box(
-            max(self.top - margin, 0),
-            min(self.bottom + margin, size_hw[0]),
-            max(self.left - margin, 0),
-            min(self.right + margin, size_hw[1]),
-        )
+def _crop(
+    predicted: NDArray[np.uint8], truth: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Cut off what has no labels, but for a pixel around, where boundaries may lie."""
+    left, top, width, height = cv2.boundingRect(predicted | truth)
+    rows = slice(max(top - 1, 0), top + height + 1)
+    columns = slice(max(left - 1, 0), left + width + 1)
+    return predicted[rows, columns], truth[rows, columns]
 
 
-class _Crop(NamedTuple):
-    """Part of a frame outside which everything is 0; `pixels` is uint8 of 0 and 1."""
+def _block_scores(
+    predicted: NDArray[np.uint8],
+    truth: NDArray[np.uint8],
+    labels: range,
+    objects: range,
+    radius: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """J and F, float64 (M, N) each, of M labels against N objects."""
+    # Objects have the lower bits. Labels above all that the frame shows need none.
+    n = len(objects)
+    shown = min(max(int(predicted.max(initial=0)) + 1 - labels.start, 0), len(labels))
+    dtype = np.min_scalar_type((1 << (n + shown)) - 1)
+    bits = np.array([1 << k for k in range(n + shown)], dtype)
+    true_bits, predicted_bits = np.zeros(256, dtype), np.zeros(256, dtype)
+    true_bits[objects.start : objects.stop] = bits[:n]
+    predicted_bits[labels.start : labels.start + shown] = bits[n:]
 
-    pixels: NDArray[np.uint8]
-    box: _Box
+    # Runs of equal pixels are looked up, not each pixel.
+    flat_truth, flat_predicted = truth.ravel(), predicted.ravel()
+    ending = (flat_truth[1:] != flat_truth[:-1]) | (flat_predicted[1:] != flat_predicted[:-1])
+    ends = np.append(np.flatnonzero(ending), truth.size - 1)
+    lengths = np.diff(ends, prepend=-1)
+    run_truth = flat_truth[ends]
+    runs = true_bits[run_truth] | predicted_bits[flat_predicted[ends]]
+    runs[run_truth == VOID_LABEL] = 0
+    common = _pairs(runs, runs, bits, n + len(labels), lengths)
+    areas, both = common.diagonal(), common[n:, :n]
+    either = areas[n:, None] + areas[:n] - both
+    j = np.where(either == 0, 1, both / np.maximum(either, 1))
 
-    def part(self, box: _Box) -> _Crop:
-        """Return what lies in a box inside this one's."""
-        top, left = self.box.top, self.box.left
-        return _Crop(
-            self.pixels[box.top - top : box.bottom - top, box.left - left : box.right - left], box
-        )
-
-
-@dataclass(frozen=True)
-class _Region:
-    """One mask of a frame, with what the measures ask of it, computed when first asked."""
-
-    mask: _Crop
-    """A margin of one pixel holds the boundary, which lies up to one pixel outside the mask."""
-    size_hw: tuple[int, int]
-    """Size of the frame."""
-
-    @cached_property
-    def area(self) -> int:
-        return cv2.countNonZero(self.mask.pixels)
-
-    @cached_property
-    def outline(self) -> _Crop:
-        return _Crop(boundary(self.mask.pixels), self.mask.box)
-
-    @cached_property
-    def outline_length(self) -> int:
-        return cv2.countNonZero(self.outline.pixels)
-
-    @cached_property
-    def near(self) -> _Crop:
-        """Where the outline is near enough."""
-        radius = boundary_radius(self.size_hw)
-        inner, outer = self.outline.box, self.outline.box.grown(radius, self.size_hw)
-        framed = cv2.copyMakeBorder(
-            self.outline.pixels,
-            inner.top - outer.top, outer.bottom - inner.bottom,
-            inner.left - outer.left, outer.right - inner.right,
-            cv2.BORDER_CONSTANT, value=0,
-        )  # fmt: skip
-        return _Crop(dilate(np.asarray(framed, np.uint8), radius), outer)
-
-
-def _regions(labels: NDArray[np.uint8], count: int) -> list[_Region | None]:
-    """Find the regions of labels 1 … `count`, None for each that is nowhere."""
-    size_hw = (labels.shape[0], labels.shape[1])
-    highest = int(labels.max(initial=0))
-    # Everything happens in the box of all labels: arrays of a frame's size cost page faults.
-    whole = _box_of(labels).grown(1, size_hw) if highest else _Box(0, 0, 0, 0)
-    shown = labels[whole.top : whole.bottom, whole.left : whole.right]
-    regions: list[_Region | None] = [None] * count
-    for index in range(min(count, highest)):
-        mask = (shown == index + 1).view(np.uint8)
-        box = _box_of(mask)
-        if box.top == box.bottom:
-            continue
-        box = _Box(
-            box.top + whole.top, box.bottom + whole.top,
-            box.left + whole.left, box.right + whole.left,
-        ).grown(1, size_hw)  # fmt: skip
-        regions[index] = _Region(_Crop(mask, whole).part(box), size_hw)
-    return regions
-
-
-def _box_of(mask: NDArray[np.uint8]) -> _Box:
-    left, top, width, height = cv2.boundingRect(mask)
-    return _Box(top, top + height, left, left + width)
-
-
-def _common(a: _Crop, b: _Crop) -> int:
-    """Count the pixels that are 1 in both."""
-    both = _Box(
-        max(a.box.top, b.box.top), min(a.box.bottom, b.box.bottom),
-        max(a.box.left, b.box.left), min(a.box.right, b.box.right),
-    )  # fmt: skip
-    if both.top >= both.bottom or both.left >= both.right:
-        return 0
-    return cv2.countNonZero(cv2.bitwise_and(a.part(both).pixels, b.part(both).pixels))
-
-
-def _j(a: _Region | None, b: _Region | None) -> float:
-    if a is None or b is None:
-        return float(a is b)
-    intersection = _common(a.mask, b.mask)
-    return intersection / (a.area + b.area - intersection)
-
-
-def _f(a: _Region | None, b: _Region | None) -> float:
+    outlines = boundary(np.repeat(runs, lengths).reshape(truth.shape))
+    near = dilate(outlines, radius).ravel()
+    outlines = outlines.ravel()
+    marked = np.flatnonzero(outlines != 0)
+    matched = _pairs(outlines[marked], near[marked], bits, n + len(labels))
+    sizes = matched.diagonal()  # an outline is near to itself
+    precision = matched[n:, :n] / np.maximum(sizes[n:, None], 1)
+    recall = matched[:n, n:].T / np.maximum(sizes[:n], 1)
+    total = precision + recall
+    f = 2 * precision * recall / np.where(total == 0, 1, total)
     # A mask that fills the frame has no boundary, just as an empty one.
-    lengths = [0 if region is None else region.outline_length for region in (a, b)]
-    if a is None or b is None or not all(lengths):
-        return float(not any(lengths))
-    precision = _common(a.outline, b.near) / lengths[0]
-    recall = _common(b.outline, a.near) / lengths[1]
-    return 0.0 if precision + recall == 0 else 2 * precision * recall / (precision + recall)
+    f[(sizes[n:, None] == 0) & (sizes[:n] == 0)] = 1
+    return j, f
+
+
+def _pairs(
+    first: Masks, second: Masks, bits: Masks, size: int, weights: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """Count the pixels (K,) that are in mask a of `first` and in mask b of `second`.
+
+    Returns:
+        float64 (`size`, `size`), 0 where there are no `bits`.
+    """
+    ours, theirs = (((each & bits[:, None]) != 0).astype(np.float64) for each in (first, second))
+    if weights is not None:
+        theirs *= weights
+    counts = np.zeros((size, size))
+    counts[: len(bits), : len(bits)] = ours @ theirs.T
+    return counts

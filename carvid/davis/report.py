@@ -254,10 +254,17 @@ def _panel(score: ObjectScore) -> NDArray[np.uint8]:
     """One object's values over time, uint8 (*PANEL_HW, 3) RGB."""
     height, width = PANEL_HW
     panel = np.full((height, width, 3), 255, np.uint8)
-    left, right, top, bottom = 10, width - 10, 24, height - 10
-    for share in (0.0, 0.5, 1.0):
-        y = round(bottom - share * (bottom - top))
+    left, right, top, bottom = 26, width - 10, 24, height - 10
+
+    def write(text: str, x: int, y: int, color: tuple[int, int, int], size: float = 0.45) -> int:
+        """Return where the text ends."""
+        cv2.putText(panel, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, color, 1, cv2.LINE_AA)
+        return x + int(cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+
+    for percent in (0, 50, 100):
+        y = round(bottom - percent / 100 * (bottom - top))
         cv2.line(panel, (left, y), (right, y), RULE)
+        write(str(percent), 2, y + 4, INK, 0.35)
     for values, color in ((score.j_frames, J_COLOR), (score.f_frames, F_COLOR)):
         x = np.linspace(left, right, len(values))
         points = np.stack([x, bottom - values * (bottom - top)], axis=1)
@@ -268,11 +275,9 @@ def _panel(score: ObjectScore) -> NDArray[np.uint8]:
         (score.title, INK),
         (f"J {100 * score.j.mean:.1f}", J_COLOR),
         (f"F {100 * score.f.mean:.1f}", F_COLOR),
+        (f"{len(score.j_frames)} frames", INK),
     ):
-        cv2.putText(
-            panel, text, (x_text, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, 1, cv2.LINE_AA
-        )
-        x_text += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.45, 1)[0][0] + 14
+        x_text = write(text, x_text, 16, color) + 14
     return panel
 
 
