@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from carvid.davis.writer import MAX_LABEL
+from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError, suggest
 from carvid.files import cannot_write, make_folder, replacing, write_text
 from carvid.interrupt import never, stopping
@@ -194,8 +195,11 @@ def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
                 "prores_ks", rate=video.frame_rate / video.part.stride, options=PRORES_4444
             )
             stream.height, stream.width, stream.pix_fmt = height, width, "yuva444p10le"
-            stream.time_base = stream.codec_context.time_base = Fraction(1, ticks)
-            stream.codec_context.thread_count = 1
+            context = stream.codec_context
+            stream.time_base = context.time_base = Fraction(1, ticks)
+            context.sample_aspect_ratio = video.pixel_aspect
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.thread_count = 1
             first_s = float(track.times_s[0])
             for frame, labels in zip(frames, track.label_maps, strict=True):
                 rgba = np.dstack([frame.image, np.where(labels > 0, 255, 0).astype(np.uint8)])

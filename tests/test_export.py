@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.config import Config
+from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError
 from carvid.export import GREEN, detections, export
 from carvid.page import for_script
@@ -105,6 +106,16 @@ def test_alpha_decodes_to_the_masks(track: Track, tmp_path: Path) -> None:
         rgba = frame.to_ndarray(format="rgba")
         assert (rgba[..., 3] == np.where(plane > 0, 255, 0)).all()
         assert np.abs(rgba[..., :3].astype(int) - image).mean() < 8
+
+
+def test_alpha_has_the_pixels_shape_and_names_its_colors(track: Track, tmp_path: Path) -> None:
+    object.__setattr__(track.facts.video, "pixel_aspect", Fraction(64, 45))
+    export(track, tmp_path, ["alpha"])
+    with av.open(str(tmp_path / "alpha.mov")) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == Fraction(64, 45)
+        context = stream.codec_context
+        assert {context.color_primaries, context.color_trc, context.colorspace} == {BT709}
 
 
 def test_green_is_where_nothing_is(track: Track, tmp_path: Path) -> None:
