@@ -148,14 +148,14 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
-    from carvid.car.segmenter import Queries
+    from carvid.car.queries import Queries
     from carvid.config import load_config
     from carvid.export import check_formats
+    from carvid.folder import check_place
     from carvid.frames import Part, raw_frames, seconds
     from carvid.interrupt import finishing_frames
     from carvid.manifest import clips_of, read_manifest
     from carvid.phrases import understand
-    from carvid.tracks import check_place
     from carvid.video import is_live, open_video
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.

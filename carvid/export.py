@@ -19,15 +19,17 @@ from carvid.davis.writer import MAX_LABEL
 from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError, suggest
 from carvid.files import cannot_write, make_folder, replacing, write_text
+from carvid.folder import CUTOUT_FOLDER, MASK_NAME
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import overlay_writer
 from carvid.page import write_page
-from carvid.tracks import CUTOUT_FOLDER, MASK_NAME, Track
 from carvid.video import Frame, VideoInfo, open_video
 
 if TYPE_CHECKING:
     import supervision
+
+    from carvid.tracks import Track
 
 GREEN = (0, 177, 64)
 """The green of chroma keying, RGB."""
@@ -37,7 +39,7 @@ DAVIS, COCO = "davis", "coco"
 """The formats that show no frames, and so can be had of a live input."""
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
-Writer = Callable[[Track, Path, Iterable[Frame]], None]
+Writer = Callable[["Track", Path, Iterable[Frame]], None]
 
 
 def export(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,9 @@ from PIL import Image
 from carvid.files import replacing
 from carvid.frames import Frame, VideoInfo
 from carvid.overlay import color_of
-from carvid.tracks import Track
+
+if TYPE_CHECKING:
+    from carvid.tracks import Track
 
 MAX_SIDE = 720
 """Longer side of the page's pictures, pixels."""
@@ -71,9 +74,9 @@ def for_script(values: object) -> str:
 
 def _page_size(video: VideoInfo) -> tuple[int, int]:
     """Width and height of the page's pictures, whose pixels are square."""
-    height, width = (float(side) for side in video.size_hw)
-    width, height = width * max(1, video.pixel_aspect), height / min(1, video.pixel_aspect)
-    scale = min(1, MAX_SIDE / max(width, height))
+    aspect = float(video.pixel_aspect)
+    width, height = video.size_hw[1] * max(1.0, aspect), video.size_hw[0] / min(1.0, aspect)
+    scale = min(1.0, MAX_SIDE / max(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 

@@ -55,6 +55,8 @@ def test_run_and_overlay(clip: Path, tmp_path: Path, weights: dict[str, str]) ->
         assert reader.info.size_hw[1] == 2 * before.info.size_hw[1]
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4", "--style", "dmi=1")
     assert_one_line(result, "unknown key 'overlay.dmi'; did you mean 'dim'?")
+    result = carvid("overlay", clip, out / "mask", "-o", tmp_path / "no.mp4")
+    assert_one_line(result, f"no folder '{out / 'mask'}'")
     (out / "masks" / "00005.png").unlink()
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4")
     assert result.returncode == 1
@@ -128,6 +130,22 @@ def test_explain_says_how_an_expression_is_understood() -> None:
     ]
     as_it_stands = carvid("run", "--explain", "-e", "a car on the left", "--preset", "reference")
     assert "as it stands" in as_it_stands.stdout
+
+
+@pytest.mark.parametrize("arguments", [
+    ("none.mp4", "-e", "a dog"), (".", "-e", " "), (".", "-e", "a dog", "-f", "coca"),
+    (__file__, "-e", "a dog"), ("--manifest", "none.csv"), ("--explain", "-e", "a dog"),
+])  # fmt: skip
+def test_a_wrong_run_is_told_without_waiting_for_torch(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "carvid", "run", *arguments, "-o", tmp_path],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert result.returncode == int("--explain" not in arguments)
+    assert re.search(r"\| +carvid\.config$", result.stderr, re.MULTILINE)
+    assert not re.search(r"\| +(torch|transformers)$", result.stderr, re.MULTILINE)
 
 
 def test_causal_is_a_setting_of_the_run(
