@@ -25,7 +25,7 @@ from tests.odd_files import MAKERS, RATE
 from tests.test_cli import ENVIRONMENT, options
 from tests.test_pipeline import FAST, TEXTS, files
 
-KILLS = int(os.environ.get("CARVID_KILLS", "6"))
+KILLS = int(os.environ.get("CARVID_KILLS", "4"))
 """Kills in the suite; set it higher for a longer look."""
 
 
