@@ -80,11 +80,9 @@ def write_formats(
     for name in dict.fromkeys(formats):
         if name == DAVIS:
             continue
-        with closing(_frames(track, name)) as frames:
-            bar = tqdm(
-                stopping(frames, stop), total=len(track), desc=name, unit="frame",
-                disable=not progress,
-            )  # fmt: skip
+        with closing(_frames(track, name)) as frames, tqdm(
+            stopping(frames, stop), total=len(track), desc=name, unit="frame", disable=not progress
+        ) as bar:  # fmt: skip
             FORMATS[name](track, folder, bar)
 
 

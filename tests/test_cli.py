@@ -45,6 +45,10 @@ def test_run_and_overlay(clip: Path, tmp_path: Path, weights: dict[str, str]) ->
     assert [e["text"] for e in printed["expressions"]] == ["a dog", "a cat"]
     assert "frame/s" in result.stderr
     assert json.loads((out / "run.json").read_text())["texts"] == ["a dog", "a cat"]
+    (out / ".view.part.html").mkdir()
+    result = carvid("view", out, "--no-show")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("carvid: cannot write")  # below the bar
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "again.mp4")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.mp4").stat().st_size > 0
