@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from carvid.export import FORMATS
 from carvid.video import open_video
 from tests.conftest import carvid, make_frames
 
@@ -204,9 +205,11 @@ def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
     assert "torch" not in loaded and "numpy" not in loaded and "cv2" not in loaded
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_every_command_and_format_is_in_the_readme() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     listed = carvid("--help").stdout.split("Commands:")[1].split("\n\n")[0]
     assert set(re.findall(r"^  (\w+)", listed, re.M)) == set(COMMANDS)
     for command in COMMANDS:
         assert f"carvid {command}" in readme
+    for name in FORMATS:
+        assert f"| `{name}` |" in readme
