@@ -18,6 +18,7 @@ from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
+from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
 from carvid.folder import tidy
 from carvid.interrupt import never
@@ -271,6 +272,10 @@ class Carvid:
                         stopped = self._fill(
                             folder, reader, queries, start, state, progress=progress, stop=stop
                         )
+                    except VideoError:
+                        folder.abandon()
+                        folder.forget_if_empty()
+                        raise
                     except BaseException:
                         folder.abandon()
                         raise

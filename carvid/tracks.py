@@ -344,11 +344,13 @@ class RunFolder:
             self._overlay(rows_of_frames, unfinished=True, progress=progress)
 
     def abandon(self) -> None:
-        """Clear up after a failure: leave a video of what came of a live input, which will not come
-        again, and nothing of a run without a frame, which would only be in another one's way."""
+        """Leave a video of what came of a live input, which will not come again; for failures."""
         if self._live_overlay is not None:
             with suppress(OutputError):  # a full disk is the failure itself
                 self._live_overlay.close()
+
+    def forget_if_empty(self) -> None:
+        """Leave nothing of a run without a frame, which would be in the way of a better one."""
         if not self._done:
             shutil.rmtree(self._progress, ignore_errors=True)
             for folder in (*self.mask_folders, self.folder):
