@@ -17,17 +17,17 @@ from typing import Any, Literal
 import torch
 from tqdm import tqdm
 
-from carvid.car.segmenter import Queries
+from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.errors import ConfigError, OutputError
 from carvid.export import check_formats
+from carvid.folder import PROGRESS_FOLDER, check_place
 from carvid.interrupt import finishing_frames, never
 from carvid.lock import locked
 from carvid.manifest import Clip
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import Event, run_tasks
 from carvid.ray_engine import find_ray, ray_tasks
-from carvid.tracks import PROGRESS_FOLDER, check_place
 
 Engine = Literal["serial", "ray"]
 

@@ -11,13 +11,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from carvid import __version__
 from carvid.errors import CarvidError
 from carvid.files import write_text
+
+if TYPE_CHECKING:
+    from carvid.config import Config
+    from carvid.manifest import Clip
 
 app = typer.Typer(
     name="carvid",
@@ -148,14 +152,13 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
-    from carvid.car.segmenter import Queries
+    from carvid.car.queries import Queries
     from carvid.config import load_config
     from carvid.export import check_formats
+    from carvid.folder import check_place
     from carvid.frames import Part, raw_frames, seconds
-    from carvid.interrupt import finishing_frames
     from carvid.manifest import clips_of, read_manifest
     from carvid.phrases import understand
-    from carvid.tracks import check_place
     from carvid.video import is_live, open_video
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
@@ -180,28 +183,19 @@ def run(
     if (not videos and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
+    models: dict[str, Any] = {
+        "generator": weights_generator, "classifier": weights_classifier,
+    }  # fmt: skip
+    options = {
+        "distractors": distractor or (), "formats": formats or (), "resume": resume,
+        "overwrite": overwrite, "progress": True,
+    }  # fmt: skip
     if manifest is not None or len(videos) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
-        from carvid.batch import run_batch
-
-        with _resumable(out):
-            batch = run_batch(
-                clips or clips_of(videos, expr, part), out, config,
-                generator=weights_generator, classifier=weights_classifier,
-                distractors=distractor or (), formats=formats or (), engine=engine,
-                workers=workers, resume=resume, overwrite=overwrite, progress=True,
-                finish_frames=True,
-            )  # fmt: skip
-        for facts in batch.done.values():
-            _tell_lost(facts["video"], facts["lost"])
-        if as_json:
-            typer.echo(json.dumps(batch.to_json(), ensure_ascii=False))
-        else:
-            for name, facts in batch.done.items():
-                _tell_found(facts, f"{name}: ")
-            typer.echo(f"{len(batch.done)} clips, each in its folder, are in {out}")
-        _tell_failed(batch.failed, len(batch.done), "clips", out)
+        clips = clips or clips_of(videos, expr, part)
+        how = {**models, **options, "engine": engine, "workers": workers}
+        _run_batch(clips, out, config, how, as_json=as_json)
         return
     if engine != "serial" or workers is not None:
         raise typer.BadParameter("--engine and --workers are for several clips")
@@ -210,16 +204,29 @@ def run(
     if not is_live(source):
         open_video(source, part=part).close()
     check_place(out, resume=resume, overwrite=overwrite)
+    _run_one(
+        source, expr, out, config, models, {**options, "part": part, "raw": form}, as_json=as_json
+    )
 
+
+def _run_one(
+    source: str,
+    texts: list[str],
+    out: Path,
+    config: Config,
+    models: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Segment a clip and print what was found."""
+    from carvid.interrupt import finishing_frames
     from carvid.pipeline import load
+    from carvid.video import is_live
 
-    model = load(config, generator=weights_generator, classifier=weights_classifier)
+    model = load(config, **models)
     with _resumable(out, live=is_live(source)), finishing_frames() as stop:
-        track = model.segment(
-            source, expr, distractors=distractor or (), out=out, resume=resume,
-            overwrite=overwrite, progress=True, part=part, raw=form, formats=formats or (),
-            stop=stop,
-        )  # fmt: skip
+        track = model.segment(source, texts, out=out, stop=stop, **options)
     _tell_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(out), **track.summary()}
     if as_json:
@@ -227,6 +234,25 @@ def run(
         return
     _tell_found(result)
     typer.echo(f"masks, scores and overlay are in {out}")
+
+
+def _run_batch(
+    clips: list[Clip], out: Path, config: Config, options: dict[str, Any], *, as_json: bool
+) -> None:
+    """Segment several clips and print what was found in each; exit 1 if one failed."""
+    from carvid.batch import run_batch
+
+    with _resumable(out):
+        batch = run_batch(clips, out, config, finish_frames=True, **options)
+    for facts in batch.done.values():
+        _tell_lost(facts["video"], facts["lost"])
+    if as_json:
+        typer.echo(json.dumps(batch.to_json(), ensure_ascii=False))
+    else:
+        for name, facts in batch.done.items():
+            _tell_found(facts, f"{name}: ")
+        typer.echo(f"{len(batch.done)} clips, each in its folder, are in {out}")
+    _tell_failed(batch.failed, len(batch.done), "clips", out)
 
 
 @app.command(epilog="Example: carvid overlay clip.mp4 out/masks -o overlay.mp4")

@@ -126,6 +126,12 @@ class Decoding:
             lines.append(f"of another size, and scaled to the first's: {_frames(self.resized)}")
         return lines
 
+    def duration_s(self) -> float | None:
+        """About how long the video is, as the container tells."""
+        if self._promised:
+            return float(self._promised / self.rate)
+        return self.container.duration / 1e6 if self.container.duration else None
+
     def _cut_off(self) -> float | None:
         """Seconds that the header names and no frame has; None if it names none, or few."""
         if self._end is None or self._promised:

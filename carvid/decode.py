@@ -61,7 +61,9 @@ def open_file(path: Path, backend: str, part: Part) -> VideoReader:
         backend = "decord" if probe.exact_in_decord else "pyav"
     if backend == "decord":
         return DecordReader(path, probe, part)
-    return PyAVReader(_info(path, probe, "pyav", part))
+    length = probe.duration_s
+    guess = None if length is None else part.expected(length, probe.frame_rate)
+    return PyAVReader(_info(path, probe, "pyav", part), guess)
 
 
 class DecordReader(VideoReader):
@@ -123,8 +125,8 @@ class PyAVReader(VideoReader):
 
     _containers: list[Any]
 
-    def __init__(self, info: VideoInfo) -> None:
-        super().__init__(info)
+    def __init__(self, info: VideoInfo, guess: int | None = None) -> None:
+        super().__init__(info, guess)
         self._containers = []
 
     def pictures(self) -> Iterator[tuple[float, Picture]]:
@@ -255,6 +257,8 @@ class _Probe:
     frame_rate: Fraction
     pixel_aspect: Fraction
     origin_s: float
+    duration_s: float | None
+    """As the container tells; not exact."""
     exact_in_decord: bool
 
 
@@ -292,7 +296,7 @@ def _probe(path: Path) -> _Probe:
             )
             return _Probe(
                 decoding.codec, shown_size(first), decoding.rate, pixel_aspect(stream, first),
-                origin_s(stream, first), exact,
+                origin_s(stream, first), decoding.duration_s(), exact,
             )  # fmt: skip
     except (av.FFmpegError, OSError) as error:
         raise cannot_read(path, error) from None

@@ -24,6 +24,8 @@ MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 BT709 = 1
 """H.273's number of BT.709 primaries, transfer and matrix; browsers take HD for it anyway."""
 LIMITED_RANGE = 1
+SUFFIXES = (".mp4", ".m4v", ".mov")
+"""Others have no such times (AVI), or players that know them."""
 MAX_SIDE = 16384
 """Longest side that x264 encodes, pixels."""
 MIN_TICKS, MAX_TICKS = 90_000, 1_000_000
@@ -55,14 +57,15 @@ class VideoWriter:
     Odd sizes are extended by one row or column of the edge, since yuv420p needs even ones.
 
     Args:
-        path: the .mp4 to make.
+        path: the video to make; its name ends in one of `SUFFIXES`.
         size_hw: height and width of the frames, pixels.
         frame_rate: exact, frames per second.
         sound: what to copy.
         pixel_aspect: width of a pixel over its height, as shown.
 
     Raises:
-        OutputError: the place cannot be written, or frames are too large for H.264.
+        OutputError: the place cannot be written, the name ends otherwise, or frames are too large
+            for H.264.
     """
 
     def __init__(
@@ -75,6 +78,10 @@ class VideoWriter:
         pixel_aspect: Fraction = Fraction(1),
     ) -> None:
         self.path, self.size_hw, self._rate = Path(path), size_hw, frame_rate
+        if self.path.suffix.lower() not in SUFFIXES:
+            raise OutputError(
+                f"cannot write '{path}': a video's name must end in {' or '.join(SUFFIXES)}"
+            )
         if max(size_hw) > MAX_SIDE:
             raise OutputError(
                 f"cannot write '{path}': frames of {size_hw[1]}×{size_hw[0]} pixels are too large "

@@ -16,17 +16,20 @@ from PIL import Image
 from tqdm import tqdm
 
 from carvid.davis.writer import MAX_LABEL
+from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError, suggest
 from carvid.files import cannot_write, make_folder, replacing, write_text
+from carvid.folder import CUTOUT_FOLDER, MASK_NAME
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import overlay_writer
 from carvid.page import write_page
-from carvid.tracks import CUTOUT_FOLDER, MASK_NAME, Track
 from carvid.video import Frame, VideoInfo, open_video
 
 if TYPE_CHECKING:
     import supervision
+
+    from carvid.tracks import Track
 
 GREEN = (0, 177, 64)
 """The green of chroma keying, RGB."""
@@ -36,7 +39,7 @@ DAVIS, COCO = "davis", "coco"
 """The formats that show no frames, and so can be had of a live input."""
 NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
-Writer = Callable[[Track, Path, Iterable[Frame]], None]
+Writer = Callable[["Track", Path, Iterable[Frame]], None]
 
 
 def export(
@@ -77,11 +80,9 @@ def write_formats(
     for name in dict.fromkeys(formats):
         if name == DAVIS:
             continue
-        with closing(_frames(track, name)) as frames:
-            bar = tqdm(
-                stopping(frames, stop), total=len(track), desc=name, unit="frame",
-                disable=not progress,
-            )  # fmt: skip
+        with closing(_frames(track, name)) as frames, tqdm(
+            stopping(frames, stop), total=len(track), desc=name, unit="frame", disable=not progress
+        ) as bar:  # fmt: skip
             FORMATS[name](track, folder, bar)
 
 
@@ -194,8 +195,11 @@ def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
                 "prores_ks", rate=video.frame_rate / video.part.stride, options=PRORES_4444
             )
             stream.height, stream.width, stream.pix_fmt = height, width, "yuva444p10le"
-            stream.time_base = stream.codec_context.time_base = Fraction(1, ticks)
-            stream.codec_context.thread_count = 1
+            context = stream.codec_context
+            stream.time_base = context.time_base = Fraction(1, ticks)
+            context.sample_aspect_ratio = video.pixel_aspect
+            context.color_primaries = context.color_trc = context.colorspace = BT709
+            context.thread_count = 1
             first_s = float(track.times_s[0])
             for frame, labels in zip(frames, track.label_maps, strict=True):
                 rgba = np.dstack([frame.image, np.where(labels > 0, 255, 0).astype(np.uint8)])

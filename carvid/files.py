@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, str(error.strerror or error)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a place that cannot be written has no such file, either
+            partial.unlink(missing_ok=True)
 
 
 def cannot_write(path: Path, reason: str) -> OutputError:

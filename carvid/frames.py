@@ -80,6 +80,11 @@ class Part:
         scale = Fraction(self.max_side, max(size_hw))
         return (max(1, round(height * scale)), max(1, round(width * scale)))
 
+    def expected(self, duration_s: float, frame_rate: Fraction) -> int:
+        """Return about how many frames of a video are in it."""
+        end_s = duration_s if self.end_s is None else min(self.end_s, duration_s)
+        return max(0, math.ceil(round((end_s - self.start_s) * frame_rate / self.stride, 3)))
+
     def chosen(self, times_s: Iterable[float]) -> Iterator[int]:
         """Yield the positions of the frames that are in it, of times in order."""
         first = None
@@ -178,10 +183,16 @@ class VideoReader(ABC):
     A reader belongs to one thread and one process at a time.
     """
 
-    def __init__(self, info: VideoInfo) -> None:
+    def __init__(self, info: VideoInfo, guess: int | None = None) -> None:
         self.info = info
+        self._guess = guess
         self.lost: list[str] = []
         """What could not be read, a line each; complete when `frames` has come to its end."""
+
+    @property
+    def expected(self) -> int | None:
+        """About how many frames will come, for progress bars; None if nothing tells."""
+        return self._guess if self.info.frame_count is None else self.info.frame_count
 
     @abstractmethod
     def pictures(self) -> Iterator[tuple[float, Picture]]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from carvid.car.segmenter import Queries
+from carvid.car.queries import Queries
 from carvid.errors import CarvidError, ConfigError, suggest
 from carvid.frames import WHOLE, Part, seconds
 from carvid.video import is_live

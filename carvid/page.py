@@ -10,15 +10,18 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.files import replacing
-from carvid.frames import Frame
+from carvid.frames import Frame, VideoInfo
 from carvid.overlay import color_of
-from carvid.tracks import Track
+
+if TYPE_CHECKING:
+    from carvid.tracks import Track
 
 MAX_SIDE = 720
 """Longer side of the page's pictures, pixels."""
@@ -33,18 +36,19 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    palette = track.facts.config.overlay.palette
-    step = -(-len(track) // MAX_FRAMES)
+    palette, video = track.facts.config.overlay.palette, track.facts.video
+    step, size = -(-len(track) // MAX_FRAMES), _page_size(video)
     facts = {
         "texts": list(track.texts),
         "colors": [f"rgb{color_of(k, palette)}" for k in range(len(track.texts))],
         "times": [round(float(time_s), 3) for time_s in track.times_s],
         "scores": np.round(track.scores.astype(float), 4).tolist(),
         "step": step,
+        "size": "{1} × {0}".format(*video.size_hw),
     }
     before, after = template().split("{{pictures}}")
     filling = {
-        "title": html.escape(Path(track.facts.video.path).name), "facts": for_script(facts),
+        "title": html.escape(Path(video.path).name), "facts": for_script(facts),
     }  # fmt: skip
     before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
@@ -52,7 +56,7 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
         for frame in frames:
             if frame.index % step == 0:
                 labels = track.label_maps[frame.index]
-                entry = [_jpeg(frame.image), _png(labels)]
+                entry = [_jpeg(frame.image, size), _png(labels, size)]
                 page.write((",\n" if frame.index else "") + for_script(entry))
         page.write(after)
 
@@ -68,16 +72,22 @@ def for_script(values: object) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _jpeg(image: NDArray[np.uint8]) -> str:
+def _page_size(video: VideoInfo) -> tuple[int, int]:
+    """Width and height of the page's pictures, whose pixels are square."""
+    aspect = float(video.pixel_aspect)
+    width, height = video.size_hw[1] * max(1.0, aspect), video.size_hw[0] / min(1.0, aspect)
+    scale = min(1.0, MAX_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _jpeg(image: NDArray[np.uint8], size: tuple[int, int]) -> str:
     picture = Image.fromarray(image)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture = picture if picture.size == size else picture.resize(size)
     return _encoded(picture, "JPEG", quality=JPEG_QUALITY)
 
 
-def _png(labels: NDArray[np.uint8]) -> str:
-    picture = Image.fromarray(labels)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.NEAREST)
-    return _encoded(picture, "PNG")
+def _png(labels: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    return _encoded(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST), "PNG")
 
 
 def _encoded(picture: Image.Image, form: str, **options: int) -> str:

@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carvid.car.queries import Queries
 from carvid.car.sam import Sharpen, sharpener
-from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
+from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config
+from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
+from carvid.folder import tidy
 from carvid.interrupt import never
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
@@ -30,7 +33,7 @@ from carvid.temporal import (
     taken,
     with_motion,
 )
-from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track, tidy
+from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
 from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
 
 
@@ -269,6 +272,10 @@ class Carvid:
                         stopped = self._fill(
                             folder, reader, queries, start, state, progress=progress, stop=stop
                         )
+                    except VideoError:
+                        folder.abandon()
+                        folder.forget_if_empty()
+                        raise
                     except BaseException:
                         folder.abandon()
                         raise
@@ -345,7 +352,7 @@ class Carvid:
         frames = prefetch(reader.frames(start))
         shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(
-            shown, initial=start, total=reader.info.frame_count, unit="frame",
+            shown, initial=start, total=reader.expected, unit="frame",
             desc=Path(reader.info.path).name, disable=not progress,
         )  # fmt: skip
         try:

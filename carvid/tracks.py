@@ -15,7 +15,6 @@ import csv
 import io
 import itertools
 import json
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +34,7 @@ from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.encode import VideoWriter
 from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, read_json, write_text
+from carvid.folder import CUTOUT_FOLDER, MASK_NAME, PROGRESS_FOLDER, RUN_FILES, check_place
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
@@ -52,12 +52,6 @@ from carvid.video import (
 
 SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
 """`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
-MASK_NAME = "{:05d}.png"
-PROGRESS_FOLDER = ".carvid"
-RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", "green.mp4",
-             "view.html")  # fmt: skip
-CUTOUT_FOLDER = "cutouts"
-"""What carvid writes into a run's folder, and may replace there."""
 NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
             zlib.error)  # fmt: skip
 """What reading a run's files raises when carvid did not write them."""
@@ -249,6 +243,8 @@ class RunFolder:
         self._seen: dict[int, Frame] = {}
         """Frames of a live input, which comes only once, until they are drawn over."""
         self._live_overlay: VideoWriter | None = None
+        self._done = 0
+        """Whole frames that are there."""
 
     def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Say early that the folder cannot be used.
@@ -274,7 +270,7 @@ class RunFolder:
         make_folder(self._progress)  # first: it marks the folder as a run's
         for folder in self.mask_folders:
             make_folder(folder)
-        saved = self._progress / "progress.json"
+        saved, self._done = self._progress / "progress.json", 0
         if saved.exists() and self.facts.video.live:
             raise OutputError(
                 f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
@@ -285,7 +281,8 @@ class RunFolder:
                 values = read_json(saved)
                 state = TemporalState.from_dict(values["state"])
                 self._cut_scores(values["next"])
-                return values["next"], state
+                self._done = values["next"]
+                return self._done, state
             except NOT_OURS:
                 raise self._unreadable(saved) from None
         self._cut_scores(0)
@@ -325,6 +322,7 @@ class RunFolder:
                 "continue with --resume"
             ) from None
         self._save_progress(result.index + 1, result.state)
+        self._done = result.index + 1
 
     def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
         """Write the masks of one frame; `labels` is its label map, if that is at hand."""
@@ -350,6 +348,14 @@ class RunFolder:
         if self._live_overlay is not None:
             with suppress(OutputError):  # a full disk is the failure itself
                 self._live_overlay.close()
+
+    def forget_if_empty(self) -> None:
+        """Leave nothing of a run without a frame, which would be in the way of a better one."""
+        if not self._done:
+            shutil.rmtree(self._progress, ignore_errors=True)
+            for folder in (*self.mask_folders, self.folder):
+                with suppress(OSError):  # somebody else's things are in it
+                    folder.rmdir()
 
     def finish(
         self,
@@ -468,40 +474,6 @@ class RunFolder:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def tidy(folder: Path) -> None:
-    """Remove what a kill at the very end left of a finished run's progress."""
-    shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
-
-
-def check_place(folder: Path, *, resume: bool = False, overwrite: bool = False) -> bool:
-    """Check that a run may be written to `folder`, without making anything.
-
-    Returns:
-        Whether it holds an earlier run.
-
-    Raises:
-        OutputError: it is a file, holds something else, holds a run that is neither resumed nor
-            overwritten, or cannot be written.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"'{folder}' is a file; choose a folder with -o")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
-        raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
-    if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
-        return False
-    if not ((folder / "run.json").exists() or (folder / PROGRESS_FOLDER).exists()):
-        raise OutputError(
-            f"'{folder}' exists and holds something else; choose a new folder with -o"
-        )
-    if not (resume or overwrite):
-        raise OutputError(
-            f"'{folder}' holds a run already; add --resume to continue it, --overwrite to replace "
-            "it, or choose another folder with -o"
-        )
-    return True
-
-
 def expressions_beside(masks: Path) -> list[str]:
     """Return the expressions that the run.json beside a folder of masks names, or none.
 
@@ -562,6 +534,8 @@ def overlay_from_folder(
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
+    if not masks.is_dir():
+        raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
     paths = [path for path in masks.glob("*.png") if not is_partial(path)]
     paths.sort(key=lambda path: natural_key(path.name))
     with open_video(video, frame_rate=frame_rate, part=part) as reader:

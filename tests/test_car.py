@@ -21,8 +21,9 @@ from carvid.car.proposals import (
     split_parts,
     to_masks,
 )
+from carvid.car.queries import Queries
 from carvid.car.refine import crf_masks
-from carvid.car.segmenter import Queries, RecurrentSegmenter, Trace
+from carvid.car.segmenter import RecurrentSegmenter, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import PROMPT_KINDS, Config, CrfConfig, load_config
 from carvid.errors import ExpressionError

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from carvid.export import FORMATS
 from carvid.video import open_video
 from tests.conftest import carvid, make_frames
 
@@ -45,6 +46,10 @@ def test_run_and_overlay(clip: Path, tmp_path: Path, weights: dict[str, str]) ->
     assert [e["text"] for e in printed["expressions"]] == ["a dog", "a cat"]
     assert "frame/s" in result.stderr
     assert json.loads((out / "run.json").read_text())["texts"] == ["a dog", "a cat"]
+    (out / ".view.part.html").mkdir()
+    result = carvid("view", out, "--no-show")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("carvid: cannot write")  # below the bar
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "again.mp4")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "again.mp4").stat().st_size > 0
@@ -55,6 +60,8 @@ def test_run_and_overlay(clip: Path, tmp_path: Path, weights: dict[str, str]) ->
         assert reader.info.size_hw[1] == 2 * before.info.size_hw[1]
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4", "--style", "dmi=1")
     assert_one_line(result, "unknown key 'overlay.dmi'; did you mean 'dim'?")
+    result = carvid("overlay", clip, out / "mask", "-o", tmp_path / "no.mp4")
+    assert_one_line(result, f"no folder '{out / 'mask'}'")
     (out / "masks" / "00005.png").unlink()
     result = carvid("overlay", clip, out / "masks", "-o", tmp_path / "no.mp4")
     assert result.returncode == 1
@@ -130,6 +137,22 @@ def test_explain_says_how_an_expression_is_understood() -> None:
     assert "as it stands" in as_it_stands.stdout
 
 
+@pytest.mark.parametrize("arguments", [
+    ("none.mp4", "-e", "a dog"), (".", "-e", " "), (".", "-e", "a dog", "-f", "coca"),
+    (__file__, "-e", "a dog"), ("--manifest", "none.csv"), ("--explain", "-e", "a dog"),
+])  # fmt: skip
+def test_a_wrong_run_is_told_without_waiting_for_torch(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "carvid", "run", *arguments, "-o", tmp_path],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert result.returncode == int("--explain" not in arguments)
+    assert re.search(r"\| +carvid\.config$", result.stderr, re.MULTILINE)
+    assert not re.search(r"\| +(torch|transformers)$", result.stderr, re.MULTILINE)
+
+
 def test_causal_is_a_setting_of_the_run(
     clip: Path, tmp_path: Path, weights: dict[str, str]
 ) -> None:
@@ -182,9 +205,11 @@ def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
     assert "torch" not in loaded and "numpy" not in loaded and "cv2" not in loaded
 
 
-def test_every_command_is_in_the_readme() -> None:
+def test_every_command_and_format_is_in_the_readme() -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     listed = carvid("--help").stdout.split("Commands:")[1].split("\n\n")[0]
     assert set(re.findall(r"^  (\w+)", listed, re.M)) == set(COMMANDS)
     for command in COMMANDS:
         assert f"carvid {command}" in readme
+    for name in FORMATS:
+        assert f"| `{name}` |" in readme

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.config import Config
+from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError
 from carvid.export import GREEN, detections, export
 from carvid.page import for_script
@@ -104,6 +108,16 @@ def test_alpha_decodes_to_the_masks(track: Track, tmp_path: Path) -> None:
         assert np.abs(rgba[..., :3].astype(int) - image).mean() < 8
 
 
+def test_alpha_has_the_pixels_shape_and_names_its_colors(track: Track, tmp_path: Path) -> None:
+    object.__setattr__(track.facts.video, "pixel_aspect", Fraction(64, 45))
+    export(track, tmp_path, ["alpha"])
+    with av.open(str(tmp_path / "alpha.mov")) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == Fraction(64, 45)
+        context = stream.codec_context
+        assert {context.color_primaries, context.color_trc, context.colorspace} == {BT709}
+
+
 def test_green_is_where_nothing_is(track: Track, tmp_path: Path) -> None:
     export(track, tmp_path, ["green"])
     with open_video(tmp_path / "green.mp4") as reader:
@@ -141,6 +155,78 @@ def test_the_page_holds_everything_and_nothing_breaks_out(track: Track, tmp_path
     assert len(pictures) == COUNT
     for (_, code), plane in zip(pictures, label_planes(), strict=True):
         assert (np.array(Image.open(io.BytesIO(base64.b64decode(code)))) == plane).all()
+
+
+CHROMIUM = next(filter(None, map(shutil.which, (
+    "chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+))), None)  # fmt: skip
+USE_THE_PAGE = """
+const boxes = [...document.querySelectorAll("#texts input")];
+const seen = {}, masks = [];
+async function done(act) {
+  delete document.body.dataset.frame;
+  act();
+  while (!document.body.dataset.frame) await new Promise(next => setTimeout(next, 5));
+}
+async function choose(wanted) {
+  for (const [k, box] of boxes.entries())
+    if (box.checked !== (k === wanted)) await done(() => box.click());
+  const view = $("view");
+  return view.getContext("2d").getImageData(0, 0, view.width, view.height).data;
+}
+(async () => {
+  while (!document.body.dataset.frame) await new Promise(next => setTimeout(next, 5));
+  for (let t = 0; t <= +$("place").max; t++) {
+    if (t) await done(() => { $("place").value = t; $("place").oninput(); });
+    const bare = await choose(-1), differs = [];
+    for (const k of boxes.keys()) {
+      const drawn = await choose(k);
+      let row = "";
+      for (let i = 0; i < bare.length; i += 4)
+        row += +[0, 1, 2].some(c => bare[i + c] !== drawn[i + c]);
+      differs.push(row);
+    }
+    masks.push(differs);
+  }
+  seen.time = $("time").textContent;
+  seen.scores = [...document.querySelectorAll("#texts output")].map(e => e.textContent);
+  const {left, top} = $("scores").getBoundingClientRect();
+  await done(() => $("scores").dispatchEvent(new PointerEvent("pointerdown",
+    {clientX: left + 40, clientY: top + 40, buttons: 1})));
+  seen.picked = $("time").textContent;
+  seen.absent = document.querySelectorAll("#texts output")[1].textContent;
+  seen.texts = [...document.querySelectorAll("#texts span")].map(e => e.textContent);
+  seen.images = document.images.length;
+  const result = document.createElement("pre");
+  result.textContent = JSON.stringify({...seen, masks});
+  document.body.append(result);
+})();
+"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
+def test_the_page_in_a_browser_shows_the_masks(track: Track, tmp_path: Path) -> None:
+    """What changes when an expression is switched on is its mask, in every frame."""
+    export(track, tmp_path, ["html"])
+    page = tmp_path / "view.html"
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace("</html>", f"<script>{USE_THE_PAGE}</script></html>"))
+    result = subprocess.run(
+        [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
+         "--disable-background-networking", "--disable-component-update", "--disable-sync",
+         f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000", "--dump-dom",
+         page.as_uri()],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    printed = re.search("<pre>(.*)</pre>", result.stdout)
+    assert printed is not None, result.stderr
+    seen = json.loads(html.unescape(printed[1]))
+    for drawn, plane in zip(seen["masks"], label_planes(), strict=True):
+        for k, row in enumerate(drawn, 1):
+            assert (np.array([*row]).reshape(SIZE) == "1").tolist() == (plane == k).tolist()
+    assert seen["texts"] == list(TEXTS) and seen["images"] == 0
+    assert seen["time"] == "frame 5 · 0.20 s" and seen["picked"] == "frame 0 · 0.00 s"
+    assert seen["scores"] == ["0.91", "1.00"] and seen["absent"] == "not found · 0.09"
 
 
 def test_json_for_a_script_has_no_tags() -> None:

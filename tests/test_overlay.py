@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -144,6 +146,35 @@ def test_times_of_frames_and_sound_are_kept(tmp_path: Path, name: str, backend: 
     wanted, copied = sound_packets(clip), sound_packets(out)
     assert [data for _, data in copied] == [data for _, data in wanted]
     assert [t for t, _ in copied] == pytest.approx([t for t, _ in wanted], abs=1e-3)
+
+
+def packets_of(path: Path, kind: str) -> list[dict[str, str]]:
+    """A stream's packets as ffprobe lists them, in order of their times."""
+    listed = subprocess.run(
+        ["ffprobe", "-v", "error", "-select_streams", kind, "-show_packets", "-show_data_hash",
+         "md5", "-of", "json", path],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    packets: list[dict[str, str]] = json.loads(listed.stdout)["packets"]
+    return sorted(packets, key=lambda packet: float(packet["pts_time"]))
+
+
+@pytest.mark.skipif(shutil.which("ffprobe") is None, reason="no ffprobe")
+def test_ffprobe_sees_the_same_times_and_the_same_sound(tmp_path: Path) -> None:
+    clip, out = vfr_clip(tmp_path / "clip.mp4"), tmp_path / "out.mp4"
+    planes = np.zeros((12, 64, 96), np.uint8)
+    with open_video(clip) as reader:
+        write_overlay(out, reader.info, reader, planes, ["a"], PLAIN)
+    for kind, count in (("v", 12), ("a", 50)):
+        wanted, made = packets_of(clip, kind), packets_of(out, kind)
+        assert len(wanted) == count
+        assert [float(p["pts_time"]) for p in made] == pytest.approx(
+            [float(p["pts_time"]) for p in wanted], abs=1e-3
+        )
+        if kind == "a":
+            assert [p["data_hash"] for p in made] == [p["data_hash"] for p in wanted]
+        else:
+            assert [1000 * float(p["pts_time"]) for p in made] == pytest.approx(VFR_MS, abs=1)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])

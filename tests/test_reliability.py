@@ -25,7 +25,7 @@ from tests.odd_files import MAKERS, RATE
 from tests.test_cli import ENVIRONMENT, options
 from tests.test_pipeline import FAST, TEXTS, files
 
-KILLS = int(os.environ.get("CARVID_KILLS", "6"))
+KILLS = int(os.environ.get("CARVID_KILLS", "4"))
 """Kills in the suite; set it higher for a longer look."""
 
 
@@ -222,6 +222,24 @@ def test_a_damaged_video_is_used_and_the_loss_is_noted(model: Carvid, tmp_path: 
     assert frames_in(tmp_path / "whole" / "overlay.mp4") == 35
     with pytest.raises(VideoError, match=r"no frame .* from 9 s to the end; its last begins at"):
         model.segment(clip, TEXTS, part=Part(start_s=9))
+
+
+def test_a_run_without_a_frame_leaves_nothing(model: Carvid, tmp_path: Path) -> None:
+    """Or it would be in the way of the next one, with better times."""
+    out, clip = tmp_path / "new" / "out", MAKERS["h264_reordered"](tmp_path)
+    for _ in range(2):
+        with pytest.raises(VideoError, match="no frame"):
+            model.segment(clip, TEXTS, out=out, part=Part(start_s=9))
+        assert not out.exists()
+    model.segment(clip, TEXTS, out=out, part=Part(end_s=0.1))
+    kept = files(out)
+    with pytest.raises(OutputError, match="other inputs"):
+        model.segment(clip, TEXTS, out=out, part=Part(start_s=9), resume=True)
+    assert files(out) == kept
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(VideoError, match="no frame"):
+        model.segment(clip, TEXTS, out=out, part=Part(start_s=9), overwrite=True)
+    assert [path.name for path in out.iterdir()] == ["notes.txt"]
 
 
 @pytest.mark.parametrize("change", [{"stride": 0}, {"start_s": -1}, {"end_s": 0}, {"max_side": -1}])

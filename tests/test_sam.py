@@ -19,6 +19,7 @@ from transformers import SamConfig as SamModelConfig
 from transformers import SamModel
 from typer.testing import CliRunner
 
+from carvid.car.queries import Queries
 from carvid.car.sam import (
     SamNetwork,
     box_of,
@@ -28,7 +29,7 @@ from carvid.car.sam import (
     sharpener,
     suppress,
 )
-from carvid.car.segmenter import Queries, RecurrentSegmenter
+from carvid.car.segmenter import RecurrentSegmenter
 from carvid.cli import app
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.sam_weights import load_sam

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,10 @@ from PIL import Image
 
 from carvid.encode import Sound, VideoWriter
 from carvid.errors import OutputError, VideoError
-from carvid.video import Backend, natural_key, open_video, prefetch
+from carvid.files import write_text
+from carvid.video import WHOLE, Backend, Part, natural_key, open_video, prefetch
 from tests.conftest import make_frames
+from tests.odd_files import MAKERS
 
 RATES = [Fraction(25), Fraction(30000, 1001)]
 SIZES = [(34, 48), (33, 47)]
@@ -360,6 +363,38 @@ def test_sound_is_copied_bit_for_bit(tmp_path: Path, name: str) -> None:
     with open_video(out) as reader:
         assert reader.info.frame_rate == rate
         assert len(list(reader)) == 12
+
+
+def test_a_file_system_that_went_read_only_is_one_readable_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There not even what does not exist can be removed."""
+
+    def refuse(path: Path, *_: object, **more: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    for change in ("touch", "unlink", "write_text"):
+        monkeypatch.setattr(Path, change, refuse)
+    with pytest.raises(OutputError, match=r"cannot write .*a\.mp4': Read-only file system"):
+        VideoWriter(tmp_path / "a.mp4", (34, 48), Fraction(25))
+    with pytest.raises(OutputError, match=r"cannot write .*a\.csv': Read-only file system"):
+        write_text(tmp_path / "a.csv", "1")
+
+
+@pytest.mark.parametrize("name", ["a", "a.avi", "a.mkv", "a.mp4.webm"])
+def test_videos_are_mp4(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=f"{name}': a video's name must end in .mp4 or"):
+        VideoWriter(tmp_path / name, (34, 48), Fraction(25))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["h264", "h264_reordered", "ffv1_mkv", "mpeg2_ts", "one_image"])
+def test_a_reader_tells_how_many_frames_to_expect(tmp_path: Path, kind: str) -> None:
+    """For progress bars: also where the count is not exact."""
+    path = MAKERS[kind](tmp_path)
+    for part in (WHOLE, Part(stride=5), Part(start_s=0, end_s=0.4, stride=2)):
+        with open_video(path, part=part) as reader:
+            assert reader.expected == len(list(reader))
 
 
 def test_sound_that_fits_no_mp4_is_left_out(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from transformers import CLIPConfig, CLIPModel
 
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import affinity_boxes, refine, to_masks
+from carvid.car.queries import Queries
 from carvid.car.refine import crf_masks
-from carvid.car.segmenter import Queries, RecurrentSegmenter, Trace
+from carvid.car.segmenter import RecurrentSegmenter, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config, load_config
 

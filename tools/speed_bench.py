@@ -40,8 +40,9 @@ import carvid.temporal
 import carvid.video
 from carvid.car.classifier import MaskClassifier
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
+from carvid.car.queries import Queries
 from carvid.car.refine import crf_masks
-from carvid.car.segmenter import Queries, RecurrentSegmenter, StepResult, Trace
+from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
 from carvid.config import Config
 from carvid.davis.writer import write_label_png

@@ -20,38 +20,12 @@ from carvid.car.choice import Candidates, Prior, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
+from carvid.car.queries import Queries
 from carvid.car.refine import crf_masks
 from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
-from carvid.errors import ExpressionError
 from carvid.phrases import Phrase, understand
-
-
-@dataclass(frozen=True)
-class Queries:
-    """What is asked of a frame.
-
-    Raises:
-        ExpressionError: no expression at all, or an empty one.
-    """
-
-    texts: tuple[str, ...]
-    """The N expressions, in the user's order; expression k, from 1, is label k."""
-    distractors: tuple[str, ...] = ()
-    """Further queries, which compete but get neither label nor mask."""
-
-    def __post_init__(self) -> None:
-        if not self.texts:
-            raise ExpressionError("no expression is given; name at least one object")
-        for text in self.all:
-            if not text.strip():
-                raise ExpressionError("an expression is empty; write what to look for")
-
-    @property
-    def all(self) -> tuple[str, ...]:
-        """Expressions, then distractors: Q queries."""
-        return (*self.texts, *self.distractors)
 
 
 @dataclass(frozen=True)

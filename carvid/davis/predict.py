@@ -25,17 +25,18 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carvid.car.segmenter import Queries
+from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.davis.dataset import Dataset, Video, open_dataset
 from carvid.davis.evaluate import EXPRESSION_FOLDER, SET_FOLDERS
 from carvid.davis.writer import write_label_png
 from carvid.errors import ConfigError, OutputError
 from carvid.files import make_folder, read_json, write_text
+from carvid.folder import PROGRESS_FOLDER, check_place, tidy
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import cores, run_tasks
-from carvid.tracks import PROGRESS_FOLDER, FrameResult, RunFacts, RunFolder, check_place, tidy
+from carvid.tracks import FrameResult, RunFacts, RunFolder
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
 RUNS_FOLDER = "runs"

@@ -15,8 +15,9 @@ from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
 from carvid.demo.write import write_clip
 from carvid.errors import DatasetError
 from carvid.files import shipped_folder
+from carvid.folder import MASK_NAME
 from carvid.pipeline import load
-from carvid.tracks import MASK_NAME, Track
+from carvid.tracks import Track
 
 NAME = "dog-jumping"
 TEXT = "the dog jumping"

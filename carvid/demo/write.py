@@ -14,7 +14,7 @@ from carvid.demo.pictures import MOTIONS, NOUNS
 from carvid.demo.scenes import Scene, Thing
 from carvid.encode import VideoWriter
 from carvid.files import make_folder, replacing, write_text
-from carvid.tracks import MASK_NAME
+from carvid.folder import MASK_NAME
 
 FRAME_RATE = Fraction(24)
 JPEG_QUALITY = 95

@@ -1,0 +1,33 @@
+"""What is asked of a frame; without torch, so that a wrong question is answered at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from carvid.errors import ExpressionError
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What is asked of a frame.
+
+    Raises:
+        ExpressionError: no expression at all, or an empty one.
+    """
+
+    texts: tuple[str, ...]
+    """The N expressions, in the user's order; expression k, from 1, is label k."""
+    distractors: tuple[str, ...] = ()
+    """Further queries, which compete but get neither label nor mask."""
+
+    def __post_init__(self) -> None:
+        if not self.texts:
+            raise ExpressionError("no expression is given; name at least one object")
+        for text in self.all:
+            if not text.strip():
+                raise ExpressionError("an expression is empty; write what to look for")
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """Expressions, then distractors: Q queries."""
+        return (*self.texts, *self.distractors)
