@@ -245,22 +245,23 @@ class OneByOne(RecurrentSegmenter):
 @torch.inference_mode()
 def encode_with_maps(backbone: ClipBackbone, pixels: Tensor, blocks: int) -> PatchFeatures:
     """As `encode_patches`, plainly: every head's map of every block is made and kept."""
-    vision = backbone.model.vision_model
+    layers = backbone.model.vision_model.encoder.layers
     x = backbone._embed(pixels[None])
     maps = []
-    for layer in vision.encoder.layers:
-        attention, before = layer.self_attn, x
+    for layer in layers:
+        attention = layer.self_attn
         q, k, v = (
             project(layer.layer_norm1(x))[0].unflatten(1, (attention.num_heads, -1)).transpose(0, 1)
             for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )  # (heads, L, D / heads)
         maps.append((q * attention.scale @ k.transpose(1, 2)).softmax(dim=-1))  # (heads, L, L)
-        mixed = (maps[-1] @ v).transpose(0, 1).flatten(1)[None]  # (1, L, D)
-        x = x + attention.out_proj(mixed)
-        x = x + layer.mlp(layer.layer_norm2(x))
+        if layer is not layers[-1]:
+            mixed = maps[-1] @ v
+            x = x + attention.out_proj(mixed.transpose(0, 1).flatten(1)[None])  # (1, L, D)
+            x = x + layer.mlp(layer.layer_norm2(x))
     mean = torch.stack([each[:, 1:, 1:].mean(dim=0) for each in maps[-blocks:]]).mean(dim=0)
     grid_hw = (pixels.shape[1] // backbone.patch_size, pixels.shape[2] // backbone.patch_size)
-    return PatchFeatures(before[0], grid_hw, mean)
+    return PatchFeatures(x[0], grid_hw, mean)
 
 
 def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:
