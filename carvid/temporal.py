@@ -11,16 +11,18 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
-from carvid.car.segmenter import StepResult
 from carvid.config import TemporalConfig
 from carvid.flow import Flow, carry, flow_between, moving_along, snap_to_edges, to_gray
+
+if TYPE_CHECKING:  # that module needs torch, which a state does not
+    from carvid.car.segmenter import StepResult
 
 MOTION_BLUR = 2.0
 """Blur of a proposal that motion has changed, pixels of the flow."""
