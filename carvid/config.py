@@ -241,10 +241,12 @@ class TemporalConfig(Section):
     queries of every frame as an image's."""
     carry_masks: bool = setting(True)
     """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
-    key_every: int = setting(6, low=1)
+    key_every: int = setting(8, low=1)
     """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
     tracks: int = setting(2, low=1)
     """Up to so many masks of each query are followed, so that a wrong one can be left."""
+    alike: float = setting(0.7, low=0.0, high=1.0)
+    """Candidates of a key frame that overlap by more (IoU) are shown to the classifier once."""
     smoothing: float = setting(0.5, low=0.0, high=1.0)
     """The past's share in what a track is worth at a key frame, in which its score has the rest."""
     hysteresis: float = setting(0.2, low=0.0)
@@ -254,15 +256,11 @@ class TemporalConfig(Section):
     """A query that is lost for so many key frames is asked no more."""
     reoffer_every: int = setting(1, low=1)
     """All queries are offered again after so many key frames, so that things can return."""
-    prior: float = setting(0.6, low=0.0, high=1.0)
-    """Weight, where the flow is trusted, of the carried mask in a key frame's."""
-    gain: float = setting(1.3, low=1.0)
-    """Averages with carried masks are raised by this: what is missed for a moment stays."""
     motion: float = setting(0.5, low=0.0, high=1.0)
     """Share of what moves as a mask does in the proposal that the CRF then sharpens once more."""
-    min_trust: float = setting(0.5, low=0.0, high=1.0)
+    min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
-    area_jump: float = setting(2.0, low=1.0)
+    area_jump: float = setting(3.0, low=1.0)
     """So does an area that has grown or shrunk by this factor since the last key frame."""
     lag: int = setting(4, low=0)
     """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
 from carvid.flow import carry_back, snap_to_edges
-from carvid.temporal import Arrival, TemporalState, resize, taken
+from carvid.temporal import Arrival, TemporalState, resize, taken, to_levels
 from carvid.tracks import FrameResult
 
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
@@ -60,9 +60,9 @@ class _Held:
             (step.image.shape[0], step.image.shape[1]),
             result.state,
             None if arrival.flow is None else arrival.flow.onward.astype(np.float16),
-            None if arrival.flow is None else np.rint(arrival.flow.trust * 255).astype(np.uint8),
+            None if arrival.flow is None else to_levels(arrival.flow.trust[None])[0],
             step.image if is_key else None,
-            np.rint(result.proposals * 255).astype(np.uint8) if is_key else None,
+            to_levels(result.proposals) if is_key else None,
         )
 
     @property

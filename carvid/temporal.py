@@ -11,16 +11,18 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
-from carvid.car.segmenter import StepResult
 from carvid.config import TemporalConfig
 from carvid.flow import Flow, carry, flow_between, moving_along, snap_to_edges, to_gray
+
+if TYPE_CHECKING:  # that module needs torch, which a state does not
+    from carvid.car.segmenter import StepResult
 
 MOTION_BLUR = 2.0
 """Blur of a proposal that motion has changed, pixels of the flow."""
@@ -28,8 +30,6 @@ HALF = 127
 """A soft map in steps of 1/255 is a mask above this."""
 MAX_STATE_BYTES = 1 << 30
 """More masks than this are not loaded: 1400 tracks of the largest flow have less."""
-BLEND = 0.2
-"""A mask that overlaps its track's by more (IoU) is averaged with it."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Arrival:
         return Prior(
             resize(self.carried, size_hw), state.owners, state.values, state.absent, state.chosen,
             state.settled,
-            config.smoothing, config.hysteresis, self.flow.motion,
+            config.smoothing, config.hysteresis, self.flow.motion, config.alike,
         )  # fmt: skip
 
 
@@ -257,18 +257,17 @@ def after_key(
     values: list[float] = []
     sources: list[int] = []
     planes: list[NDArray[np.float32]] = []
-    maps = result.masks.astype(np.float32)
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, config.tracks):
-            plane, source = candidates.masks[index], int(candidates.sources[index])
+            plane = candidates.masks[index]
             if index == candidates.best and result.kept[query]:
                 chosen[query] = len(owners)
                 if query < len(result.masks) and result.masks[query].any():
-                    plane = maps[query] = _joined(arrival, maps[query], source, config)
+                    plane = result.masks[query].astype(np.float32)
             owners.append(query)
             values.append(float(candidates.values[index]))
-            sources.append(source)
+            sources.append(int(candidates.sources[index]))
             planes.append(plane)
     following = TemporalState(
         scores=np.where(asked, result.scores, state.scores),
@@ -287,26 +286,10 @@ def after_key(
         return result.masks, result.proposals, following
     small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
     for track, plane in zip(small, planes, strict=True):
-        track[:] = np.rint(resize(plane[None], arrival.gray.shape)[0] * 255)
+        track[:] = to_levels(resize(plane[None], arrival.gray.shape))[0]
     areas = (small > HALF).sum(axis=(1, 2))
     following = replace(following, areas=areas, maps=small, gray=arrival.gray)
-    whole = np.rint(maps * 255).astype(np.uint8)
-    return whole > HALF, whole.astype(np.float32) / np.float32(255), following
-
-
-def _joined(
-    arrival: Arrival, mask: NDArray[np.float32], source: int, config: TemporalConfig
-) -> NDArray[np.float32]:
-    """Average a key frame's mask, float32 (H, W), with its track's, where the flow is trusted."""
-    if source == NONE or arrival.carried is None or arrival.flow is None:
-        return mask
-    size_hw = (mask.shape[0], mask.shape[1])
-    carried = resize(arrival.carried[[source]], size_hw)[0]
-    if overlaps(mask[None] > 0.5, carried[None] > 0.5)[0, 0] <= BLEND:
-        return mask
-    weight = config.prior * resize(arrival.flow.trust[None], size_hw)[0]
-    joined = mask + weight * (carried - mask)
-    return np.asarray(np.minimum(1, config.gain * joined), np.float32)
+    return result.masks, result.masks.astype(np.float32), following
 
 
 def _followed(candidates: Candidates, most: int) -> list[int]:
@@ -327,7 +310,7 @@ def after_carrying(arrival: Arrival) -> TemporalState:
     return replace(
         arrival.state,
         since_key=arrival.state.since_key + 1,
-        maps=np.rint(arrival.carried * 255).astype(np.uint8),
+        maps=to_levels(arrival.carried),
         gray=arrival.gray,
     )
 
@@ -341,6 +324,14 @@ def taken(
     there = np.flatnonzero(tracks[:count] != NONE)
     result[there] = resize(maps[tracks[there]], size_hw)
     return result
+
+
+def to_levels(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round maps, float32 (N, h, w) in [0, 1], to steps of 1/255: uint8 (N, h, w)."""
+    if not maps.size:
+        return np.zeros(maps.shape, np.uint8)
+    rows = maps.reshape(-1, maps.shape[-1])
+    return np.asarray(cv2.convertScaleAbs(rows, alpha=255), np.uint8).reshape(maps.shape)
 
 
 def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -138,14 +138,17 @@ def test_explain_says_how_an_expression_is_understood() -> None:
 
 
 @pytest.mark.parametrize("arguments", [
-    ("none.mp4", "-e", "a dog"), (".", "-e", " "), (".", "-e", "a dog", "-f", "coca"),
-    (__file__, "-e", "a dog"), ("--manifest", "none.csv"), ("--explain", "-e", "a dog"),
+    ("run", "none.mp4", "-e", "a dog"), ("run", ".", "-e", " "),
+    ("run", ".", "-e", "a dog", "-f", "coca"), ("run", __file__, "-e", "a dog"),
+    ("run", "--manifest", "none.csv"), ("run", "--explain", "-e", "a dog"),
+    ("overlay", "none.mp4", "."), ("view", "."),
 ])  # fmt: skip
-def test_a_wrong_run_is_told_without_waiting_for_torch(
+def test_what_is_wrong_is_told_without_waiting_for_torch(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
+    place = () if arguments[0] == "view" else ("-o", tmp_path)
     result = subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "carvid", "run", *arguments, "-o", tmp_path],
+        [sys.executable, "-X", "importtime", "-m", "carvid", *arguments, *place],
         capture_output=True, text=True, check=False, env=ENVIRONMENT,
     )  # fmt: skip
     assert result.returncode == int("--explain" not in arguments)

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
-from carvid.car.choice import NONE, Candidates, Prior, overlaps, weigh
+from carvid.car.choice import NONE, Candidates, Prior, overlaps, stand_ins, weigh
 from carvid.config import TemporalConfig
 from carvid.encode import VideoWriter
 from carvid.flow import (
@@ -131,6 +131,7 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0
         0.5,
         0.2,
         np.zeros((*SIZE_HW, 2), np.float32),
+        0.7,
     )
 
 
@@ -187,6 +188,16 @@ def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None
 # the state -----------------------------------------------------------------------------------
 
 
+def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
+    here, nearly, there = box(10) > 0.5, box(11) > 0.5, box(70) > 0.5
+    masks, kinds = np.stack([here, there, nearly, here]), ["blur"] * 4
+    both, either = np.count_nonzero(here & nearly), np.count_nonzero(here | nearly)
+    assert overlaps(masks, masks)[0].tolist() == [1, 0, np.float32(both / either), 1]
+    assert stand_ins(masks, kinds, 0.5).tolist() == [0, 1, 0, 0]
+    assert stand_ins(masks, kinds, both / either + 0.01).tolist() == [0, 1, 2, 0]
+    assert stand_ins(masks, ["blur", "blur", "gray", "blur"], 0.5).tolist() == [0, 1, 2, 0]
+
+
 def test_missed_queries_are_dropped_and_offered_again() -> None:
     config = TemporalConfig(drop_after=2, reoffer_every=3)
     state = TemporalState.initial(2)
@@ -220,7 +231,7 @@ def test_doubt_asks_for_a_key_frame() -> None:
     config, state = TemporalConfig(key_every=99), known_state()
     image = next(moving(1))[0]
     assert arrive(state, image, config).asked is None
-    grown = replace(state, areas=state.areas // 3)
+    grown = replace(state, areas=state.areas // 4)
     assert arrive(grown, image, config).asked is not None
     assert arrive(state, image, replace(config, key_every=1)).asked is not None
     image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now

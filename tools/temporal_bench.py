@@ -28,7 +28,7 @@ from carvid.davis.writer import label_map, read_label_png
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
 from carvid.flow import to_gray
-from carvid.temporal import TemporalState, after_carrying, arrive, resize, taken
+from carvid.temporal import TemporalState, after_carrying, arrive, resize, taken, to_levels
 
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4
@@ -37,8 +37,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "offline": (),
     "causal": ("temporal.lag=0",),
     "no flow": ("temporal.carry_masks=false",),
-    "no averaging": ("temporal.prior=0",),
-    "no gain in the average": ("temporal.gain=1",),
     "nothing moves along": ("temporal.motion=0",),
     "no memory in the choice": ("temporal.smoothing=0", "temporal.hysteresis=0"),
     "no hysteresis": ("temporal.hysteresis=0",),
@@ -225,7 +223,7 @@ def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float
     state = replace(
         TemporalState.initial(count), chosen=tracks, owners=tracks,
         values=np.ones(count, np.float32), sources=tracks, areas=np.ones(count, np.int64),
-        maps=np.rint(resize(planes, (gray.shape[0], gray.shape[1])) * 255).astype(np.uint8),
+        maps=to_levels(resize(planes, (gray.shape[0], gray.shape[1]))),
         gray=gray,
     )  # fmt: skip
     config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)

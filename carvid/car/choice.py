@@ -7,6 +7,8 @@ query, whose states are the candidate masks of a frame, and "it is not there".
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +46,8 @@ class Prior:
     """What it costs a path to change from one thing to another, or to nothing and back."""
     flow: NDArray[np.float32]
     """float32 (h, w, 2): motion since the frame before, (x, y) in pixels of its own size."""
+    alike: float
+    """Masks that overlap by more (IoU) are shown to the classifier once."""
 
     def of(self, query: int) -> NDArray[np.int64]:
         """Return the tracks of a query that are still in the picture."""
@@ -133,9 +137,26 @@ def weigh(
 
 def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
     """IoU of masks, bool (C, H, W) and (M, H, W): float32 (C, M); 0 of two empty ones."""
-    ious = np.zeros((len(a), len(b)), np.float32)
-    for i, one in enumerate(a):
-        for j, other in enumerate(b):
-            both = int(np.count_nonzero(one & other))
-            ious[i, j] = both / max(1, int(np.count_nonzero(one | other)))
-    return ious
+    pixels = math.prod(a.shape[1:])
+    one, other = (masks.reshape(len(masks), pixels).astype(np.float32) for masks in (a, b))
+    both = one @ other.T
+    either = one.sum(axis=1)[:, None] + other.sum(axis=1) - both
+    return np.asarray(both / np.maximum(1, either), np.float32)
+
+
+def stand_ins(masks: NDArray[np.bool_], kinds: Sequence[object], alike: float) -> NDArray[np.int64]:
+    """Say which mask can be shown in the place of each: int64 (C,), its own index if no other.
+
+    Args:
+        masks: bool (C, H, W).
+        kinds: of the C prompts; those of another kind cannot stand in.
+        alike: the IoU that two masks must exceed.
+    """
+    ious = overlaps(masks, masks)
+    result = np.arange(len(masks))
+    for i in range(len(masks)):
+        for j in range(i):
+            if result[j] == j and ious[i, j] > alike and kinds[i] == kinds[j]:
+                result[i] = j
+                break
+    return result

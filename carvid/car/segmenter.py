@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvid.car.choice import Candidates, Prior, weigh
+from carvid.car.choice import Candidates, Prior, stand_ins, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
@@ -160,7 +160,7 @@ class RecurrentSegmenter:
         texts = [phrase.text for phrase in phrases]
         proposals = self._propose(frame, texts, first=first)  # y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
-        features = self._classify(frame, [texts[i] for i in owners], masks)  # x'_t
+        features = self._classify(frame, [texts[i] for i in owners], masks)
         competitors = self._competitors(texts)
         scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
         own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
@@ -223,9 +223,11 @@ class RecurrentSegmenter:
         """Features of the prompted images, float32 (n, D); an image already seen is not encoded."""
         config = self.config.prompts
         masks = planes > config.eta
+        kinds_of = [config.stuff_kinds if text in config.stuff else config.kinds for text in texts]
+        if frame.prior is not None:  # what was carried here is often what is found here
+            masks = masks[stand_ins(masks, kinds_of, frame.prior.alike)]
         keys, images, new = [], [], []
-        for text, mask in zip(texts, masks, strict=True):
-            kinds = config.stuff_kinds if text in config.stuff else config.kinds
+        for kinds, mask in zip(kinds_of, masks, strict=True):  # x'_t
             key = " ".join(kinds).encode() + np.packbits(mask).tobytes()
             if key not in frame.prompted and key not in keys:
                 images.append(draw_prompts(frame.image, mask, kinds, swap_gray=config.swap_gray))
