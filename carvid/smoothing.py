@@ -60,7 +60,7 @@ class _Held:
             (step.image.shape[0], step.image.shape[1]),
             result.state,
             None if arrival.flow is None else arrival.flow.onward.astype(np.float16),
-            None if arrival.flow is None else to_levels(arrival.flow.trust[None])[0],
+            None if arrival.flow is None else to_levels(arrival.flow.trust),
             step.image if is_key else None,
             to_levels(result.proposals) if is_key else None,
         )

@@ -236,7 +236,7 @@ def with_motion(
 def after_key(
     arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
-    """Join what CaR found in a key frame with what was carried into it.
+    """Take what CaR found in a key frame, and follow it from there.
 
     Args:
         arrival: the key frame.
@@ -245,8 +245,8 @@ def after_key(
         config: settings.
 
     Returns:
-        Masks, bool (N, H, W); the soft maps that they were cut from, float32 (N, H, W) in [0, 1];
-        the state for the next frame.
+        Masks, bool (N, H, W); the same as maps, float32 (N, H, W), or what they were cut from where
+        masks are not carried; the state for the next frame.
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
@@ -257,6 +257,7 @@ def after_key(
     values: list[float] = []
     sources: list[int] = []
     planes: list[NDArray[np.float32]] = []
+    maps = result.masks.astype(np.float32)
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, config.tracks):
@@ -264,7 +265,7 @@ def after_key(
             if index == candidates.best and result.kept[query]:
                 chosen[query] = len(owners)
                 if query < len(result.masks) and result.masks[query].any():
-                    plane = result.masks[query].astype(np.float32)
+                    plane = maps[query]
             owners.append(query)
             values.append(float(candidates.values[index]))
             sources.append(int(candidates.sources[index]))
@@ -286,10 +287,10 @@ def after_key(
         return result.masks, result.proposals, following
     small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
     for track, plane in zip(small, planes, strict=True):
-        track[:] = to_levels(resize(plane[None], arrival.gray.shape))[0]
+        track[:] = to_levels(resize(plane[None], arrival.gray.shape)[0])
     areas = (small > HALF).sum(axis=(1, 2))
     following = replace(following, areas=areas, maps=small, gray=arrival.gray)
-    return result.masks, result.masks.astype(np.float32), following
+    return result.masks, maps, following
 
 
 def _followed(candidates: Candidates, most: int) -> list[int]:
@@ -327,7 +328,7 @@ def taken(
 
 
 def to_levels(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Round maps, float32 (N, h, w) in [0, 1], to steps of 1/255: uint8 (N, h, w)."""
+    """Round maps, float32 (…, h, w) in [0, 1], to steps of 1/255: uint8, of the same shape."""
     if not maps.size:
         return np.zeros(maps.shape, np.uint8)
     rows = maps.reshape(-1, maps.shape[-1])

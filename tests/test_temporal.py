@@ -185,9 +185,6 @@ def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None
     assert weighed([0.7, 0.6], prior(0.7, settled=1), phrase).best == 0
 
 
-# the state -----------------------------------------------------------------------------------
-
-
 def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
     here, nearly, there = box(10) > 0.5, box(11) > 0.5, box(70) > 0.5
     masks, kinds = np.stack([here, there, nearly, here]), ["blur"] * 4
@@ -196,6 +193,9 @@ def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
     assert stand_ins(masks, kinds, 0.5).tolist() == [0, 1, 0, 0]
     assert stand_ins(masks, kinds, both / either + 0.01).tolist() == [0, 1, 2, 0]
     assert stand_ins(masks, ["blur", "blur", "gray", "blur"], 0.5).tolist() == [0, 1, 2, 0]
+
+
+# the state -----------------------------------------------------------------------------------
 
 
 def test_missed_queries_are_dropped_and_offered_again() -> None:
