@@ -257,7 +257,10 @@ class TemporalConfig(Section):
     reoffer_every: int = setting(1, low=1)
     """All queries are offered again after so many key frames, so that things can return."""
     motion: float = setting(0.5, low=0.0, high=1.0)
-    """Share of what moves as a mask does in the proposal that the CRF then sharpens once more."""
+    """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
+    color: float = setting(0.7, low=0.0)
+    """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
+    where a mask was carried by flow that is not trusted."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
     area_jump: float = setting(3.0, low=1.0)

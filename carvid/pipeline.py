@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carvid.behind import behind
 from carvid.car.queries import Queries
 from carvid.car.sam import Sharpen, sharpener
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
@@ -25,13 +27,12 @@ from carvid.interrupt import never
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
 from carvid.temporal import (
-    Arrival,
     TemporalState,
     after_carrying,
     after_key,
     arrive,
+    recall,
     taken,
-    with_motion,
 )
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
 from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
@@ -183,28 +184,17 @@ class Carvid:
                 masks = proposals > 0.5
             else:
                 found = self.segmenter.segment(
-                    frame.image, queries, alive=arrival.asked, prior=arrival.prior(size_hw, config)
+                    frame.image,
+                    queries,
+                    alive=arrival.asked,
+                    prior=arrival.prior(size_hw, config),
+                    recall=partial(recall, arrival, config=config),
                 )
-                found = self._with_motion(frame.image, arrival, found)
                 masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
                 frame.index, frame.time_s, masks, proposals, state.scores[:count], state
             )
             yield Step(frame.image, arrival, result)
-
-    def _with_motion(
-        self, image: NDArray[np.uint8], arrival: Arrival, found: StepResult
-    ) -> StepResult:
-        """Sharpen masks once more with what moves along; SAM sees the whole thing by itself."""
-        if self.segmenter.sam is not None:
-            return found
-        proposals = with_motion(arrival, found.masks, self.config.temporal)
-        changed = np.flatnonzero(proposals.any(axis=(1, 2)))
-        if not len(changed):
-            return found
-        masks = found.masks.copy()
-        masks[changed] = self.segmenter.sharpen(image, proposals[changed])
-        return replace(found, masks=masks)
 
     def segment(
         self,
@@ -301,13 +291,13 @@ class Carvid:
         """Do a run's frames and finish its folder; return whether a live input was stopped."""
         began = time.monotonic()
         frames, stopped = 0, False
-        for result in self._results(
-            reader, queries, start, state, progress=progress, see=folder.see
-        ):
-            folder.add(result)
-            frames += 1
-            if stopped := stop():
-                break
+        found = self._results(reader, queries, start, state, progress=progress, see=folder.see)
+        with closing(found) as results, behind(folder.add) as write:
+            for result in results:
+                write(result)
+                frames += 1
+                if stopped := stop():
+                    break
         if stopped and not reader.info.live:
             folder.pause(progress=progress)
             raise KeyboardInterrupt
@@ -348,7 +338,7 @@ class Carvid:
         *,
         progress: bool,
         see: Callable[[Frame], Frame] | None = None,
-    ) -> Iterator[FrameResult]:
+    ) -> Generator[FrameResult, None, None]:
         frames = prefetch(reader.frames(start))
         shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(

@@ -15,8 +15,17 @@ from numpy.typing import NDArray
 
 from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
-from carvid.flow import carry_back, snap_to_edges
-from carvid.temporal import Arrival, TemporalState, resize, taken, to_levels
+from carvid.flow import Places, carry
+from carvid.temporal import (
+    HALF,
+    Arrival,
+    TemporalState,
+    from_levels,
+    resize,
+    settle,
+    taken,
+    to_levels,
+)
 from carvid.tracks import FrameResult
 
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
@@ -41,8 +50,10 @@ class _Held:
     time_s: float
     size_hw: tuple[int, int]
     state: TemporalState
-    onward: NDArray[np.float16] | None
-    """float16 (h, w, 2): by how much the pixels of the frame before move into this one."""
+    colors: NDArray[np.uint16] | None
+    """uint16 (h, w)."""
+    onward: Places | None
+    """Where the pixels of the frame before have gone."""
     trust: NDArray[np.uint8] | None
     """uint8 (h, w): how far to believe where this frame's pixels came from, in steps of 1/255."""
     image: NDArray[np.uint8] | None
@@ -59,7 +70,8 @@ class _Held:
             result.time_s,
             (step.image.shape[0], step.image.shape[1]),
             result.state,
-            None if arrival.flow is None else arrival.flow.onward.astype(np.float16),
+            arrival.colors,
+            None if arrival.flow is None else arrival.flow.onward,
             None if arrival.flow is None else to_levels(arrival.flow.trust),
             step.image if is_key else None,
             to_levels(result.proposals) if is_key else None,
@@ -111,7 +123,7 @@ class _Smoother:
         """Yield the rest: nothing more comes."""
         while any(held.is_key for held in self._waiting):
             yield from self._decide()
-        yield from self._between(self._waiting, None, None)
+        yield from self._between(self._waiting, None, None, None)
         self._waiting = []
 
     def _decide(self) -> Iterator[FrameResult]:
@@ -122,7 +134,7 @@ class _Smoother:
             chosen = _source(later.state, chosen)
         position, maps = self._waiting.index(key), self._maps(key, chosen)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        yield from self._between(before, key, maps)
+        yield from self._between(before, key, maps, chosen)
         self._before = chosen
         yield self._result(key, maps, chosen)
 
@@ -130,51 +142,62 @@ class _Smoother:
         """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
         state, count = key.state, self._count
         assert key.image is not None and key.proposals is not None and state.maps is not None
-        maps = key.proposals.astype(np.float32) / np.float32(255)
+        maps = from_levels(key.proposals)
         other = np.flatnonzero(chosen[:count] != state.chosen[:count])
         maps[other] = 0
         found = other[chosen[other] != NONE]
         if len(found):
-            tracks = state.maps[chosen[found]].astype(np.float32) / np.float32(255)
+            tracks = from_levels(state.maps[chosen[found]])
             maps[found] = self._sharpen(key.image, resize(tracks, key.size_hw))
         return maps
 
     def _carried_back(
-        self, frames: list[_Held], key: _Held, maps: NDArray[np.float32], known: NDArray[np.bool_]
-    ) -> list[NDArray[np.float32]]:
-        """Carry a key frame's maps into the frames before it: float32 (N, h, w) for each.
+        self,
+        frames: list[_Held],
+        key: _Held,
+        maps: NDArray[np.float32],
+        chosen: NDArray[np.int64],
+        known: NDArray[np.bool_],
+    ) -> list[NDArray[np.uint8]]:
+        """Carry the maps of a key frame's chosen tracks into the frames before it: uint8 (N, h, w)
+        for each, in steps of 1/255.
 
         Of things that were not `known` before, bool (N,), only what is surely seen in a frame goes
         on to the one before, and nothing if that is little: they have come into the picture then.
         """
-        carried: list[NDArray[np.float32]] = []
-        maps, later = resize(maps, _small_size(key)), key
+        carried: list[NDArray[np.uint8]] = []
+        levels, later = to_levels(resize(maps, _small_size(key))), key
         for held in reversed(frames):
-            assert held.state.gray is not None
+            assert held.state.gray is not None and held.colors is not None
             assert later.onward is not None and later.trust is not None
-            trust = later.trust.astype(np.float32) / np.float32(255)
-            maps = maps.copy()
             for query in np.flatnonzero(~known):
-                maps[query] = self._seen_before(maps[query], trust)
-            maps = carry_back(maps, later.onward.astype(np.float32))
-            maps = snap_to_edges(
-                maps, held.state.gray, self._config.snap_radius, self._config.snap_epsilon
-            )
-            carried.insert(0, maps)
-            later = held
+                levels[query] = self._seen_before(levels[query], later.trust)
+            levels = carry(levels, later.onward)
+            trust = from_levels(carry(later.trust[None], later.onward)[0])
+            for query in np.flatnonzero(chosen[: self._count] != NONE):
+                levels[query] = settle(
+                    levels[query], trust, held.state.gray, held.colors,
+                    key.state.colors[chosen[query]], self._config,
+                )  # fmt: skip
+            carried.insert(0, levels)
+            levels, later = levels.copy(), held
         return carried
 
     def _seen_before(
-        self, plane: NDArray[np.float32], trust: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """What of a map was in the frame before, both float32 (h, w)."""
-        inside = trust[plane > 0.5]
-        if not len(inside) or inside.mean() < self._config.min_trust:
-            return np.zeros_like(plane)
-        return plane * trust
+        self, levels: NDArray[np.uint8], trust: NDArray[np.uint8]
+    ) -> NDArray[np.uint8]:
+        """What of a map was in the frame before, both uint8 (h, w), in steps of 1/255."""
+        inside = trust[levels > HALF]
+        if not len(inside) or inside.mean() < 255 * self._config.min_trust:
+            return np.zeros_like(levels)
+        return to_levels(from_levels(levels) * from_levels(trust))
 
     def _between(
-        self, frames: list[_Held], key: _Held | None, after: NDArray[np.float32] | None
+        self,
+        frames: list[_Held],
+        key: _Held | None,
+        after: NDArray[np.float32] | None,
+        chosen: NDArray[np.int64] | None,
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
         carries back: each has its say by how near it is, or is alone on its half of the way."""
@@ -182,16 +205,15 @@ class _Smoother:
             return
         assert self._before is not None
         count, known = self._count, self._before[: self._count] != NONE
-        behind: list[NDArray[np.float32]] = []
-        if key is not None and after is not None:
-            behind = self._carried_back(frames, key, after, known)
+        behind: list[NDArray[np.uint8]] = []
+        if key is not None and after is not None and chosen is not None:
+            behind = self._carried_back(frames, key, after, chosen, known)
         for position, held in enumerate(frames):
             assert held.state.maps is not None
-            tracks = held.state.maps.astype(np.float32) / np.float32(255)
-            maps = taken(tracks, self._before, count, _small_size(held))
+            maps = taken(held.state.maps, self._before, count, _small_size(held))
             if behind:
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
-                later = behind[position]
+                later = from_levels(behind[position])
                 there = (later > 0.5).any(axis=(1, 2))
                 shares = np.where(there & known, nearness, nearness > 0.5)
                 maps += shares[:, None, None].astype(np.float32) * (later - maps)

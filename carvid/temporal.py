@@ -1,7 +1,8 @@
-"""What survives from frame to frame: queries with their scores, and masks carried by flow.
+"""What survives from frame to frame: queries with their scores, masks carried by flow, colours.
 
-A *key frame* gets CaR's step, with the carried masks as a prior. A frame between two key frames
-gets the carried masks, snapped to its edges. A scene cut forgets everything.
+A *key frame* gets CaR's step; the carried masks compete with what it proposes, and the colours and
+the motion of what was chosen complete it. A frame between two key frames gets the carried masks,
+corrected by their colours and snapped to its edges. A scene cut forgets everything.
 """
 
 from __future__ import annotations
@@ -17,15 +18,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.appearance import COLORS, by_color, count_colors, log_odds, to_colors
 from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
 from carvid.config import TemporalConfig
-from carvid.flow import Flow, carry, flow_between, moving_along, snap_to_edges, to_gray
+from carvid.flow import Flow, box_around, carry, flow_between, moving_along, snap_to_edges, to_gray
 
 if TYPE_CHECKING:  # that module needs torch, which a state does not
     from carvid.car.segmenter import StepResult
 
 MOTION_BLUR = 2.0
 """Blur of a proposal that motion has changed, pixels of the flow."""
+FAINT = 25
+"""Where a carried map is above it, of 255, a pixel may belong to the mask ..."""
+REACH = 3
+"""... and in a square of this side around, pixels; not elsewhere, whatever its colour."""
+BELIEF = (0.9, 0.98)
+"""How far a carried mask is believed, against its colours: where the flow is not trusted at all,
+and where it is."""
+TRUSTED_COLOR = 0.1
+"""Share of `temporal.color` that colours count for where the flow is trusted."""
+KEY_BELIEF = 0.85
+"""How far a key frame's proposal is believed, against its colours."""
+DECAY = 0.8
+"""What colours that were seen count for at the next key frame."""
 HALF = 127
 """A soft map in steps of 1/255 is a mask above this."""
 MAX_STATE_BYTES = 1 << 30
@@ -61,6 +76,9 @@ class TemporalState:
     """int64 (M,): the track of the key frame before that this path comes from, or `NONE`."""
     areas: NDArray[np.int64]
     """int64 (M,): the tracks' areas at the last key frame, pixels of `gray`."""
+    colors: NDArray[np.float32]
+    """float32 (M, 2, C): how often each colour was seen inside the tracks and around them, at key
+    frames long ago counting less."""
     since_offer: int = 0
     """Key frames since all queries were last asked together."""
     since_key: int = 0
@@ -82,7 +100,7 @@ class TemporalState:
         return cls(
             scores=zeros, absent=zeros, absent_sources=none, chosen=none, misses=nothing,
             settled=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
-            areas=empty,
+            areas=empty, colors=np.zeros((0, 2, COLORS), np.float32),
         )  # fmt: skip
 
     def worth(self, count: int) -> NDArray[np.float32]:
@@ -99,6 +117,7 @@ class TemporalState:
         values: dict[str, Any] = {name: getattr(self, name) for name in _COUNTS}
         values |= {name: getattr(self, name).tolist() for name in (*_FLOATS, *_INTS)}
         return values | {
+            "colors": _pack(self.colors),
             "maps": None if self.maps is None else _pack(self.maps),
             "gray": None if self.gray is None else _pack(self.gray),
             "size_hw": None if self.gray is None else list(self.gray.shape),
@@ -115,7 +134,8 @@ class TemporalState:
         loaded: dict[str, Any] = {name: values[name] for name in _COUNTS}
         loaded |= {name: np.array(values[name], np.float32) for name in _FLOATS}
         loaded |= {name: np.array(values[name], np.int64) for name in _INTS}
-        state = cls(**loaded)
+        counts = _unpack(values["colors"], (len(loaded["owners"]), 2, COLORS, 4))
+        state = cls(**loaded, colors=counts.view(np.float32)[..., 0])
         if values["smoothed"] is not None:
             state = replace(state, smoothed=np.array(values["smoothed"], np.int64))
         if values["gray"] is None:
@@ -138,8 +158,10 @@ class Arrival:
     """What was left; nothing of it after a cut."""
     gray: NDArray[np.uint8] | None
     """uint8 (h, w): the frame, for the flow; None where masks are not carried."""
-    carried: NDArray[np.float32] | None
-    """float32 (M, h, w) in [0, 1]: the tracks, carried into this frame."""
+    colors: NDArray[np.uint16] | None
+    """uint16 (h, w): its colours."""
+    carried: NDArray[np.uint8] | None
+    """uint8 (M, h, w): the tracks, carried into this frame, in steps of 1/255."""
     flow: Flow | None
     """How the picture moved, and how far to believe that."""
     asked: NDArray[np.bool_] | None
@@ -156,9 +178,9 @@ class Arrival:
             return None
         state = self.state
         return Prior(
-            resize(self.carried, size_hw), state.owners, state.values, state.absent, state.chosen,
-            state.settled,
-            config.smoothing, config.hysteresis, self.flow.motion, config.alike,
+            resize(from_levels(self.carried), size_hw), state.owners, state.values, state.absent,
+            state.chosen, state.settled, config.smoothing, config.hysteresis,
+            self.flow.motion, config.alike,
         )  # fmt: skip
 
 
@@ -178,23 +200,64 @@ def arrive(
         of_motion: queries that motion decides on: seen once, they are looked at again at once.
     """
     if not config.carry_masks:
-        return Arrival(state, None, None, None, queries_to_ask(state, config))
+        return Arrival(state, None, None, None, None, queries_to_ask(state, config))
     gray = to_gray(image, config.flow_side)
+    colors = to_colors(image, gray.shape)
     if state.gray is None or state.maps is None or state.gray.shape != gray.shape:
-        return Arrival(state, gray, None, None, queries_to_ask(state, config))
+        return Arrival(state, gray, colors, None, None, queries_to_ask(state, config))
     flow = flow_between(state.gray, gray)
     if flow.trust.mean() < config.cut_trust:
         fresh = TemporalState.initial(len(state.scores))
-        return Arrival(fresh, gray, None, None, queries_to_ask(fresh, config))
-    carried = carry(state.maps.astype(np.float32) / np.float32(255), flow)
+        return Arrival(fresh, gray, colors, None, None, queries_to_ask(fresh, config))
+    carried = carry(state.maps, flow.source)
     chosen = state.chosen[state.chosen != NONE]
-    carried[chosen] = snap_to_edges(carried[chosen], gray, config.snap_radius, config.snap_epsilon)
+    for track in chosen:
+        carried[track] = settle(
+            carried[track], flow.trust, gray, colors, state.colors[track], config
+        )
     key = (
         state.since_key + 1 >= config.key_every
         or any(state.settled[query] == 1 for query in of_motion)
         or _doubtful(state, carried, flow.trust, config)
     )
-    return Arrival(state, gray, carried, flow, queries_to_ask(state, config) if key else None)
+    return Arrival(
+        state, gray, colors, carried, flow, queries_to_ask(state, config) if key else None
+    )
+
+
+def settle(
+    carried: NDArray[np.uint8],
+    trust: NDArray[np.float32],
+    gray: NDArray[np.uint8],
+    colors: NDArray[np.uint16],
+    counts: NDArray[np.float32],
+    config: TemporalConfig,
+) -> NDArray[np.uint8]:
+    """Correct a carried mask by the colours it has had, and snap it to the frame's edges.
+
+    Args:
+        carried: uint8 (h, w), in steps of 1/255.
+        trust: float32 (h, w) in [0, 1]: how far to believe it; the colours decide the rest.
+        gray: uint8 (h, w): the frame.
+        colors: uint16 (h, w): its colours.
+        counts: float32 (2, C): the colours that were seen inside the mask and around it.
+        config: settings.
+    """
+    settled = np.zeros_like(carried)
+    near = cv2.dilate((carried > FAINT).astype(np.uint8), np.ones((REACH, REACH), np.uint8))
+    if not near.any():
+        return settled
+    box = box_around(near > 0, margin=2 * config.snap_radius)
+    chance = from_levels(carried[box])
+    if config.color:
+        sure = trust[box]
+        believed = 0.5 + (BELIEF[0] + (BELIEF[1] - BELIEF[0]) * sure) * (chance - 0.5)
+        weight = config.color * (1 - (1 - TRUSTED_COLOR) * sure)
+        odds = weight * log_odds(counts)[colors[box]]
+        chance = near[box] * by_color(np.asarray(believed, np.float32), odds)
+    chance = snap_to_edges(chance, gray[box], config.snap_radius, config.snap_epsilon)
+    settled[box] = to_levels(chance)
+    return settled
 
 
 def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.bool_]:
@@ -204,33 +267,65 @@ def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.b
     return state.misses < config.drop_after
 
 
-def with_motion(
-    arrival: Arrival, masks: NDArray[np.bool_], config: TemporalConfig
+def recall(
+    arrival: Arrival,
+    proposals: NDArray[np.float32],
+    chosen: Sequence[Candidates],
+    config: TemporalConfig,
 ) -> NDArray[np.float32]:
-    """Turn masks into proposals that what moves as they do has joined, and the rest has left.
+    """Turn a key frame's proposals into those that memory would make: what has a thing's colours
+    and what moves as it does joins it, the rest leaves.
 
     Args:
-        arrival: their frame.
-        masks: bool (n, H, W).
+        arrival: the key frame.
+        proposals: float32 (n, H, W) in [0, 1].
+        chosen: of each, the candidates that it is the best of.
         config: settings.
 
     Returns:
-        float32 (n, H, W) in [0, 1]; zeros for a mask that motion has nothing to say about.
+        float32 (n, H, W) in [0, 1].
     """
-    proposals = np.zeros(masks.shape, np.float32)
-    if arrival.flow is None or not config.motion:
+    if arrival.gray is None:
         return proposals
-    size_hw = arrival.flow.trust.shape
-    for mask, proposal in zip(masks, proposals, strict=True):
-        small = resize(mask[None].astype(np.float32), size_hw)[0] > 0.5
-        moved = moving_along(small, arrival.flow)
-        if (moved != small).any():
-            soft = cv2.GaussianBlur(
-                config.motion * moved + (1 - config.motion) * small.astype(np.float32), (0, 0),
-                MOTION_BLUR,
-            )  # fmt: skip
-            proposal[:] = resize(np.asarray(soft, np.float32)[None], mask.shape)[0]
-    return proposals
+    results = proposals.copy()
+    for result, candidates in zip(results, chosen, strict=True):
+        chance = resize(result[None], arrival.gray.shape)[0]
+        if (chance > 0.5).any():
+            source = int(candidates.sources[candidates.best])
+            chance = _moved(_colored(chance, arrival, source, config), arrival.flow, config)
+            result[:] = resize(chance[None], result.shape)[0]
+    return results
+
+
+def _colored(
+    chance: NDArray[np.float32], arrival: Arrival, source: int, config: TemporalConfig
+) -> NDArray[np.float32]:
+    """A map, float32 (h, w), when the colours of its track so far are seen too; a new one has those
+    that it covers itself."""
+    assert arrival.colors is not None
+    if not config.color:
+        return chance
+    mask = chance > 0.5
+    known = arrival.state.colors[source] if source != NONE else count_colors(arrival.colors, mask)
+    box = box_around(mask, share=0.5)
+    believed = 0.5 + KEY_BELIEF * (chance[box] - 0.5)
+    told = np.zeros_like(chance)
+    told[box] = by_color(believed, config.color * log_odds(known)[arrival.colors[box]])
+    return told
+
+
+def _moved(
+    chance: NDArray[np.float32], flow: Flow | None, config: TemporalConfig
+) -> NDArray[np.float32]:
+    """A map, float32 (h, w), with what moves along."""
+    if flow is None or not config.motion:
+        return chance
+    mask = chance > 0.5
+    moved = moving_along(mask, flow)
+    if (moved == mask).all():
+        return chance
+    mixed = config.motion * moved + (1 - config.motion) * chance
+    return np.asarray(cv2.GaussianBlur(mixed.astype(np.float32), (0, 0), MOTION_BLUR), np.float32)
 
 
 def after_key(
@@ -281,6 +376,7 @@ def after_key(
         values=np.array(values, np.float32),
         sources=np.array(sources, np.int64),
         areas=np.zeros(len(owners), np.int64),
+        colors=np.zeros((len(owners), 2, COLORS), np.float32),
         since_offer=0 if asked.all() else state.since_offer + 1,
     )
     if arrival.gray is None:
@@ -288,8 +384,16 @@ def after_key(
     small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
     for track, plane in zip(small, planes, strict=True):
         track[:] = to_levels(resize(plane[None], arrival.gray.shape)[0])
-    areas = (small > HALF).sum(axis=(1, 2))
-    following = replace(following, areas=areas, maps=small, gray=arrival.gray)
+    inside = small > HALF
+    assert arrival.colors is not None
+    colors = np.zeros((len(planes), 2, COLORS), np.float32)
+    for track, (source, mask) in enumerate(zip(sources, inside, strict=True)):
+        colors[track] = count_colors(arrival.colors, mask)
+        if source != NONE:
+            colors[track] += DECAY * state.colors[source]
+    following = replace(
+        following, areas=inside.sum(axis=(1, 2)), maps=small, gray=arrival.gray, colors=colors
+    )
     return result.masks, maps, following
 
 
@@ -311,19 +415,19 @@ def after_carrying(arrival: Arrival) -> TemporalState:
     return replace(
         arrival.state,
         since_key=arrival.state.since_key + 1,
-        maps=to_levels(arrival.carried),
+        maps=arrival.carried,
         gray=arrival.gray,
     )
 
 
 def taken(
-    maps: NDArray[np.float32], tracks: NDArray[np.int64], count: int, size_hw: tuple[int, int]
+    maps: NDArray[np.uint8], tracks: NDArray[np.int64], count: int, size_hw: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """Return the maps of the first `count` queries' tracks, float32 (N, H, W) of `size_hw`; zeros
-    where a query has none."""
+    """Return the maps, uint8 (M, h, w), of the first `count` queries' tracks: float32 (N, H, W) in
+    [0, 1] of `size_hw`; zeros where a query has none."""
     result = np.zeros((count, *size_hw), np.float32)
     there = np.flatnonzero(tracks[:count] != NONE)
-    result[there] = resize(maps[tracks[there]], size_hw)
+    result[there] = resize(from_levels(maps[tracks[there]]), size_hw)
     return result
 
 
@@ -333,6 +437,11 @@ def to_levels(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
         return np.zeros(maps.shape, np.uint8)
     rows = maps.reshape(-1, maps.shape[-1])
     return np.asarray(cv2.convertScaleAbs(rows, alpha=255), np.uint8).reshape(maps.shape)
+
+
+def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return maps in steps of 1/255, uint8, as float32 in [0, 1]."""
+    return np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
 
 
 def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -347,13 +456,13 @@ def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.fl
 
 def _doubtful(
     state: TemporalState,
-    carried: NDArray[np.float32],
+    carried: NDArray[np.uint8],
     trust: NDArray[np.float32],
     config: TemporalConfig,
 ) -> bool:
     """Whether a mask was carried by flow that is not trusted, or its area has jumped."""
     for track in state.chosen[state.chosen != NONE]:
-        plane, area = carried[track] > 0.5, state.areas[track]
+        plane, area = carried[track] > HALF, state.areas[track]
         now = np.count_nonzero(plane)
         if now and trust[plane].mean() < config.min_trust:
             return True
@@ -362,7 +471,7 @@ def _doubtful(
     return False
 
 
-def _pack(array: NDArray[np.uint8]) -> str:
+def _pack(array: NDArray[Any]) -> str:
     return base64.b64encode(zlib.compress(array.tobytes(), 1)).decode("ascii")
 
 

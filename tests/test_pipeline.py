@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import carvid
+from carvid.behind import behind
 from carvid.config import load_config
 from carvid.davis.writer import read_label_png
 from carvid.errors import OutputError
@@ -172,3 +174,43 @@ def test_segment_image_fills_a_trace(model: Carvid) -> None:
 def test_public_names() -> None:
     for name in carvid.__all__:
         assert getattr(carvid, name).__name__.split(".")[-1] == name
+
+
+# writing behind ------------------------------------------------------------------------------
+
+
+def test_work_is_done_behind_in_order_and_all_of_it() -> None:
+    done: list[int] = []
+    threads: set[str] = set()
+
+    def work(item: int) -> None:
+        threads.add(threading.current_thread().name)
+        done.append(item)
+
+    with behind(work) as hand_over:
+        for item in range(20):
+            hand_over(item)
+    assert done == list(range(20)) and threads == {"carvid-behind"}
+
+
+def test_what_was_handed_over_is_done_though_the_maker_fails() -> None:
+    done: list[int] = []
+    with pytest.raises(KeyboardInterrupt), behind(done.append) as hand_over:
+        hand_over(1)
+        hand_over(2)
+        raise KeyboardInterrupt
+    assert done == [1, 2]
+
+
+@pytest.mark.parametrize("items", [1, 2, 50])
+def test_a_failure_behind_is_raised_and_nothing_is_done_after_it(items: int) -> None:
+    begun: list[int] = []
+
+    def work(item: int) -> None:
+        begun.append(item)
+        raise OSError(f"item {item}")
+
+    with pytest.raises(OSError, match="item 0"), behind(work) as hand_over:
+        for item in range(items):
+            hand_over(item)
+    assert begun == [0]

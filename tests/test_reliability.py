@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -288,7 +289,7 @@ def test_a_full_disk_leaves_a_run_that_can_go_on(model: Carvid, clip: Path, tmp_
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model.segment(clip, TEXTS, out=whole)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    limits = iter([10**9, 100, 10**9])
+    limits = itertools.chain([10**9], itertools.repeat(100))
 
     def fill() -> bool:
         resource.setrlimit(resource.RLIMIT_FSIZE, (next(limits), hard))

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
+from carvid.appearance import COLORS, by_color, count_colors, log_odds, to_colors
 from carvid.car.choice import NONE, Candidates, Prior, overlaps, stand_ins, weigh
 from carvid.config import TemporalConfig
 from carvid.encode import VideoWriter
 from carvid.flow import (
     carry,
-    carry_back,
     flow_between,
     moving_along,
     snap_to_edges,
@@ -28,7 +28,17 @@ from carvid.flow import (
 from carvid.phrases import Phrase, parse
 from carvid.pipeline import Carvid
 from carvid.smoothing import Step, smooth
-from carvid.temporal import TemporalState, after_carrying, arrive, queries_to_ask, taken
+from carvid.temporal import (
+    HALF,
+    Arrival,
+    TemporalState,
+    after_carrying,
+    arrive,
+    queries_to_ask,
+    recall,
+    settle,
+    taken,
+)
 from carvid.tracks import FrameResult
 from carvid.video import Frame, VideoReader
 
@@ -64,13 +74,22 @@ def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
     (first, before), (second, now) = moving(2, step=8)
     flow = flow_between(to_gray(first, 854), to_gray(second, 854))
     assert flow.trust.shape == SIZE_HW and flow.trust.dtype == np.float32
-    carried = carry(before[None].astype(np.float32), flow)[0] > 0.5
-    back = carry_back(now[None].astype(np.float32), flow.onward)[0] > 0.5
+    carried = carry(before[None] * np.uint8(255), flow.source)[0] > HALF
+    back = carry(now[None] * np.uint8(255), flow.onward)[0] > HALF
     assert iou(carried, now) > 0.8 and iou(back, before) > 0.8
     assert iou(before, now) < 0.75
     uncovered = before & ~now  # the ground behind the square was not to be seen before
     assert flow.trust[uncovered].mean() < 0.6 < 0.8 < flow.trust[now].mean()
     assert np.median(flow.motion[now], axis=0) == pytest.approx([8, 0], abs=0.5)
+
+
+def test_planes_are_carried_together_as_they_are_alone() -> None:
+    (first, mask), (second, _) = moving(2, step=8)
+    flow = flow_between(to_gray(first, 854), to_gray(second, 854))
+    planes = np.stack([np.roll(mask, 3 * k, axis=0) * np.uint8(200 + k) for k in range(6)])
+    alone = [carry(plane[None], flow.source)[0] for plane in planes]
+    assert (carry(planes, flow.source) == alone).all()
+    assert carry(planes[:0], flow.source).shape == (0, *SIZE_HW)
 
 
 def test_what_comes_from_outside_is_not_trusted() -> None:
@@ -84,7 +103,7 @@ def test_masks_snap_to_the_edges_of_the_picture() -> None:
     gray[40:88, 60:120] = 200
     truth = gray > 100
     off = np.roll(truth, 2, axis=1).astype(np.float32)
-    snapped = snap_to_edges(off[None], gray, 4, 1e-4)[0]
+    snapped = snap_to_edges(off, gray, 4, 1e-4)
     assert iou(snapped > 0.5, truth) > iou(off > 0.5, truth)
     assert snapped.min() >= 0 and snapped.max() <= 1
 
@@ -104,6 +123,85 @@ def test_what_moves_along_joins_a_mask() -> None:
 def test_gray_is_at_most_so_large() -> None:
     assert to_gray(texture(1), 60).shape == (36, 60)
     assert to_gray(texture(1), 854).shape == SIZE_HW
+
+
+# colours -------------------------------------------------------------------------------------
+
+
+def two_colors(size_hw: tuple[int, int] = SIZE_HW) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """A red square on noise of blue and grey, and its mask."""
+    rng = np.random.default_rng(3)
+    image = rng.integers(80, 120, (*size_hw, 3)).astype(np.uint8)
+    image[..., 2] += 80
+    mask = np.zeros(size_hw, bool)
+    mask[40:88, 60:120] = True
+    image[mask] = rng.integers(0, 40, (np.count_nonzero(mask), 3))
+    image[mask, 0] += 180
+    return image, mask
+
+
+def test_colors_are_counted_inside_and_close_around() -> None:
+    image, mask = two_colors()
+    colors = to_colors(image, SIZE_HW)
+    assert colors.dtype == np.uint16 and colors.max() < COLORS
+    assert to_colors(np.full((2, 2, 3), (255, 16, 32), np.uint8), (1, 1)) == 15 * 256 + 16 + 2
+    inside, around = count_colors(colors, mask)
+    assert inside.sum() == mask.sum() == 48 * 60
+    assert around.sum() == 96 * 120 - 48 * 60  # the box, and half of it on each side
+    assert (np.bincount(colors[mask], minlength=COLORS) == inside).all()
+    assert not count_colors(colors, np.zeros_like(mask)).any()
+
+
+def test_colors_tell_what_flow_cannot() -> None:
+    image, mask = two_colors()
+    colors = to_colors(image, SIZE_HW)
+    odds = log_odds(count_colors(colors, mask))[colors]
+    assert odds[mask].min() > 0 > odds[40:88, 130:140].max()
+    assert log_odds(np.zeros((2, COLORS), np.float32)).any() == 0  # nothing seen tells nothing
+    even = by_color(np.full(SIZE_HW, 0.5, np.float32), odds)
+    assert ((even > 0.5)[30:98, 50:130] == mask[30:98, 50:130]).all()
+    assert by_color(even, 0 * odds) == pytest.approx(even)
+
+
+def test_a_mask_that_went_astray_is_led_back_by_its_colors() -> None:
+    image, mask = two_colors()
+    gray, colors = to_gray(image, 854), to_colors(image, SIZE_HW)
+    counts = count_colors(colors, mask)
+    astray = np.roll(mask, 8, axis=1) * np.uint8(255)
+
+    def settled(color: float, trust: float) -> float:
+        levels, config = astray, TemporalConfig(color=color)
+        for _ in range(10):
+            sure = np.full(SIZE_HW, trust, np.float32)
+            levels = settle(levels, sure, gray, colors, counts, config)
+        return iou(levels > HALF, mask)
+
+    assert settled(0.7, 0.0) > 0.95 > 0.85 > settled(0.0, 0.0)
+    assert settled(0.7, 1.0) < settled(0.7, 0.0)  # what is sure of its way is left alone more
+    nothing = np.zeros_like(astray)
+    sure = np.ones(SIZE_HW, np.float32)
+    assert not settle(nothing, sure, gray, colors, counts, TemporalConfig()).any()
+
+
+def test_a_proposal_recalls_the_colors_of_its_track() -> None:
+    image, mask = two_colors()
+    config, state = TemporalConfig(motion=0), TemporalState.initial(1)
+    arrival = arrive(state, image, config)
+    assert arrival.colors is not None
+    blob = np.zeros((1, *SIZE_HW), np.float32)
+    blob[0, 44:70, 64:126] = 0.6  # half of the thing, and some of what is beside it
+
+    def recalled(source: int, arrival: Arrival) -> float:
+        values = np.ones(1, np.float32)
+        candidates = Candidates(blob, values, values, np.array([source]), 0.3, NONE, 0)
+        return iou(recall(arrival, blob, [candidates], config)[0] > 0.5, mask)
+
+    counts = count_colors(arrival.colors, mask)[None]
+    known = replace(arrival, state=replace(state, colors=counts))
+    # By its own colours it only leaves what is beside the thing.
+    assert recalled(0, known) > 0.85 > recalled(NONE, arrival) > iou(blob[0] > 0.5, mask)
+    unseen = replace(arrival, gray=None)
+    assert (recall(unseen, blob, [], config) == blob).all()
 
 
 # the path ------------------------------------------------------------------------------------
@@ -223,7 +321,8 @@ def known_state() -> TemporalState:
     return replace(
         TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
         values=np.array([0.7], np.float32), sources=np.array([NONE]),
-        areas=np.array([mask.sum()]), maps=mask[None] * np.uint8(255), gray=to_gray(image, 854),
+        colors=count_colors(to_colors(image, SIZE_HW), mask)[None], areas=np.array([mask.sum()]),
+        maps=mask[None] * np.uint8(255), gray=to_gray(image, 854),
     )  # fmt: skip
 
 
@@ -303,6 +402,7 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
                 absent_sources=source, chosen=np.array([0 if there else NONE]),
                 values=np.ones(1, np.float32), areas=np.array([mask.sum()]),
                 maps=mask[None] * np.uint8(255), gray=arrival.gray,
+                colors=count_colors(arrival.colors, mask)[None],
             )  # fmt: skip
             proposals = (mask & there)[None].astype(np.float32)
             arrival = replace(arrival, asked=np.ones(1, bool))

@@ -10,6 +10,7 @@ once for each template; texts in each step; the CRF is pydensecrf's, mask by mas
 from __future__ import annotations
 
 import functools
+import queue
 import resource
 import tempfile
 import threading
@@ -71,20 +72,27 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "crf": ((carvid.car.segmenter, "crf_masks"),),
     "carry": (
         *((carvid.pipeline, name) for name in ("arrive", "after_key", "after_carrying", "taken")),
-        (carvid.pipeline, "with_motion"), (carvid.temporal.Arrival, "prior"),
+        (carvid.pipeline, "recall"), (carvid.temporal.Arrival, "prior"),
         *((carvid.smoothing._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
         (carvid.smoothing, "taken"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
+    "wait": ((queue.Queue, "get"), (queue.Queue, "put")),
 }  # fmt: skip
-"""Which functions a stage is made of; what calls the others counts without them."""
+"""Which functions a stage is made of; what calls the others counts without them. `wait` is for what
+other threads read and write."""
+FILES = ("decode", "text", "write", "wait")
+"""The stages that neither see nor segment anything."""
 
 
 class Clock:
-    """Seconds by stage, each without the stages that it calls; threads count on their own."""
+    """Seconds by stage, each without the stages that it calls."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        """Of the main thread."""
+        self.behind: dict[str, float] = defaultdict(float)
+        """Of the others, which work at the same time."""
         self._local = threading.local()
 
     def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +105,9 @@ class Clock:
                 return function(*args, **kwargs)
             finally:
                 spent = time.perf_counter() - start
-                self.seconds[stage] += spent - stack.pop()
+                is_main = threading.current_thread() is threading.main_thread()
+                seconds = self.seconds if is_main else self.behind
+                seconds[stage] += spent - stack.pop()
                 if stack:
                     stack[-1] += spent
 
@@ -365,6 +375,7 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
     totals: dict[str, list[float]] = defaultdict(list)
     peaks: dict[str, float] = defaultdict(float)
     stages: dict[str, list[float]] = defaultdict(list)
+    files: list[float] = []
     queries = Queries(EXPRESSIONS[: case.count])
     warm_up(model, images[0], queries)
     before = model.backbones[0].counts["patches"]
@@ -381,6 +392,9 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
                 model.segment(frames, queries.texts, out=Path(folder) / "out")
         for stage in STAGES:
             stages[stage].append(clock.seconds[stage])
+        for stage in ("decode", "write"):
+            stages[f"{stage} (behind)"].append(clock.behind[stage])
+        files.append(sum(clock.seconds[stage] for stage in FILES) / totals["ours"][-1])
         with spent(totals["floor"]):
             network_passes(model, images[0], case.count)
     keys = (model.backbones[0].counts["patches"] - before) / case.runs
@@ -397,6 +411,7 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
         "frames_per_s": 1 / each, "floor_s": medians["floor"] * keys / len(images),
         "ratio_to_floor": medians["ours"] / (medians["floor"] * keys), "peak_mb": peaks["ours"],
         "stages_s": {k: float(np.median(v)) / len(images) for k, v in stages.items()},
+        "files_share": float(np.median(files)),
     }  # fmt: skip
     if case.baseline:
         result |= {"released_s": medians["released"], "gain": medians["released"] / each,
@@ -501,4 +516,7 @@ def row(preset: str, result: dict[str, Any]) -> str:
 def split(result: dict[str, Any]) -> str:
     """The stages of a result, in one line: seconds a frame."""
     shown = [f"{stage} {seconds:.3f}" for stage, seconds in result["stages_s"].items() if seconds]
-    return "  " + ", ".join(shown)
+    line = "  " + ", ".join(shown)
+    if "files_share" in result:
+        line += f"; reading, texts, writing, and waiting for them: {result['files_share']:.1%}"
+    return line

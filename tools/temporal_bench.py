@@ -22,13 +22,14 @@ from PIL import Image
 from tqdm import tqdm
 
 import carvid
+from carvid.appearance import count_colors, to_colors
 from carvid.config import TemporalConfig
 from carvid.davis.metrics import jaccard, mask_scores
 from carvid.davis.writer import label_map, read_label_png
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
 from carvid.flow import to_gray
-from carvid.temporal import TemporalState, after_carrying, arrive, resize, taken, to_levels
+from carvid.temporal import HALF, TemporalState, after_carrying, arrive, resize, taken, to_levels
 
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4
@@ -37,6 +38,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "offline": (),
     "causal": ("temporal.lag=0",),
     "no flow": ("temporal.carry_masks=false",),
+    "no colours": ("temporal.color=0",),
     "nothing moves along": ("temporal.motion=0",),
     "no memory in the choice": ("temporal.smoothing=0", "temporal.hysteresis=0"),
     "no hysteresis": ("temporal.hysteresis=0",),
@@ -220,18 +222,21 @@ def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float
     gray = to_gray(first, config.flow_side)
     planes = np.stack([truths[0] == k for k in range(1, count + 1)]).astype(np.float32)
     tracks = np.arange(count)
+    maps = to_levels(resize(planes, gray.shape))
+    colors = to_colors(first, gray.shape)
     state = replace(
         TemporalState.initial(count), chosen=tracks, owners=tracks,
         values=np.ones(count, np.float32), sources=tracks, areas=np.ones(count, np.int64),
-        maps=to_levels(resize(planes, (gray.shape[0], gray.shape[1]))),
-        gray=gray,
+        maps=maps, gray=gray,
+        colors=np.stack([count_colors(colors, plane > HALF) for plane in maps]),
     )  # fmt: skip
     config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)
     scores = []
     for path, truth in zip(images[1:-1], truths[1:-1], strict=True):
         arrival = arrive(state, np.asarray(Image.open(path).convert("RGB")), config)
         state = after_carrying(arrival)
-        maps = taken(state.maps.astype(np.float32) / 255, tracks, count, truth.shape)
+        assert state.maps is not None
+        maps = taken(state.maps, tracks, count, truth.shape)
         labels = label_map(np.where(maps > 0.5, maps, 0))
         scores.append([mask_scores(labels == k, truth == k) for k in range(1, count + 1)])
     j, f = np.mean(scores, axis=(0, 1))

@@ -137,11 +137,19 @@ def weigh(
 
 def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
     """IoU of masks, bool (C, H, W) and (M, H, W): float32 (C, M); 0 of two empty ones."""
-    pixels = math.prod(a.shape[1:])
-    one, other = (masks.reshape(len(masks), pixels).astype(np.float32) for masks in (a, b))
-    both = one @ other.T
-    either = one.sum(axis=1)[:, None] + other.sum(axis=1) - both
+    one, other = _bits(a), _bits(b)
+    both = np.empty((len(one), len(other)), np.int64)
+    for row, bits in zip(both, one, strict=True):
+        row[:] = np.bitwise_count(bits & other).sum(axis=1, dtype=np.int64)
+    areas = [np.bitwise_count(bits).sum(axis=1, dtype=np.int64) for bits in (one, other)]
+    either = areas[0][:, None] + areas[1] - both
     return np.asarray(both / np.maximum(1, either), np.float32)
+
+
+def _bits(masks: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Masks, bool (n, H, W), 64 pixels to a number: uint64 (n, P)."""
+    packed = np.packbits(masks.reshape(len(masks), math.prod(masks.shape[1:])), axis=1)
+    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
 
 
 def stand_ins(masks: NDArray[np.bool_], kinds: Sequence[object], alike: float) -> NDArray[np.int64]:

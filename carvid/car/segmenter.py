@@ -8,7 +8,7 @@ The queries are the expressions and the distractors; h is the set of those still
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,9 @@ from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.phrases import Phrase, understand
+
+Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
+"""Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,7 @@ class RecurrentSegmenter:
         alive: NDArray[np.bool_] | None = None,
         prior: Prior | None = None,
         trace: Trace | None = None,
+        recall: Recall | None = None,
     ) -> StepResult:
         """Run the loop on one image until h no longer changes.
 
@@ -124,6 +128,8 @@ class RecurrentSegmenter:
             alive: bool (Q,), h_0: the queries to ask; all of them, if none is given.
             prior: what earlier frames say; each of its tracks is a further proposal of its query.
             trace: filled with the steps.
+            recall: turns the last proposals into those that memory would make, before they become
+                masks.
 
         Raises:
             ValueError: `image` has another dtype or shape.
@@ -152,7 +158,7 @@ class RecurrentSegmenter:
             if len(h) == before:
                 break
             before = len(h)
-        return self._finish(image, queries, h, planes, scores, candidates)
+        return self._finish(image, queries, h, planes, scores, candidates, recall)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
         """One pass of f, v, g and σ over the living queries."""
@@ -271,6 +277,7 @@ class RecurrentSegmenter:
         planes: dict[int, NDArray[np.float32]],
         scores: NDArray[np.float32],
         candidates: dict[int, Candidates],
+        recall: Recall | None,
     ) -> StepResult:
         """Turn the last proposals into masks (section 3.3) and put everything in its place."""
         count = len(queries.texts)
@@ -287,6 +294,8 @@ class RecurrentSegmenter:
         drawn = [i for i in h if kept[i] and i in planes and (self.competing or i < count)]
         if drawn:
             stack = np.stack([planes[i] for i in drawn])
+            if recall is not None:
+                stack = recall(stack, [candidates[i] for i in drawn])
             for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
                     proposals[i], masks[i] = proposal, mask

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from carvid.behind import behind
 from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.davis.dataset import Dataset, Video, open_dataset
@@ -301,9 +302,10 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             began = time.monotonic()
             frames = prefetch(reader.frames(start))
             try:
-                for result in model.offline(frames, queries.texts, state=state):
-                    yield
-                    folder.add(result)
+                with behind(folder.add) as write:
+                    for result in model.offline(frames, queries.texts, state=state):
+                        yield
+                        write(result)
             finally:
                 frames.close()
             seconds = time.monotonic() - began
