@@ -51,12 +51,19 @@ def log_odds(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.log(shares[0] / shares[1]), np.float32)
 
 
-def by_color(chance: NDArray[np.float32], odds: NDArray[np.float32]) -> NDArray[np.float32]:
+def by_color(
+    chance: NDArray[np.float32],
+    odds: NDArray[np.float32],
+    belief: NDArray[np.float32] | float = 1.0,
+) -> NDArray[np.float32]:
     """Return the chance that a pixel is a thing's, its colour being seen too (Bayes' rule).
 
     Args:
-        chance: float32 (h, w), above 0 and below 1: what was known before.
+        chance: float32 (h, w) in [0, 1]: what was known before.
         odds: float32 (h, w): log odds of each pixel's colour.
+        belief: in [0, 1], float32 (h, w) or one for all: how far to believe `chance`; below 1,
+            colours can overrule what was certain.
     """
-    inside = chance * np.exp(odds)
-    return np.asarray(inside / (inside + 1 - chance), np.float32)
+    before = np.asarray(belief * chance + (1 - belief) / 2, np.float32)
+    inside = before * np.exp(odds)
+    return np.asarray(inside / (inside + 1 - before), np.float32)

@@ -251,10 +251,10 @@ def settle(
     chance = from_levels(carried[box])
     if config.color:
         sure = trust[box]
-        believed = 0.5 + (BELIEF[0] + (BELIEF[1] - BELIEF[0]) * sure) * (chance - 0.5)
+        belief = BELIEF[0] + (BELIEF[1] - BELIEF[0]) * sure
         weight = config.color * (1 - (1 - TRUSTED_COLOR) * sure)
         odds = weight * log_odds(counts)[colors[box]]
-        chance = near[box] * by_color(np.asarray(believed, np.float32), odds)
+        chance = near[box] * by_color(chance, odds, belief)
     chance = snap_to_edges(chance, gray[box], config.snap_radius, config.snap_epsilon)
     settled[box] = to_levels(chance)
     return settled
@@ -308,9 +308,9 @@ def _colored(
     mask = chance > 0.5
     known = arrival.state.colors[source] if source != NONE else count_colors(arrival.colors, mask)
     box = box_around(mask, share=0.5)
-    believed = 0.5 + KEY_BELIEF * (chance[box] - 0.5)
     told = np.zeros_like(chance)
-    told[box] = by_color(believed, config.color * log_odds(known)[arrival.colors[box]])
+    odds = config.color * log_odds(known)[arrival.colors[box]]
+    told[box] = by_color(chance[box], odds, KEY_BELIEF)
     return told
 
 
