@@ -24,7 +24,7 @@ def to_colors(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.
     """Return each pixel's colour, uint16 (h, w) below C, of uint8 (H, W, 3) RGB made that small."""
     if image.shape[:2] != size_hw:
         image = np.asarray(cv2.resize(image, size_hw[::-1], interpolation=cv2.INTER_AREA), np.uint8)
-    red, green, blue = ((image[..., channel] // (256 // LEVELS)) for channel in range(3))
+    red, green, blue = cv2.split(image // (256 // LEVELS))
     high = red.astype(np.uint16) * LEVELS + green
     return np.asarray(high * LEVELS + blue, np.uint16)
 

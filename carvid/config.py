@@ -244,8 +244,11 @@ class TemporalConfig(Section):
     key_every: int = setting(8, low=1)
     """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
     tracks: int = setting(2, low=1)
-    """Up to so many masks of each query are followed, so that a wrong one can be left."""
-    alike: float = setting(0.7, low=0.0, high=1.0)
+    """Up to so many masks of a query are followed from where it is first seen to the key frame
+    after, so that a wrong one can be left."""
+    fresh: int = setting(2, low=1)
+    """Up to so many new proposals are made at a key frame for what was there at the one before."""
+    alike: float = setting(0.5, low=0.0, high=1.0)
     """Candidates of a key frame that overlap by more (IoU) are shown to the classifier once."""
     smoothing: float = setting(0.5, low=0.0, high=1.0)
     """The past's share in what a track is worth at a key frame, in which its score has the rest."""
@@ -261,9 +264,12 @@ class TemporalConfig(Section):
     color: float = setting(0.7, low=0.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
+    prior: float = setting(0.35, low=0.0, high=1.0)
+    """Share of what was carried in a key frame's proposal, before the CRF, where the flow is
+    trusted."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
-    area_jump: float = setting(3.0, low=1.0)
+    area_jump: float = setting(5.0, low=1.0)
     """So does an area that has grown or shrunk by this factor since the last key frame."""
     lag: int = setting(4, low=0)
     """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import NONE
+from carvid.car.choice import NONE, SAME
 from carvid.config import TemporalConfig
 from carvid.flow import Places, carry
 from carvid.temporal import (
@@ -172,8 +172,8 @@ class _Smoother:
             assert later.onward is not None and later.trust is not None
             for query in np.flatnonzero(~known):
                 levels[query] = self._seen_before(levels[query], later.trust)
-            levels = carry(levels, later.onward)
-            trust = from_levels(carry(later.trust[None], later.onward)[0])
+            planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
+            levels, trust = planes[:-1], from_levels(planes[-1])
             for query in np.flatnonzero(chosen[: self._count] != NONE):
                 levels[query] = settle(
                     levels[query], trust, held.state.gray, held.colors,
@@ -200,7 +200,7 @@ class _Smoother:
         chosen: NDArray[np.int64] | None,
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries back: each has its say by how near it is, or is alone on its half of the way."""
+        carries back."""
         if not frames:
             return
         assert self._before is not None
@@ -214,9 +214,7 @@ class _Smoother:
             if behind:
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
                 later = from_levels(behind[position])
-                there = (later > 0.5).any(axis=(1, 2))
-                shares = np.where(there & known, nearness, nearness > 0.5)
-                maps += shares[:, None, None].astype(np.float32) * (later - maps)
+                maps = np.stack([mix(*both, nearness) for both in zip(maps, later, strict=True)])
             yield self._result(held, resize(maps, held.size_hw), self._before)
 
     @staticmethod
@@ -224,6 +222,26 @@ class _Smoother:
         state = replace(held.state, smoothed=chosen)
         scores = state.scores[: len(maps)]
         return FrameResult(held.index, held.time_s, maps > 0.5, maps, scores, state)
+
+
+def mix(
+    before: NDArray[np.float32], after: NDArray[np.float32], nearness: float
+) -> NDArray[np.float32]:
+    """Return one map of the two that key frames on both sides carry into a frame.
+
+    What both take for the same thing is mixed by how near they are. Of two different things the
+    nearer one's is taken, and where one of them has nothing, the other's.
+
+    Args:
+        before: float32 (h, w) in [0, 1].
+        after: likewise.
+        nearness: of `after`, in [0, 1].
+    """
+    earlier, later = before > 0.5, after > 0.5
+    both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
+    if both > SAME * either:
+        return before + np.float32(nearness) * (after - before)
+    return after if later.any() and (nearness > 0.5 or not earlier.any()) else before
 
 
 def _small_size(held: _Held) -> tuple[int, int]:

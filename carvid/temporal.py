@@ -53,7 +53,8 @@ class TemporalState:
     run resumes.
 
     A *track* is a mask that a query could take, followed from frame to frame; a query has up to
-    `temporal.tracks` of them, and takes the one whose path through the key frames is worth most.
+    `temporal.tracks` of them until it is settled, and takes the one whose path through the key
+    frames is worth most.
     """
 
     scores: NDArray[np.float32]
@@ -180,7 +181,7 @@ class Arrival:
         return Prior(
             resize(from_levels(self.carried), size_hw), state.owners, state.values, state.absent,
             state.chosen, state.settled, config.smoothing, config.hysteresis,
-            self.flow.motion, config.alike,
+            self.flow.motion, config.alike, config.fresh,
         )  # fmt: skip
 
 
@@ -274,7 +275,7 @@ def recall(
     config: TemporalConfig,
 ) -> NDArray[np.float32]:
     """Turn a key frame's proposals into those that memory would make: what has a thing's colours
-    and what moves as it does joins it, the rest leaves.
+    and what moves as it does joins it, the rest leaves; where it was carried to has a say.
 
     Args:
         arrival: the key frame.
@@ -293,6 +294,7 @@ def recall(
         if (chance > 0.5).any():
             source = int(candidates.sources[candidates.best])
             chance = _moved(_colored(chance, arrival, source, config), arrival.flow, config)
+            chance = _remembered(chance, arrival, source, config)
             result[:] = resize(chance[None], result.shape)[0]
     return results
 
@@ -328,6 +330,16 @@ def _moved(
     return np.asarray(cv2.GaussianBlur(mixed.astype(np.float32), (0, 0), MOTION_BLUR), np.float32)
 
 
+def _remembered(
+    chance: NDArray[np.float32], arrival: Arrival, source: int, config: TemporalConfig
+) -> NDArray[np.float32]:
+    """A map, float32 (h, w), mixed with its track, as far as the carrying is trusted."""
+    if source == NONE or arrival.carried is None or arrival.flow is None or not config.prior:
+        return chance
+    share = np.float32(config.prior) * arrival.flow.trust
+    return chance + share * (from_levels(arrival.carried[source]) - chance)
+
+
 def after_key(
     arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
@@ -355,7 +367,7 @@ def after_key(
     maps = result.masks.astype(np.float32)
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
-        for index in _followed(candidates, config.tracks):
+        for index in _followed(candidates, 1 if state.settled[query] else config.tracks):
             plane = candidates.masks[index]
             if index == candidates.best and result.kept[query]:
                 chosen[query] = len(owners)

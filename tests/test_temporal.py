@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 import carvid
 from carvid.appearance import COLORS, by_color, count_colors, log_odds, to_colors
 from carvid.car.choice import NONE, Candidates, Prior, overlaps, stand_ins, weigh
-from carvid.config import TemporalConfig
+from carvid.car.queries import Queries
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.config import TemporalConfig, load_config
 from carvid.encode import VideoWriter
 from carvid.flow import (
     carry,
@@ -27,7 +29,7 @@ from carvid.flow import (
 )
 from carvid.phrases import Phrase, parse
 from carvid.pipeline import Carvid
-from carvid.smoothing import Step, smooth
+from carvid.smoothing import Step, mix, smooth
 from carvid.temporal import (
     HALF,
     Arrival,
@@ -204,6 +206,26 @@ def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     assert (recall(unseen, blob, [], config) == blob).all()
 
 
+def test_where_a_thing_was_carried_to_has_a_say_as_far_as_that_is_trusted() -> None:
+    image, mask = two_colors()
+    config, state = TemporalConfig(motion=0, color=0), TemporalState.initial(1)
+    first = arrive(state, image, config)
+    state = replace(state, gray=first.gray, maps=mask[None] * np.uint8(255))
+    again = replace(arrive(state, image, config), carried=mask[None] * np.uint8(255))
+    assert again.flow is not None and again.flow.trust.mean() > 0.9
+    leaked = np.where(mask, 0.6, 0.6 * np.roll(mask, 60, axis=1)).astype(np.float32)[None]
+
+    def recalled(source: int, arrival: Arrival, config: TemporalConfig) -> float:
+        values = np.ones(1, np.float32)
+        candidates = Candidates(leaked, values, values, np.array([source]), 0.3, NONE, 0)
+        return iou(recall(arrival, leaked, [candidates], config)[0] > 0.5, mask)
+
+    unsure = replace(again, flow=replace(again.flow, trust=np.zeros(SIZE_HW, np.float32)))
+    assert recalled(0, again, config) > 0.99 > 0.6 > recalled(NONE, again, config)
+    for same in (recalled(0, unsure, config), recalled(0, again, replace(config, prior=0))):
+        assert same == recalled(NONE, again, config)
+
+
 # the path ------------------------------------------------------------------------------------
 
 
@@ -230,6 +252,7 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0
         0.2,
         np.zeros((*SIZE_HW, 2), np.float32),
         0.7,
+        2,
     )
 
 
@@ -283,6 +306,22 @@ def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None
     assert weighed([0.7, 0.6], prior(0.7, settled=1), phrase).best == 0
 
 
+def test_fewer_parts_of_what_is_known_are_looked_at(model: Carvid) -> None:
+    image = texture(3)
+    changes = ["proposals.parts=3", "proposals.affinity=false", "car.theta=0"]
+    unit = RecurrentSegmenter(*model.backbones, load_config(model.config, changes))
+
+    def candidates(settled: int, fresh: int) -> int:
+        before = replace(
+            prior(0.9, settled=settled), fresh=fresh, owners=np.array([1]),
+            masks=np.zeros((1, *image.shape[:2]), np.float32),
+        )  # fmt: skip
+        found = unit.segment(image, Queries(("a dog",)), prior=before)
+        return len(found.candidates[0].masks)
+
+    assert 3 == candidates(0, 1) == candidates(1, 9) > candidates(1, 2) > candidates(1, 1) == 1
+
+
 def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
     here, nearly, there = box(10) > 0.5, box(11) > 0.5, box(70) > 0.5
     masks, kinds = np.stack([here, there, nearly, here]), ["blur"] * 4
@@ -330,7 +369,7 @@ def test_doubt_asks_for_a_key_frame() -> None:
     config, state = TemporalConfig(key_every=99), known_state()
     image = next(moving(1))[0]
     assert arrive(state, image, config).asked is None
-    grown = replace(state, areas=state.areas // 4)
+    grown = replace(state, areas=state.areas // 6)
     assert arrive(grown, image, config).asked is not None
     assert arrive(state, image, replace(config, key_every=1)).asked is not None
     image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now
@@ -435,6 +474,17 @@ def test_a_gap_is_filled_when_the_thing_was_there_later() -> None:
     assert found(2, False, False, True, True, True) == [True] * 10
     # Nothing that comes later speaks for it at the last key frame.
     assert found(1, True, True, True, False, False) == [True] * 8 + [False] * 2
+
+
+def test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_thing() -> None:
+    nearly, nothing = box(12), np.zeros(SIZE_HW, np.float32)
+    mixed = mix(HERE, nearly, 0.25)
+    assert mixed.dtype == np.float32
+    assert mixed == pytest.approx(0.75 * HERE + 0.25 * nearly)
+    for nearness, taken_one in ((0.25, HERE), (0.5, HERE), (0.75, THERE)):
+        assert (mix(HERE, THERE, nearness) == taken_one).all()
+        assert (mix(HERE, nothing, nearness) == HERE).all()  # what was lost is kept so long
+        assert (mix(nothing, THERE, nearness) == THERE).all()
 
 
 @pytest.mark.parametrize("stop", [1, 4, 8, 11, 13, 18])

@@ -48,6 +48,8 @@ class Prior:
     """float32 (h, w, 2): motion since the frame before, (x, y) in pixels of its own size."""
     alike: float
     """Masks that overlap by more (IoU) are shown to the classifier once."""
+    fresh: int
+    """Up to so many new proposals are made for a query that was there at the key frame before."""
 
     def of(self, query: int) -> NDArray[np.int64]:
         """Return the tracks of a query that are still in the picture."""

@@ -199,6 +199,11 @@ class RecurrentSegmenter:
         masks, owners = proposals.masks, np.arange(len(proposals.masks))
         for_wishes = max(config.proposals.parts, config.phrases.parts)
         parts = [for_wishes if phrase.wishes else config.proposals.parts for phrase in phrases]
+        if prior is not None:  # a known thing is not looked for everywhere
+            parts = [
+                min(most, prior.fresh) if prior.settled[query] > phrase.of_motion else most
+                for query, phrase, most in zip(h, phrases, parts, strict=True)
+            ]
         if max(parts) > 1:
             maps, owners = split_parts(proposals.refined, config.proposals.parts_level, parts)
             masks = to_masks(maps, frame.size_hw)
