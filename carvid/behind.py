@@ -10,33 +10,46 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-WAITING = 2
-"""So many items may wait; who makes them waits for room."""
+ROOM = 128_000_000
+"""Items may wait while those before them have less than so many bytes; who makes more waits."""
 
 
 @contextmanager
-def behind(work: Callable[[T], None]) -> Iterator[Callable[[T], None]]:
+def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Callable[[T], None]]:
     """Yield a function that hands an item to a thread, which calls `work` with one after the other.
 
     Leaving waits until all is done, also when an exception leaves. What `work` raises is raised
     when the next item is handed over, or on leaving; the items after it are dropped.
+
+    Args:
+        work: what is to be done with an item.
+        weigh: how many bytes it keeps in memory, about.
     """
-    waiting: queue.Queue[tuple[T] | None] = queue.Queue(maxsize=WAITING)
+    waiting: queue.Queue[tuple[T] | None] = queue.Queue()
+    room, changed = ROOM, threading.Condition()
     failures: list[BaseException] = []
 
     def run() -> None:
+        nonlocal room
         while (entry := waiting.get()) is not None:
+            weight = weigh(*entry)
             if not failures:
                 try:
                     work(*entry)
                 except BaseException as failure:
                     failures.append(failure)
+            with changed:
+                room += weight
+                changed.notify()
 
     def hand_over(item: T) -> None:
-        if not failures:
-            waiting.put((item,))
+        nonlocal room
+        with changed:
+            changed.wait_for(lambda: room > 0)
+            room -= weigh(item)
         if failures:
             raise failures[0]
+        waiting.put((item,))
 
     thread = threading.Thread(target=run, name="carvid-behind", daemon=True)
     thread.start()

@@ -111,7 +111,7 @@ class VideoWriter:
             context.color_range = LIMITED_RANGE
             self._sound = self._place.enter_context(_opened(sound, self._container))
         except BaseException as error:
-            self._discard()
+            self.discard()
             raise self._as_output_error(error) from None
 
     def write(self, image: NDArray[np.uint8], time_s: float | Fraction | None = None) -> None:
@@ -161,7 +161,7 @@ class VideoWriter:
                 self._sound.copy_until(math.inf, float(self._first_s))
             self._container.close()
         except BaseException as error:
-            self._discard()
+            self.discard()
             raise self._as_output_error(error) from None
         self._closed = True
         self._place.close()
@@ -188,10 +188,10 @@ class VideoWriter:
         if error is None:
             self.close()
         else:
-            self._discard()
+            self.discard()
 
-    def _discard(self) -> None:
-        """Remove what was written so far."""
+    def discard(self) -> None:
+        """Remove what was written so far; after `close` nothing happens."""
         if self._closed:
             return
         if self._container is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -291,8 +292,10 @@ class Carvid:
         """Do a run's frames and finish its folder; return whether a live input was stopped."""
         began = time.monotonic()
         frames, stopped = 0, False
+        if not start:
+            folder.draw_along()
         found = self._results(reader, queries, start, state, progress=progress, see=folder.see)
-        with closing(found) as results, behind(folder.add) as write:
+        with closing(found) as results, behind(folder.add, attrgetter("nbytes")) as write:
             for result in results:
                 write(result)
                 frames += 1

@@ -31,13 +31,13 @@ from tqdm import tqdm
 
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
-from carvid.encode import VideoWriter
 from carvid.errors import OutputError
 from carvid.files import is_partial, make_folder, read_json, write_text
 from carvid.folder import CUTOUT_FOLDER, MASK_NAME, PROGRESS_FOLDER, RUN_FILES, check_place
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
-from carvid.overlay import draw_overlay, overlay_writer, picture_size, write_overlay
+from carvid.overlay import write_overlay
+from carvid.overlay_along import OverlayAlong
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
@@ -74,6 +74,11 @@ class FrameResult:
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
     state: TemporalState
     """The state that this frame leaves to the next."""
+
+    @property
+    def nbytes(self) -> int:
+        """What the frame's arrays take, about."""
+        return self.masks.nbytes + self.proposals.nbytes
 
     def labels(self) -> NDArray[np.uint8]:
         """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
@@ -240,9 +245,7 @@ class RunFolder:
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self.folder, self.facts = folder, facts
         self._progress = folder / PROGRESS_FOLDER
-        self._seen: dict[int, Frame] = {}
-        """Frames of a live input, which comes only once, until they are drawn over."""
-        self._live_overlay: VideoWriter | None = None
+        self._along: OverlayAlong | None = None
         self._done = 0
         """Whole frames that are there."""
 
@@ -308,11 +311,13 @@ class RunFolder:
             OutputError: the place cannot be written.
         """
         labels = result.labels() if labels is None else labels
+        rows = result.rows(self.facts.texts)
         self.write_masks(result, labels)
-        if result.index in self._seen:
-            self._draw_live(self._seen.pop(result.index), result, labels)
+        if self._along is not None:
+            column = SCORE_COLUMNS.index("score")  # rounded, as they are read back
+            self._along.draw(result.index, labels, [float(row[column]) for row in rows])
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(result.rows(self.facts.texts))
+        csv.writer(text, lineterminator="\n").writerows(rows)
         try:
             with open(self._progress / "scores.csv", "a", encoding="utf-8", newline="") as file:
                 file.write(text.getvalue())
@@ -329,15 +334,23 @@ class RunFolder:
         path = self.folder / "masks" / MASK_NAME.format(result.index)
         write_label_png(path, result.labels() if labels is None else labels)
 
+    def draw_along(self) -> None:
+        """Draw the overlay while the frames are added, from the first one on; it is drawn at the
+        end otherwise."""
+        if self.facts.config.overlay.enabled:
+            path = self.folder / "overlay.mp4"
+            facts = self.facts
+            self._along = OverlayAlong(path, facts.video, facts.texts, facts.config.overlay)
+
     def see(self, frame: Frame) -> Frame:
         """Take note of a frame of a live input before it is segmented."""
-        if self.facts.config.overlay.enabled:
-            self._seen[frame.index] = frame
-        return frame
+        return frame if self._along is None else self._along.keep(frame)
 
     def pause(self, *, progress: bool = False) -> None:
         """Leave a video of what is done so far; the run can be resumed."""
-        if self.facts.config.overlay.enabled:
+        if self._along is not None:
+            self._along.close()
+        elif self.facts.config.overlay.enabled:
             rows = (self._progress / "scores.csv").read_text(encoding="utf-8")
             lines = io.StringIO(",".join(SCORE_COLUMNS) + "\n" + rows, newline="")
             rows_of_frames = _scores_of(lines, len(self.facts.texts))
@@ -345,9 +358,13 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Leave a video of what came of a live input, which will not come again; for failures."""
-        if self._live_overlay is not None:
-            with suppress(OutputError):  # a full disk is the failure itself
-                self._live_overlay.close()
+        if self._along is None:
+            return
+        if not self.facts.video.live:
+            self._along.discard()
+            return
+        with suppress(OutputError):  # a full disk is the failure itself
+            self._along.close()
 
     def forget_if_empty(self) -> None:
         """Leave nothing of a run without a frame, which would be in the way of a better one."""
@@ -378,8 +395,8 @@ class RunFolder:
             self.folder / "scores.csv",
             header + (rows.read_text(encoding="utf-8") if rows.exists() else ""),
         )
-        if self._live_overlay is not None:
-            self._live_overlay.close()
+        if self._along is not None:
+            self._along.close()
         elif self.facts.config.overlay.enabled and not self.facts.video.live:
             self.write_overlay(progress=progress, stop=stop)
         values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
@@ -409,15 +426,6 @@ class RunFolder:
             frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
             progress=progress, stop=stop,
         )  # fmt: skip
-
-    def _draw_live(self, frame: Frame, result: FrameResult, labels: NDArray[np.uint8]) -> None:
-        config, video = self.facts.config.overlay, self.facts.video
-        if self._live_overlay is None:
-            size_hw = picture_size(video.size_hw, config)
-            self._live_overlay = overlay_writer(self.folder / "overlay.mp4", video, size_hw)
-        scores = result.scores.astype(float).tolist()
-        picture = draw_overlay(frame.image, labels, self.facts.texts, config, scores=scores)
-        self._live_overlay.write(picture, frame.time_s)
 
     @cached_property
     def _inputs(self) -> dict[str, Any]:

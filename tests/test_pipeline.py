@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import carvid
-from carvid.behind import behind
+from carvid.behind import ROOM, behind
 from carvid.config import load_config
 from carvid.davis.writer import read_label_png
 from carvid.errors import OutputError
@@ -187,15 +188,40 @@ def test_work_is_done_behind_in_order_and_all_of_it() -> None:
         threads.add(threading.current_thread().name)
         done.append(item)
 
-    with behind(work) as hand_over:
+    with behind(work, int) as hand_over:
         for item in range(20):
             hand_over(item)
     assert done == list(range(20)) and threads == {"carvid-behind"}
 
 
+def test_so_much_waits_as_there_is_room_for() -> None:
+    go_on, done, handed = threading.Semaphore(0), list[int](), list[int]()
+
+    def work(item: int) -> None:
+        go_on.acquire()
+        done.append(item)
+
+    def make() -> None:
+        with behind(work, lambda item: ROOM // 2) as hand_over:
+            for item in range(5):
+                hand_over(item)
+                handed.append(item)
+
+    maker = threading.Thread(target=make)
+    maker.start()
+    while len(handed) < 2:
+        time.sleep(0.001)
+    maker.join(0.1)  # the third waits for the first
+    assert handed == [0, 1] and done == []
+    for _ in range(5):
+        go_on.release()
+    maker.join()
+    assert done == handed == list(range(5))
+
+
 def test_what_was_handed_over_is_done_though_the_maker_fails() -> None:
     done: list[int] = []
-    with pytest.raises(KeyboardInterrupt), behind(done.append) as hand_over:
+    with pytest.raises(KeyboardInterrupt), behind(done.append, int) as hand_over:
         hand_over(1)
         hand_over(2)
         raise KeyboardInterrupt
@@ -210,7 +236,7 @@ def test_a_failure_behind_is_raised_and_nothing_is_done_after_it(items: int) -> 
         begun.append(item)
         raise OSError(f"item {item}")
 
-    with pytest.raises(OSError, match="item 0"), behind(work) as hand_over:
+    with pytest.raises(OSError, match="item 0"), behind(work, int) as hand_over:
         for item in range(items):
             hand_over(item)
     assert begun == [0]

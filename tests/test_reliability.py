@@ -77,8 +77,9 @@ def test_a_run_that_is_stopped_leaves_a_video_and_resumes(
     assert files(broken) == files(whole)
 
 
-FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 6, 6 + 7, 6 + 7 + 7
-"""How often `stop` is asked until the six frames are done, the overlay, and green.mp4."""
+FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 3, 3 + 7, 3 + 7 + 7
+"""How often `stop` is asked, by a run that goes on with three of its six frames, until those are
+done, the overlay, and green.mp4."""
 
 
 @pytest.mark.parametrize("answers", [FRAMES_ASKED, OVERLAY_ASKED - 1, OVERLAY_ASKED, GREEN_ASKED])
@@ -88,12 +89,16 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
     """In the overlay's first frame, at its end, and in the first frames of two formats."""
     whole, broken, formats = tmp_path / "whole", tmp_path / "broken", ["green", "html"]
     model.segment(clip, TEXTS, out=whole, formats=formats)
-    asked = iter([False] * answers + [True])
-    with pytest.raises(KeyboardInterrupt):
-        model.segment(clip, TEXTS, out=broken, formats=formats, stop=lambda: next(asked))
+    asked = iter([False, False, True] + [False] * answers + [True])
+    for resume in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            model.segment(
+                clip, TEXTS, out=broken, formats=formats, resume=resume, stop=lambda: next(asked)
+            )
     done = {path.name for path in broken.iterdir()}
     assert len(list((broken / "masks").iterdir())) == 6
-    assert ("overlay.mp4" in done) == ("run.json" in done) == (answers >= OVERLAY_ASKED)
+    assert frames_in(broken / "overlay.mp4") == (6 if answers >= OVERLAY_ASKED else 3)
+    assert ("run.json" in done) == (answers >= OVERLAY_ASKED)
     assert ("green.mp4" in done) == (answers >= GREEN_ASKED)
     assert "view.html" not in done and not any(".part" in name for name in done)
     model.segment(clip, TEXTS, out=broken, resume=True, formats=formats)
@@ -102,7 +107,7 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
         assert files(broken)[name] == content, name
 
 
-@pytest.mark.parametrize("place", ["carvid.tracks.write_overlay", "carvid.export.write_page"])
+@pytest.mark.parametrize("place", ["carvid.overlay_along.draw_overlay", "carvid.export.write_page"])
 def test_one_ctrl_c_ends_the_encoding(
     clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
@@ -262,9 +267,7 @@ def test_every_reader_reads_a_part(tmp_path: Path, kind: str) -> None:
         assert reader.info.frame_count in (None, 3)
 
 
-def test_a_deleted_input_leaves_a_run_that_can_go_on(
-    model: Carvid, clip: Path, tmp_path: Path
-) -> None:
+def test_a_deleted_input_is_read_to_its_end(model: Carvid, clip: Path, tmp_path: Path) -> None:
     whole, broken, hidden = tmp_path / "whole", tmp_path / "broken", tmp_path / "hidden.mp4"
     model.segment(clip, TEXTS, out=whole)
     calls = 0
@@ -276,8 +279,28 @@ def test_a_deleted_input_leaves_a_run_that_can_go_on(
             clip.rename(hidden)
         return False
 
-    with pytest.raises(VideoError, match="no file or folder"):
-        model.segment(clip, TEXTS, out=broken, stop=delete)
+    model.segment(clip, TEXTS, out=broken, stop=delete)
+    hidden.rename(clip)
+    assert files(broken) == files(whole)
+
+
+def test_an_input_that_is_gone_when_a_run_goes_on_leaves_it_as_it_was(
+    model: Carvid, clip: Path, tmp_path: Path
+) -> None:
+    whole, broken, hidden = tmp_path / "whole", tmp_path / "broken", tmp_path / "hidden.mp4"
+    model.segment(clip, TEXTS, out=whole)
+    asked = iter([False, True, *[False] * 4])
+
+    def stop() -> bool:
+        answer = next(asked)
+        if not answer and (broken / "overlay.mp4").exists() and clip.exists():
+            clip.rename(hidden)
+        return answer
+
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(clip, TEXTS, out=broken, stop=stop)
+    with pytest.raises(VideoError, match="no file or folder"):  # for the overlay, at the end
+        model.segment(clip, TEXTS, out=broken, resume=True, stop=stop)
     assert not (broken / "run.json").exists()
     hidden.rename(clip)
     model.segment(clip, TEXTS, out=broken, resume=True)

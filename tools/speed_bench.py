@@ -77,7 +77,10 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (carvid.smoothing, "taken"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
-    "wait": ((queue.Queue, "get"), (queue.Queue, "put")),
+    "wait": (
+        (queue.Queue, "get"), (queue.Queue, "put"), (threading.Condition, "wait_for"),
+        (threading.Thread, "join"),
+    ),
 }  # fmt: skip
 """Which functions a stage is made of; what calls the others counts without them. `wait` is for what
 other threads read and write."""

@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -302,7 +303,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             began = time.monotonic()
             frames = prefetch(reader.frames(start))
             try:
-                with behind(folder.add) as write:
+                with behind(folder.add, attrgetter("nbytes")) as write:
                     for result in model.offline(frames, queries.texts, state=state):
                         yield
                         write(result)
