@@ -233,7 +233,7 @@ def wait_for(path: Path, process: subprocess.Popen[str] | None = None) -> None:
 def test_ctrl_c_leaves_what_can_be_resumed(tmp_path: Path) -> None:
     paths = write_clips(tmp_path, 3, frames=20)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    arguments = ["run", *paths, "-e", "the dog", *TINY]
+    arguments = ["run", *paths, "-e", "the dog", "--causal", *TINY]
     assert carvid(*arguments, "-o", whole).returncode == 0
     process = start(*arguments, "-o", broken)
     wait_for(broken / "clip-01" / "masks" / "00002.png", process)

@@ -202,7 +202,7 @@ def row(name: str, outcomes: Sequence[ClipOutcome]) -> str:
     seconds = float(np.mean([outcome.seconds for outcome in outcomes]))
     return (
         f"| {name} | {j:.1f} | {f:.1f} | {(j + f) / 2:.1f} | {steady:.1f} | {flips:.1f} | "
-        f"{share(t.returned for t in things)} | {share(t.left for t in things)} | {seconds:.2f} |"
+        f"{share(t.returned for t in things)} | {share(t.left for t in things)} | {seconds:.3f} |"
     )
 
 
