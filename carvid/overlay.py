@@ -95,9 +95,11 @@ def draw_overlay(
         raise ValueError(f"labels must be {image.shape[:2]}, got {labels.shape}")
     inside = round(256 * config.opacity) if config.fill else 0
     outside = round(256 * config.dim)
-    strength = np.where(labels > 0, inside, outside).astype(np.uint16)[..., None]
-    blended = (image * (256 - strength) + _color_table(config.palette)[labels] * strength) >> 8
-    picture = np.ascontiguousarray(blended, dtype=np.uint8)
+    picture = image.copy()
+    for where, strength in ((labels > 0, inside), (labels == 0, outside)):
+        if strength:  # only there, since most pixels stay as they are
+            color = _color_table(config.palette)[labels[where]].astype(np.uint16)
+            picture[where] = (image[where] * np.uint16(256 - strength) + color * strength) >> 8
     if config.outline:
         _draw_outlines(picture, labels, config)
     if config.labels:

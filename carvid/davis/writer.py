@@ -95,9 +95,11 @@ def label_map(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     if probabilities.ndim != 3 or len(probabilities) > MAX_LABEL:
         raise ValueError(f"probabilities must be (N ≤ 255, H, W), got {probabilities.shape}")
-    objects = np.where(probabilities < MIN_PROBABILITY, 0, probabilities)
-    background = np.full((1, *objects.shape[1:]), BACKGROUND_PROBABILITY, objects.dtype)
-    labels: NDArray[np.uint8] = (
-        np.concatenate([background, objects]).argmax(axis=0).astype(np.uint8)
-    )
+    # Plane by plane: NumPy's argmax over the first axis takes five times as long.
+    labels = np.zeros(probabilities.shape[1:], np.uint8)
+    highest = np.full(labels.shape, BACKGROUND_PROBABILITY, probabilities.dtype)
+    for label, plane in enumerate(probabilities, 1):
+        wins = (plane >= MIN_PROBABILITY) & (plane > highest)
+        labels[wins] = label
+        np.copyto(highest, plane, where=wins)
     return labels
