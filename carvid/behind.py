@@ -25,17 +25,17 @@ def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Cal
         work: what is to be done with an item.
         weigh: how many bytes it keeps in memory, about.
     """
-    waiting: queue.Queue[tuple[T] | None] = queue.Queue()
+    waiting: queue.Queue[tuple[T, int] | None] = queue.Queue()
     room, changed = ROOM, threading.Condition()
     failures: list[BaseException] = []
 
     def run() -> None:
         nonlocal room
         while (entry := waiting.get()) is not None:
-            weight = weigh(*entry)
+            item, weight = entry
             if not failures:
                 try:
-                    work(*entry)
+                    work(item)
                 except BaseException as failure:
                     failures.append(failure)
             with changed:
@@ -44,12 +44,13 @@ def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Cal
 
     def hand_over(item: T) -> None:
         nonlocal room
+        weight = weigh(item)
         with changed:
             changed.wait_for(lambda: room > 0)
-            room -= weigh(item)
+            room -= weight
         if failures:
             raise failures[0]
-        waiting.put((item,))
+        waiting.put((item, weight))
 
     thread = threading.Thread(target=run, name="carvid-behind", daemon=True)
     thread.start()
