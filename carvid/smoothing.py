@@ -123,7 +123,7 @@ class _Smoother:
         """Yield the rest: nothing more comes."""
         while any(held.is_key for held in self._waiting):
             yield from self._decide()
-        yield from self._between(self._waiting, None, None, None)
+        yield from self._between(self._waiting, [])
         self._waiting = []
 
     def _decide(self) -> Iterator[FrameResult]:
@@ -134,7 +134,7 @@ class _Smoother:
             chosen = _source(later.state, chosen)
         position, maps = self._waiting.index(key), self._maps(key, chosen)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        yield from self._between(before, key, maps, chosen)
+        yield from self._between(before, self._carried_back(before, key, maps, chosen))
         self._before = chosen
         yield self._result(key, maps, chosen)
 
@@ -157,14 +157,17 @@ class _Smoother:
         key: _Held,
         maps: NDArray[np.float32],
         chosen: NDArray[np.int64],
-        known: NDArray[np.bool_],
     ) -> list[NDArray[np.uint8]]:
         """Carry the maps of a key frame's chosen tracks into the frames before it: uint8 (N, h, w)
         for each, in steps of 1/255.
 
-        Of things that were not `known` before, bool (N,), only what is surely seen in a frame goes
-        on to the one before, and nothing if that is little: they have come into the picture then.
+        Of things that were not known before, only what is surely seen in a frame goes on to the one
+        before, and nothing if that is little: they have come into the picture then.
         """
+        if not frames:
+            return []
+        assert self._before is not None
+        known = self._before[: self._count] != NONE
         carried: list[NDArray[np.uint8]] = []
         levels, later = to_levels(resize(maps, _small_size(key))), key
         for held in reversed(frames):
@@ -193,24 +196,13 @@ class _Smoother:
         return to_levels(from_levels(levels) * from_levels(trust))
 
     def _between(
-        self,
-        frames: list[_Held],
-        key: _Held | None,
-        after: NDArray[np.float32] | None,
-        chosen: NDArray[np.int64] | None,
+        self, frames: list[_Held], behind: list[NDArray[np.uint8]]
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries back."""
-        if not frames:
-            return
-        assert self._before is not None
-        count, known = self._count, self._before[: self._count] != NONE
-        behind: list[NDArray[np.uint8]] = []
-        if key is not None and after is not None and chosen is not None:
-            behind = self._carried_back(frames, key, after, chosen, known)
+        carries `behind`, a map for each frame."""
         for position, held in enumerate(frames):
-            assert held.state.maps is not None
-            maps = taken(held.state.maps, self._before, count, _small_size(held))
+            assert self._before is not None and held.state.maps is not None
+            maps = taken(held.state.maps, self._before, self._count, _small_size(held))
             if behind:
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
                 later = from_levels(behind[position])
