@@ -15,7 +15,9 @@ import csv
 import io
 import itertools
 import json
+import math
 import shutil
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +54,9 @@ from carvid.video import (
 
 SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
 """`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
+PROGRESS_SHARE = 0.1
+"""What writing the progress may take of the time: where frames are many and large, not each frame's
+is written, and a kill loses some."""
 NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
             zlib.error)  # fmt: skip
 """What reading a run's files raises when carvid did not write them."""
@@ -248,6 +253,10 @@ class RunFolder:
         self._along: OverlayAlong | None = None
         self._done = 0
         """Whole frames that are there."""
+        self._state: TemporalState | None = None
+        """The state that the last of them has left."""
+        self._save_from = -math.inf
+        """When to save the progress next."""
 
     def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Say early that the folder cannot be used.
@@ -284,12 +293,12 @@ class RunFolder:
                 values = read_json(saved)
                 state = TemporalState.from_dict(values["state"])
                 self._cut_scores(values["next"])
-                self._done = values["next"]
+                self._done, self._state = values["next"], state
                 return self._done, state
             except NOT_OURS:
                 raise self._unreadable(saved) from None
         self._cut_scores(0)
-        self._save_progress(0, None)
+        self._save_progress()
         return 0, None
 
     @property
@@ -305,7 +314,7 @@ class RunFolder:
         return (self.folder / "masks",)
 
     def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
-        """Write one frame; it counts once its progress is saved.
+        """Write one frame; it counts once the progress is saved, which is soon.
 
         Raises:
             OutputError: the place cannot be written.
@@ -326,8 +335,9 @@ class RunFolder:
                 f"cannot write scores to '{self.folder}': {error.strerror}; free some space and "
                 "continue with --resume"
             ) from None
-        self._save_progress(result.index + 1, result.state)
-        self._done = result.index + 1
+        self._done, self._state = result.index + 1, result.state
+        if time.monotonic() >= self._save_from:
+            self._save_progress()
 
     def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
         """Write the masks of one frame; `labels` is its label map, if that is at hand."""
@@ -348,6 +358,7 @@ class RunFolder:
 
     def pause(self, *, progress: bool = False) -> None:
         """Leave a video of what is done so far; the run can be resumed."""
+        self._save_progress()
         if self._along is not None:
             self._along.close()
         elif self.facts.config.overlay.enabled:
@@ -358,6 +369,8 @@ class RunFolder:
 
     def abandon(self) -> None:
         """Leave a video of what came of a live input, which will not come again; for failures."""
+        with suppress(OutputError):  # a full disk is the failure itself
+            self._save_progress()
         if self._along is None:
             return
         if not self.facts.video.live:
@@ -389,6 +402,7 @@ class RunFolder:
             OutputError: the place cannot be written.
             VideoError: the video is no longer there.
         """
+        self._save_progress()
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
         write_text(
@@ -455,11 +469,14 @@ class RunFolder:
             "--overwrite"
         )
 
-    def _save_progress(self, following: int, state: TemporalState | None) -> None:
+    def _save_progress(self) -> None:
+        began = time.monotonic()
         count = len(self.facts.texts) + len(self.facts.distractors)
-        state = state or TemporalState.initial(count)
-        values = {"next": following, "state": state.to_dict(), "inputs": self._inputs}
+        state = self._state or TemporalState.initial(count)
+        values = {"next": self._done, "state": state.to_dict(), "inputs": self._inputs}
         write_text(self._progress / "progress.json", json.dumps(values))
+        now = time.monotonic()
+        self._save_from = now + (now - began) / PROGRESS_SHARE
 
     def _cut_scores(self, frames: int) -> None:
         """Drop rows of a frame that was not finished."""
