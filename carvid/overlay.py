@@ -61,12 +61,6 @@ def color_of(index: int, palette: str = "vivid") -> Color:
     return (round(255 * r), round(255 * g), round(255 * b))
 
 
-@lru_cache(maxsize=2)
-def _color_table(palette: str) -> NDArray[np.uint8]:
-    """Colours by label, uint8 (256, 3) RGB; label 0 is dimmed towards black."""
-    return np.array([(0, 0, 0), *(color_of(k, palette) for k in range(255))], np.uint8)
-
-
 def draw_overlay(
     image: NDArray[np.uint8],
     labels: NDArray[np.uint8],
@@ -96,15 +90,15 @@ def draw_overlay(
     inside = round(256 * config.opacity) if config.fill else 0
     outside = round(256 * config.dim)
     picture = image.copy()
-    for where, strength in ((labels > 0, inside), (labels == 0, outside)):
-        if strength:  # only there, since most pixels stay as they are
-            color = _color_table(config.palette)[labels[where]].astype(np.uint16)
-            picture[where] = (image[where] * np.uint16(256 - strength) + color * strength) >> 8
+    present = _labels_in(labels)
+    for label in (0, *present):
+        color = (0, 0, 0) if label == 0 else color_of(label - 1, config.palette)
+        _tint(picture, labels == label, color, inside if label else outside)
     if config.outline:
-        _draw_outlines(picture, labels, config)
+        _draw_outlines(picture, labels, present, config)
     if config.labels:
         shown = scores if config.scores else None
-        picture = _draw_labels(picture, labels, texts, shown, config.palette)
+        picture = _draw_labels(picture, labels, present, texts, shown, config.palette)
     return np.concatenate([image, picture], axis=1) if config.side_by_side else picture
 
 
@@ -163,14 +157,37 @@ def overlay_writer(
     )  # fmt: skip
 
 
+def _labels_in(labels: NDArray[np.uint8]) -> list[int]:
+    """The labels, from 1, that a map, uint8 (H, W), has."""
+    counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
+    return [label for label in np.flatnonzero(counts).tolist() if label]
+
+
+def _tint(picture: NDArray[np.uint8], mask: NDArray[np.bool_], color: Color, strength: int) -> None:
+    """Colour a mask, bool (H, W), in the picture, as strongly as so many 256ths."""
+    if not strength:
+        return
+    values = np.arange(256, dtype=np.uint16)[:, None, None]
+    table = (values * (256 - strength) + np.array(color, np.uint16) * strength) >> 8
+    inside = mask.view(np.uint8)
+    x, y, width, height = cv2.boundingRect(inside)
+    box = (slice(y, y + height), slice(x, x + width))
+    if width:
+        part = picture[box]
+        part[:] = cv2.copyTo(cv2.LUT(part, table.astype(np.uint8)), inside[box], part)
+
+
 def _draw_outlines(
-    picture: NDArray[np.uint8], labels: NDArray[np.uint8], config: OverlayConfig
+    picture: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    present: Sequence[int],
+    config: OverlayConfig,
 ) -> None:
     """Draw around each mask, into the picture; halos lie under all outlines."""
     width = config.outline_width or max(1, round(labels.shape[0] * OUTLINE_SHARE))
     halo_width = width + 2 * max(1, round(width * HALO_SHARE))
     lines = []
-    for label in np.unique(labels[labels > 0]).tolist():
+    for label in present:
         contours, _ = cv2.findContours(
             (labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
         )
@@ -185,6 +202,7 @@ def _draw_outlines(
 def _draw_labels(
     picture: NDArray[np.uint8],
     labels: NDArray[np.uint8],
+    present: Sequence[int],
     texts: Sequence[str],
     scores: Sequence[float] | None,
     palette: str,
@@ -209,7 +227,6 @@ def _draw_labels(
         draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=fill)
         draw.text((x + gap, y + h / 2), name, font=font, fill=_contrast(fill), anchor="lm")
 
-    present = set(np.unique(labels).tolist())
     absent = [text for k, text in enumerate(texts) if k + 1 not in present]
     room = max(1, int(height * MAX_LEGEND_SHARE) // (h + gap))
     listed = absent if len(absent) <= room else absent[: room - 1]
@@ -220,10 +237,13 @@ def _draw_labels(
         plate(text, tail, GREY, None, height - (row + 1) * (h + gap))
     for k, text in enumerate(texts):
         if k + 1 in present:
-            rows, columns = np.nonzero(labels == k + 1)
+            mask = labels == k + 1
+            columns = np.count_nonzero(mask, axis=0)
+            middle = float(columns @ np.arange(width)) / float(columns.sum())
+            top = cv2.boundingRect(mask.view(np.uint8))[1]
             tail = "" if scores is None else f"  {scores[k]:.2f}"
-            y = int(np.clip(rows.min() - h - gap, 0, max(0, height - h)))
-            plate(text, tail, color_of(k, palette), float(columns.mean()), y)
+            y = int(np.clip(top - h - gap, 0, max(0, height - h)))
+            plate(text, tail, color_of(k, palette), middle, y)
     return np.array(canvas)
 
 
