@@ -293,8 +293,8 @@ def recall(
         chance = resize(result[None], arrival.gray.shape)[0]
         if (chance > 0.5).any():
             source = int(candidates.sources[candidates.best])
-            chance = _moved(_colored(chance, arrival, source, config), arrival.flow, config)
-            chance = _remembered(chance, arrival, source, config)
+            chance = _remembered(_colored(chance, arrival, source, config), arrival, source, config)
+            chance = _moved(chance, arrival.flow, config)
             result[:] = resize(chance[None], result.shape)[0]
     return results
 
@@ -333,11 +333,15 @@ def _moved(
 def _remembered(
     chance: NDArray[np.float32], arrival: Arrival, source: int, config: TemporalConfig
 ) -> NDArray[np.float32]:
-    """A map, float32 (h, w), mixed with its track, as far as the carrying is trusted."""
+    """A map, float32 (h, w), mixed with its track, as far as the carrying is trusted; not with one
+    that lies elsewhere, or has been lost."""
     if source == NONE or arrival.carried is None or arrival.flow is None or not config.prior:
         return chance
+    carried = arrival.carried[source]
+    if not ((carried > HALF) & (chance > 0.5)).any():
+        return chance
     share = np.float32(config.prior) * arrival.flow.trust
-    return chance + share * (from_levels(arrival.carried[source]) - chance)
+    return chance + share * (from_levels(carried) - chance)
 
 
 def after_key(

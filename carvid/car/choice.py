@@ -114,15 +114,17 @@ def weigh(
     if prior is None:
         sources = np.full(len(own), NONE, np.int64)
         return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()))
-    tracks = prior.of(query)
+    tracks = np.flatnonzero(prior.owners == query)
+    carried = prior.masks[tracks] > 0.5
     worth = np.append(prior.values[tracks], prior.absent[query])
     same = np.zeros((len(own), len(worth)), np.float32)
-    same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, prior.masks[tracks] > 0.5) / SAME)
+    same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)
     paths = worth - prior.hysteresis * (1 - same)
     came = paths.argmax(axis=1)
     past = prior.smoothing
     values = (1 - past) * gain + past * paths.max(axis=1)
-    gone = worth - prior.hysteresis * (np.arange(len(worth)) < len(tracks))
+    # What was carried out of the picture is gone at no cost; found elsewhere, it has changed place.
+    gone = worth - prior.hysteresis * np.append(carried.any(axis=(1, 2)), False)
     indices = np.append(tracks, NONE)
     # Of two things that are worth the same, the one that was taken stays.
     taken = same[:, np.flatnonzero(tracks == prior.chosen[query])].sum(axis=1)
