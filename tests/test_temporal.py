@@ -222,8 +222,29 @@ def test_where_a_thing_was_carried_to_has_a_say_as_far_as_that_is_trusted() -> N
 
     unsure = replace(again, flow=replace(again.flow, trust=np.zeros(SIZE_HW, np.float32)))
     assert recalled(0, again, config) > 0.99 > 0.6 > recalled(NONE, again, config)
-    for same in (recalled(0, unsure, config), recalled(0, again, replace(config, prior=0))):
+    lost = replace(again, carried=np.zeros((1, *SIZE_HW), np.uint8))
+    off = replace(config, prior=0)
+    for same in (recalled(0, unsure, config), recalled(0, lost, config), recalled(0, again, off)):
         assert same == recalled(NONE, again, config)
+
+
+def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
+    (first, _), (second, now) = moving(2, step=8)
+    half = now.copy()
+    half[64:] = False
+    config = TemporalConfig(color=0)
+    state = replace(
+        TemporalState.initial(1), gray=to_gray(first, 854), maps=np.zeros((0, *SIZE_HW), np.uint8)
+    )
+    arrival = replace(arrive(state, second, config), carried=half[None] * np.uint8(255))
+    proposal, values = half[None].astype(np.float32), np.ones(1, np.float32)
+    candidates = Candidates(proposal, values, values, np.array([0]), 0.3, NONE, 0)
+    found = recall(arrival, proposal, [candidates], config)[0]
+    missed = now & ~half
+    missed[70:] = False  # no further than its motion is looked for
+    assert found[missed].mean() > 0.8 * config.motion  # the prior has no say against it
+    still = recall(arrival, proposal, [candidates], replace(config, motion=0))[0]
+    assert still[missed].mean() < 0.1
 
 
 # the path ------------------------------------------------------------------------------------
@@ -297,6 +318,18 @@ def test_a_miss_is_forgiven_and_a_loss_is_not() -> None:
     assert not weighed([0.5, 0.0], prior(0.1, absent=0.6)).there  # must be clear to return
     returned = weighed([0.8, 0.0], prior(0.1, absent=0.4))
     assert returned.there and returned.sources[0] == NONE
+
+
+def test_what_flow_has_lost_is_found_elsewhere_or_gone_at_no_cost() -> None:
+    here = prior(0.9, absent=0.5)
+    lost = replace(here, masks=np.zeros_like(here.masks))
+    found = weighed([0.0, 0.9], lost)
+    assert found.there and found.best == 1 and found.sources[1] == 0  # it was there before, too
+    assert (
+        found.values[1] == weighed([0.0, 0.9], here).values[1] < weighed([0.9, 0.0], here).values[0]
+    )
+    assert found.absent_source == 0 and found.absent == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
+    assert found.absent > weighed([0.0, 0.9], here).absent
 
 
 def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None:
