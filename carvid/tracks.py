@@ -6,7 +6,7 @@
     out/overlay.mp4
 
 While a run goes on, `out/.carvid/` holds the temporal state and the scores so far, so that a
-killed run resumes after its last whole frame.
+stopped run resumes after its last whole frame, and a killed one after the last that was noted.
 """
 
 from __future__ import annotations
