@@ -227,7 +227,8 @@ class Carvid:
             raw: of a pipe's frames without a header: height, width and frame rate.
             formats: what else to write into `out`; see `carvid.export.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
-                then ends as an interrupted one, with a video of what is done.
+                then ends as an interrupted one, with a video of what is done. Frames that looking
+                ahead has not decided by then are done again.
 
         Raises:
             KeyboardInterrupt: `stop` said so; `out` can be resumed, or is whole if the input is
@@ -294,13 +295,16 @@ class Carvid:
         frames, stopped = 0, False
         if not start:
             folder.draw_along()
-        found = self._results(reader, queries, start, state, progress=progress, see=folder.see)
+        found = self._results(
+            reader, queries, start, state, progress=progress, see=folder.see, stop=stop
+        )
         with closing(found) as results, behind(folder.add, attrgetter("nbytes")) as write:
-            for result in results:
-                write(result)
-                frames += 1
-                if stopped := stop():
-                    break
+            try:
+                for result in results:
+                    write(result)
+                    frames += 1
+            except _Stopped:
+                stopped = True
         if stopped and not reader.info.live:
             folder.pause(progress=progress)
             raise KeyboardInterrupt
@@ -341,7 +345,14 @@ class Carvid:
         *,
         progress: bool,
         see: Callable[[Frame], Frame] | None = None,
+        stop: Callable[[], bool] = never,
     ) -> Generator[FrameResult, None, None]:
+        """Yield the frames' results; `stop` is asked after each frame that was looked at, whose
+        result may have to wait for later ones.
+
+        Raises:
+            _Stopped: `stop` said so.
+        """
         frames = prefetch(reader.frames(start))
         shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(
@@ -350,6 +361,24 @@ class Carvid:
         )  # fmt: skip
         try:
             follow = self.stream if reader.info.live else self.offline
-            yield from follow(bar, queries.texts, distractors=queries.distractors, state=state)
+            yield from follow(
+                _until(bar, stop), queries.texts, distractors=queries.distractors, state=state
+            )
         finally:
             frames.close()
+
+
+class _Stopped(Exception):
+    """Somebody wants to stop."""
+
+
+def _until(frames: Iterable[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+    """Yield frames; `stop` is asked after each.
+
+    Raises:
+        _Stopped: it said so.
+    """
+    for frame in frames:
+        yield frame
+        if stop():
+            raise _Stopped

@@ -32,7 +32,8 @@ KILLS = int(os.environ.get("CARVID_KILLS", "4"))
 
 @pytest.fixture
 def model(weights: dict[str, str]) -> Carvid:
-    return carvid.load("default", FAST, **weights)
+    """Decides each frame at once."""
+    return carvid.load("default", [*FAST, "temporal.lag=0"], **weights)
 
 
 def frames_in(path: Path) -> int:
@@ -73,6 +74,25 @@ def test_a_run_that_is_stopped_leaves_a_video_and_resumes(
         model.segment(clip, TEXTS, out=broken, stop=lambda: next(asked))
     assert frames_in(broken / "overlay.mp4") == 3
     assert not (broken / "run.json").exists()
+    model.segment(clip, TEXTS, out=broken, resume=True)
+    assert files(broken) == files(whole)
+
+
+def test_a_run_that_looks_ahead_stops_after_the_frame_at_hand(
+    weights: dict[str, str], clip: Path, tmp_path: Path
+) -> None:
+    model = carvid.load("default", [*FAST, "temporal.key_every=2", "temporal.lag=1"], **weights)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model.segment(clip, TEXTS, out=whole)
+    looked_at = model.backbones[0].counts["patches"]
+    for answers, done in (([True], 0), ([False] * 4 + [True], 3)):  # the fifth is a key frame
+        asked = iter(answers)
+        with pytest.raises(KeyboardInterrupt):
+            model.segment(clip, TEXTS, out=broken, resume=True, stop=lambda each=asked: next(each))
+        assert next(asked, None) is None
+        assert len(list((broken / "masks").glob("*.png"))) == done
+        assert (broken / "overlay.mp4").exists() == (done > 0)
+    assert model.backbones[0].counts["patches"] == looked_at + 1 + 3  # none after the stop
     model.segment(clip, TEXTS, out=broken, resume=True)
     assert files(broken) == files(whole)
 

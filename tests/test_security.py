@@ -61,7 +61,7 @@ class Touch:
 
 @pytest.fixture
 def model(weights: dict[str, str]) -> Carvid:
-    return carvid.load("default", FAST, **weights)
+    return carvid.load("default", [*FAST, "temporal.lag=0"], **weights)
 
 
 @pytest.fixture
