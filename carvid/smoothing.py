@@ -206,7 +206,11 @@ class _Smoother:
             if behind:
                 nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
                 later = from_levels(behind[position])
-                maps = np.stack([mix(*both, nearness) for both in zip(maps, later, strict=True)])
+                new = held.state.settled[: self._count] == 1
+                sides = zip(maps, later, new, strict=True)
+                maps = np.stack(
+                    [mix(before, after, nearness, new=bool(each)) for before, after, each in sides]
+                )
             yield self._result(held, resize(maps, held.size_hw), self._before)
 
     @staticmethod
@@ -217,22 +221,28 @@ class _Smoother:
 
 
 def mix(
-    before: NDArray[np.float32], after: NDArray[np.float32], nearness: float
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
+    nearness: float,
+    *,
+    new: bool = False,
 ) -> NDArray[np.float32]:
     """Return one map of the two that key frames on both sides carry into a frame.
 
-    What both take for the same thing is mixed by how near they are. Of two different things the
-    nearer one's is taken, and where one of them has nothing, the other's.
+    What both take for the same thing is mixed by how near they are; of a new thing it is the later
+    one's, which has seen it move. Of two different things the nearer one's is taken, and where one
+    of them has nothing, the other's.
 
     Args:
         before: float32 (h, w) in [0, 1].
         after: likewise.
         nearness: of `after`, in [0, 1].
+        new: the thing was first seen at the earlier one.
     """
     earlier, later = before > 0.5, after > 0.5
     both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
     if both > SAME * either:
-        return before + np.float32(nearness) * (after - before)
+        return after if new else before + np.float32(nearness) * (after - before)
     return after if later.any() and (nearness > 0.5 or not earlier.any()) else before
 
 
