@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -90,15 +90,15 @@ def draw_overlay(
     inside = round(256 * config.opacity) if config.fill else 0
     outside = round(256 * config.dim)
     picture = image.copy()
-    present = _labels_in(labels)
-    for label in (0, *present):
-        color = (0, 0, 0) if label == 0 else color_of(label - 1, config.palette)
-        _tint(picture, labels == label, color, inside if label else outside)
+    masks = _masks_of(labels)
+    _tint(picture, labels == 0, (0, 0, 0), outside)
+    for label, mask in masks.items():
+        _tint(picture, mask, color_of(label - 1, config.palette), inside)
     if config.outline:
-        _draw_outlines(picture, labels, present, config)
+        _draw_outlines(picture, masks, config)
     if config.labels:
         shown = scores if config.scores else None
-        picture = _draw_labels(picture, labels, present, texts, shown, config.palette)
+        picture = _draw_labels(picture, masks, texts, shown, config.palette)
     return np.concatenate([image, picture], axis=1) if config.side_by_side else picture
 
 
@@ -157,10 +157,10 @@ def overlay_writer(
     )  # fmt: skip
 
 
-def _labels_in(labels: NDArray[np.uint8]) -> list[int]:
-    """The labels, from 1, that a map, uint8 (H, W), has."""
+def _masks_of(labels: NDArray[np.uint8]) -> dict[int, NDArray[np.bool_]]:
+    """The mask, bool (H, W), of each label, from 1, that a map, uint8 (H, W), has."""
     counts = cv2.calcHist([labels], [0], None, [256], [0, 256])
-    return [label for label in np.flatnonzero(counts).tolist() if label]
+    return {label: labels == label for label in np.flatnonzero(counts).tolist() if label}
 
 
 def _tint(picture: NDArray[np.uint8], mask: NDArray[np.bool_], color: Color, strength: int) -> None:
@@ -178,19 +178,14 @@ def _tint(picture: NDArray[np.uint8], mask: NDArray[np.bool_], color: Color, str
 
 
 def _draw_outlines(
-    picture: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    present: Sequence[int],
-    config: OverlayConfig,
+    picture: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]], config: OverlayConfig
 ) -> None:
     """Draw around each mask, into the picture; halos lie under all outlines."""
-    width = config.outline_width or max(1, round(labels.shape[0] * OUTLINE_SHARE))
+    width = config.outline_width or max(1, round(picture.shape[0] * OUTLINE_SHARE))
     halo_width = width + 2 * max(1, round(width * HALO_SHARE))
     lines = []
-    for label in present:
-        contours, _ = cv2.findContours(
-            (labels == label).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE
-        )
+    for label, mask in masks.items():
+        contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         lines.append((contours, color_of(label - 1, config.palette)))
     if config.halo:
         for contours, color in lines:
@@ -201,14 +196,13 @@ def _draw_outlines(
 
 def _draw_labels(
     picture: NDArray[np.uint8],
-    labels: NDArray[np.uint8],
-    present: Sequence[int],
+    masks: Mapping[int, NDArray[np.bool_]],
     texts: Sequence[str],
     scores: Sequence[float] | None,
     palette: str,
 ) -> NDArray[np.uint8]:
     """A plate above each mask; what is not there is listed at the bottom left."""
-    height, width = labels.shape
+    height, width = picture.shape[:2]
     size = max(MIN_FONT_PX, round(height * FONT_SHARE))
     gap = max(2, size // 3)
     h = size + 2 * gap
@@ -227,7 +221,7 @@ def _draw_labels(
         draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=fill)
         draw.text((x + gap, y + h / 2), name, font=font, fill=_contrast(fill), anchor="lm")
 
-    absent = [text for k, text in enumerate(texts) if k + 1 not in present]
+    absent = [text for k, text in enumerate(texts) if k + 1 not in masks]
     room = max(1, int(height * MAX_LEGEND_SHARE) // (h + gap))
     listed = absent if len(absent) <= room else absent[: room - 1]
     lines = [(text, ": not there") for text in listed]
@@ -236,8 +230,7 @@ def _draw_labels(
     for row, (text, tail) in enumerate(lines):  # first, since they have one place only
         plate(text, tail, GREY, None, height - (row + 1) * (h + gap))
     for k, text in enumerate(texts):
-        if k + 1 in present:
-            mask = labels == k + 1
+        if (mask := masks.get(k + 1)) is not None:
             columns = np.count_nonzero(mask, axis=0)
             middle = float(columns @ np.arange(width)) / float(columns.sum())
             top = cv2.boundingRect(mask.view(np.uint8))[1]
