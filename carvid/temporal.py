@@ -39,6 +39,12 @@ TRUSTED_COLOR = 0.1
 """Share of `temporal.color` that colours count for where the flow is trusted."""
 KEY_BELIEF = 0.85
 """How far a key frame's proposal is believed, against its colours."""
+REFUTED = -0.5
+"""A carried mask is not on its thing any more where its colours, in log odds, are less than this on
+average."""
+EDGE, SHRUNK = 3, 0.7
+"""A thing leaves the picture where its mask is within so many pixels of the edge, and has less than
+this share of the area that it had at the last key frame."""
 DECAY = 0.8
 """What colours that were seen count for at the next key frame."""
 HALF = 127
@@ -181,8 +187,16 @@ class Arrival:
         return Prior(
             resize(from_levels(self.carried), size_hw), state.owners, state.values, state.absent,
             state.chosen, state.settled, config.smoothing, config.hysteresis,
-            self.flow.motion, config.alike, config.fresh,
+            self.flow.motion, config.alike, config.fresh, self._leaving(),
         )  # fmt: skip
+
+    def _leaving(self) -> NDArray[np.bool_]:
+        """Which tracks the picture's edge is cutting off, bool (M,)."""
+        assert self.carried is not None
+        inside = self.carried > HALF
+        middle = inside[:, EDGE:-EDGE, EDGE:-EDGE].sum(axis=(1, 2))
+        area = inside.sum(axis=(1, 2))
+        return np.asarray((area > middle) & (area < SHRUNK * self.state.areas), bool)
 
 
 def arrive(
@@ -234,7 +248,8 @@ def settle(
     counts: NDArray[np.float32],
     config: TemporalConfig,
 ) -> NDArray[np.uint8]:
-    """Correct a carried mask by the colours it has had, and snap it to the frame's edges.
+    """Correct a carried mask by the colours it has had, and snap it to the frame's edges; return an
+    empty one where its colours say that it has been left behind on something else.
 
     Args:
         carried: uint8 (h, w), in steps of 1/255.
@@ -254,8 +269,11 @@ def settle(
         sure = trust[box]
         belief = BELIEF[0] + (BELIEF[1] - BELIEF[0]) * sure
         weight = config.color * (1 - (1 - TRUSTED_COLOR) * sure)
-        odds = weight * log_odds(counts)[colors[box]]
-        chance = near[box] * by_color(chance, odds, belief)
+        odds = log_odds(counts)[colors[box]]
+        chance = near[box] * by_color(chance, weight * odds, belief)
+        inside = chance > 0.5
+        if inside.any() and odds[inside].mean() < REFUTED:
+            return settled
     chance = snap_to_edges(chance, gray[box], config.snap_radius, config.snap_epsilon)
     settled[box] = to_levels(chance)
     return settled

@@ -185,6 +185,18 @@ def test_a_mask_that_went_astray_is_led_back_by_its_colors() -> None:
     assert not settle(nothing, sure, gray, colors, counts, TemporalConfig()).any()
 
 
+def test_a_mask_that_was_left_behind_is_known_by_its_colors() -> None:
+    image, mask = two_colors()
+    gray, colors = to_gray(image, 854), to_colors(image, SIZE_HW)
+    counts, sure = count_colors(colors, mask), np.ones(SIZE_HW, np.float32)
+    half, behind = np.roll(mask, 30, axis=1) * np.uint8(255), np.roll(mask, 60, axis=1)
+    config = TemporalConfig()
+    assert settle(half, sure, gray, colors, counts, config).any()
+    assert not settle(behind * np.uint8(255), sure, gray, colors, counts, config).any()
+    off = replace(config, color=0)
+    assert settle(behind * np.uint8(255), sure, gray, colors, counts, off).any()
+
+
 def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     image, mask = two_colors()
     config, state = TemporalConfig(motion=0), TemporalState.initial(1)
@@ -274,6 +286,7 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0
         np.zeros((*SIZE_HW, 2), np.float32),
         0.7,
         2,
+        np.zeros(count, bool),
     )
 
 
@@ -330,6 +343,18 @@ def test_what_flow_has_lost_is_found_elsewhere_or_gone_at_no_cost() -> None:
     )
     assert found.absent_source == 0 and found.absent == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
     assert found.absent > weighed([0.0, 0.9], here).absent
+
+
+def test_what_the_edge_cuts_off_is_not_gone_because_it_cannot_be_recognized() -> None:
+    inside = prior(0.9, 0.8, absent=0.8, chosen=0)
+    leaving = replace(inside, leaving=np.array([True, False]))
+    assert not weighed([0.05, 0.0], inside).there
+    found = weighed([0.05, 0.0], leaving)
+    assert found.there and found.best == 0 and found.own[0] == np.float32(0.05)
+    assert found.values[0] == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
+    assert found.values[1] == weighed([0.05, 0.0], inside).values[1]  # of no other track
+    other = replace(inside, leaving=np.array([False, True]))
+    assert not weighed([0.05, 0.0], other).there
 
 
 def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None:
@@ -408,6 +433,23 @@ def test_doubt_asks_for_a_key_frame() -> None:
     image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now
     assert arrive(state, image, replace(config, min_trust=0.9)).asked is not None
     assert arrive(state, image, replace(config, min_trust=0.0)).asked is None
+
+
+def test_a_thing_leaves_where_the_edge_cuts_it_off() -> None:
+    config, state = TemporalConfig(), known_state()
+    arrival = arrive(state, next(moving(1))[0], config)
+
+    def leaving(left: int, width: int) -> bool:
+        carried = np.zeros((1, *SIZE_HW), np.uint8)
+        carried[0, 40:88, left : left + width] = 255  # of 48 x 48 pixels at the key frame
+        before = replace(arrival, carried=carried).prior(SIZE_HW, config)
+        assert before is not None and before.leaving.shape == (1,)
+        return bool(before.leaving[0])
+
+    assert leaving(0, 30) and leaving(SIZE_HW[1] - 30, 30)
+    assert not leaving(0, 40)  # it only touches the edge
+    assert not leaving(20, 30)  # something hides it
+    assert not leaving(0, 0)  # it has left
 
 
 def test_a_state_is_saved_whole() -> None:

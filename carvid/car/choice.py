@@ -50,6 +50,8 @@ class Prior:
     """Masks that overlap by more (IoU) are shown to the classifier once."""
     fresh: int
     """Up to so many new proposals are made for a query that was there at the key frame before."""
+    leaving: NDArray[np.bool_]
+    """bool (M,): tracks that the picture's edge is cutting off."""
 
     def of(self, query: int) -> NDArray[np.int64]:
         """Return the tracks of a query that are still in the picture."""
@@ -119,6 +121,10 @@ def weigh(
     worth = np.append(prior.values[tracks], prior.absent[query])
     same = np.zeros((len(own), len(worth)), np.float32)
     same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)
+    was_taken = tracks == prior.chosen[query]
+    # What the edge cuts off is not gone because it cannot be recognized: the past decides.
+    leaves = (same[:, :-1][:, was_taken & prior.leaving[tracks]] == 1).any(axis=1)
+    gain[leaves] = np.maximum(gain[leaves], np.float32(theta))
     paths = worth - prior.hysteresis * (1 - same)
     came = paths.argmax(axis=1)
     past = prior.smoothing
@@ -127,7 +133,7 @@ def weigh(
     gone = worth - prior.hysteresis * np.append(carried.any(axis=(1, 2)), False)
     indices = np.append(tracks, NONE)
     # Of two things that are worth the same, the one that was taken stays.
-    taken = same[:, np.flatnonzero(tracks == prior.chosen[query])].sum(axis=1)
+    taken = same[:, :-1][:, was_taken].sum(axis=1)
     return Candidates(
         masks,
         own,
