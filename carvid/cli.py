@@ -333,9 +333,8 @@ def davis(
         typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
     else:
         sets = "four sets" if result.sets > 1 else "no sets, masks of expressions only"
-        typer.echo(
-            f"{len(result.videos)} videos in {out} ({sets}); {result.frames} frames done now"
-        )
+        done = "1 video" if len(result.videos) == 1 else f"{len(result.videos)} videos"
+        typer.echo(f"{done} in {out} ({sets}); {result.frames} frames done now")
     _tell_failed(result.failed, len(result.videos), "videos", out)
 
 

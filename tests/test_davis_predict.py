@@ -192,7 +192,7 @@ def test_failures_are_said_at_the_end_with_exit_status_1(
     out = tmp_path / "out"
     result = carvid("davis", tree, "-o", out, *options(weights))
     assert result.returncode == 1
-    assert result.stdout.startswith("1 videos in")
+    assert result.stdout.startswith("1 video in")
     lines = result.stderr.splitlines()
     assert lines[-2].startswith("carvid: bear failed: cannot read '")
     assert lines[-1] == (
