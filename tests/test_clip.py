@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
+from transformers.activations import ACT2FN
 
 from carvid.clip.backbone import ClipBackbone, to_pixels
 from carvid.clip.weights import find_weights, load_backbone
@@ -67,31 +68,41 @@ def test_patches_and_attention_equal_transformers(
         output = eager.vision_model(
             pixel_values=pixels[None], output_hidden_states=True, output_attentions=True
         )
-    torch.testing.assert_close(features.last_input, output.hidden_states[-2][0], **TOLERANCE)
+    with torch.no_grad():
+        activation = eager.vision_model.encoder.layers[-1].layer_norm1(output.hidden_states[-2][0])
+    torch.testing.assert_close(features.activation, activation[1:], **TOLERANCE)
     maps = torch.stack([layer[0].mean(dim=0) for layer in output.attentions[-2:]]).mean(dim=0)
     torch.testing.assert_close(features.attention, maps[1:, 1:], **TOLERANCE)
 
 
 @pytest.mark.parametrize("competing", [False, True])
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
 def test_gradient_cams_equal_one_backward_a_query(
     backbones: Backbones,
     image: NDArray[np.uint8],
     competing: bool,
+    activation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Any size and aspect; more than one batch of gradients, and maps in several parts."""
     monkeypatch.setattr("carvid.clip.backbone.GRADIENTS_PER_BATCH", 4)
     monkeypatch.setattr("carvid.clip.backbone.MAP_ROWS", 7)
     backbone = backbones[0]
-    features = backbone.encode_patches(to_pixels(image, (40, 56)))
+    *layers, layer = backbone.model.vision_model.encoder.layers
+    for each in (*layers, layer):
+        each.mlp.activation_fn = ACT2FN[activation]
+    pixels = to_pixels(image, (40, 56))
+    features = backbone.encode_patches(pixels)
     assert features.grid_hw == (5, 7)
     words = ["dog", "cat", "woman", "ball", "white", "red"]
     texts = backbone.encode_texts(words)
     background = backbone.encode_texts(["ground", "sky"])
     made = backbone.gradient_cams(features, texts, background, competing=competing)
-    layer = backbone.model.vision_model.encoder.layers[-1]
+    last_input = backbone._embed(pixels[None])
+    for earlier in layers:
+        last_input = earlier(last_input, attention_mask=None)
     for i in range(len(words)):
-        x = features.last_input[None].clone()
+        x = last_input
         target = layer.layer_norm1(x).detach().requires_grad_()
         x = x + layer.self_attn(target)[0]
         x = x + layer.mlp(layer.layer_norm2(x))
@@ -104,6 +115,22 @@ def test_gradient_cams_equal_one_backward_a_query(
         expected = (target[0, 1:].detach() @ weight).relu().view(5, 7)
         scale = float(expected.max()) or 1.0
         torch.testing.assert_close(made[i] / scale, expected / scale, atol=1e-4, rtol=0)
+
+
+def test_half_precision_sees_the_same(weights: dict[str, str], image: NDArray[np.uint8]) -> None:
+    """What a GPU computes in: nothing of a gradient may vanish in float16."""
+    cams, whole = [], []
+    for dtype in ("float32", "float16"):
+        backbone = load_backbone(weights["generator"], WeightsConfig(device="cpu", dtype=dtype))
+        texts = backbone.encode_texts(["dog", "cat", "white"])
+        features = backbone.encode_patches(to_pixels(image, (40, 56)))
+        made = backbone.gradient_cams(features, texts[:2], texts[2:], competing=False)
+        cams.append(made / made.amax(dim=(1, 2), keepdim=True))
+        side = backbone.image_size
+        whole.append(backbone.encode_images(to_pixels(image, (side, side))[None]))
+    assert cams[0].amax() == 1
+    torch.testing.assert_close(cams[1], cams[0], atol=0.02, rtol=0)
+    torch.testing.assert_close(whole[1], whole[0], atol=0.01, rtol=0)
 
 
 def test_too_long_expression_names_the_limit(backbones: Backbones) -> None:

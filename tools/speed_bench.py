@@ -44,7 +44,7 @@ from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affi
 from carvid.car.queries import Queries
 from carvid.car.refine import crf_masks
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
-from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
+from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
 from carvid.config import Config, load_config
 from carvid.davis.writer import write_label_png
 from carvid.pipeline import Carvid
@@ -257,24 +257,32 @@ class OneByOne(RecurrentSegmenter):
 
 @torch.inference_mode()
 def encode_with_maps(backbone: ClipBackbone, pixels: Tensor, blocks: int) -> PatchFeatures:
-    """As `encode_patches`, plainly: every head's map of every block is made and kept."""
+    """As `encode_patches`, with PyTorch's own multi-head attention, as the released code has it:
+    every head's map of a block is made, and their mean kept."""
     layers = backbone.model.vision_model.encoder.layers
     x = backbone._embed(pixels[None])
     maps = []
     for layer in layers:
-        attention = layer.self_attn
-        q, k, v = (
-            project(layer.layer_norm1(x))[0].unflatten(1, (attention.num_heads, -1)).transpose(0, 1)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )  # (heads, L, D / heads)
-        maps.append((q * attention.scale @ k.transpose(1, 2)).softmax(dim=-1))  # (heads, L, L)
+        attention, normed = layer.self_attn, layer.layer_norm1(x).transpose(0, 1)  # (L, 1, D)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        mixed, weights = F.multi_head_attention_forward(
+            normed, normed, normed, attention.embed_dim, attention.num_heads,
+            in_proj_weight=None, in_proj_bias=torch.cat([each.bias for each in projections]),
+            bias_k=None, bias_v=None, add_zero_attn=False, dropout_p=0.0,
+            out_proj_weight=attention.out_proj.weight, out_proj_bias=attention.out_proj.bias,
+            training=False, use_separate_proj_weight=True, q_proj_weight=projections[0].weight,
+            k_proj_weight=projections[1].weight, v_proj_weight=projections[2].weight,
+        )  # fmt: skip
+        assert weights is not None
+        maps.append(weights[0, 1:, 1:])
         if layer is not layers[-1]:
-            mixed = maps[-1] @ v
-            x = x + attention.out_proj(mixed.transpose(0, 1).flatten(1)[None])  # (1, L, D)
+            x = x + mixed.transpose(0, 1)  # (1, L, D)
             x = x + layer.mlp(layer.layer_norm2(x))
-    mean = torch.stack([each[:, 1:, 1:].mean(dim=0) for each in maps[-blocks:]]).mean(dim=0)
+    heads = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
+    mixed = F.scaled_dot_product_attention(*heads)
     grid_hw = (pixels.shape[1] // backbone.patch_size, pixels.shape[2] // backbone.patch_size)
-    return PatchFeatures(x[0], grid_hw, mean)
+    mean = torch.stack(maps[-blocks:]).mean(dim=0)
+    return backbone.through_last_block(x, heads, mixed, grid_hw, mean)
 
 
 def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:

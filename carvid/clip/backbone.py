@@ -1,9 +1,10 @@
 """ClipBackbone: what CaR needs from a frozen CLIP, batched.
 
-The network is transformers' own `CLIPModel`. Only three things are done by hand, because no
-switch of that class offers them: position embeddings of any grid, attention averaged over heads
-without keeping every map, and the gradient of the last block with respect to its first LayerNorm,
-of all queries together and without a map for each of them.
+The network is transformers' own `CLIPModel`, run block by block, because no switch of that class
+offers what is wanted: position embeddings of any grid, attention averaged over heads without
+keeping every map, activations in place, no more than CLS from a last block of which only CLS is
+read, and the gradient of the last block with respect to its first LayerNorm, of all queries
+together.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
+from transformers.activations import QuickGELUActivation
 
 from carvid.errors import ExpressionError
 
@@ -30,38 +32,51 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 TEXTS_PER_BATCH = 64
 IMAGES_PER_BATCH = 16
 GRADIENTS_PER_BATCH = 8
-"""Queries that share one batched backward; each needs about 12 · hw · D floats of memory."""
-MAP_ROWS = 128
-"""Rows of all heads' attention maps that a CPU makes at a time, to use them while they are near."""
+"""Queries whose gradients are taken together; each needs about 12 · hw · D floats of memory."""
+MAP_ROWS = 256
+"""Rows of one head's attention map that a CPU makes at a time, to use them while they are near."""
+QUICK_GELU = 1.702
+"""CLIP's activation is x · sigmoid(1.702 x) (openai/CLIP, `QuickGELU`)."""
 
 
 @dataclass(frozen=True)
-class LastBlock:
-    """The last block's pass over an image, which all of the image's CAMs go back through."""
+class Normed:
+    """A LayerNorm's input, standardised: what its gradient needs."""
 
-    activation: Tensor
-    """float32 (hw, D): what its first LayerNorm gives, without CLS."""
-    heads: tuple[Tensor, Tensor, Tensor]
-    """Queries, keys and values, float (heads, 1 + hw, D / heads) each."""
-    mixed: Tensor
-    """float (heads, 1 + hw, D / heads): what attention makes of them; gradients are taken here."""
-    pooled: Tensor
-    """float32 (D',), unit: the mean of the patch tokens, projected."""
+    values: Tensor
+    """float (hw, D), of mean 0 and variance 1 in each row."""
+    scale: Tensor
+    """float (hw, 1): 1 / standard deviation of the input."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class PatchFeatures:
-    """One image as the generator sees it, up to the last block: one pass serves all queries."""
+    """One image as the generator sees it: one pass serves all queries.
 
-    last_input: Tensor
-    """float (1 + hw, D): what enters the last block; row 0 is CLS."""
+    Of the last block, whose CAMs are differentiated, all that does not depend on a query is here.
+    """
+
     grid_hw: tuple[int, int]
     """Patches down and across."""
     attention: Tensor
     """float32 (hw, hw): attention of the last blocks, averaged over heads and blocks, rows attend
     to columns, without CLS."""
-    last_block: LastBlock | None = None
-    """Filled when the first CAM is asked for."""
+    activation: Tensor
+    """float32 (hw, D): what the last block's first LayerNorm gives, without CLS."""
+    heads: tuple[Tensor, Tensor, Tensor]
+    """Queries, keys and values of the last block, float (heads, 1 + hw, D / heads) each."""
+    mixed: Tensor
+    """float (heads, 1 + hw, D / heads): what attention makes of them."""
+    between: Normed
+    """Input of the last block's second LayerNorm."""
+    slope: Tensor
+    """float (hw, 4 D): the activation's derivative in the last block's MLP."""
+    after: Normed
+    """Input of the LayerNorm behind the last block."""
+    back: Tensor
+    """float (hw, D): `after.values`, gone back through the MLP to `between.values`."""
+    mean: Tensor
+    """float32 (D,): the mean of the patch tokens, behind that LayerNorm."""
 
 
 class ClipBackbone:
@@ -149,15 +164,17 @@ class ClipBackbone:
         features = []
         for batch in torch.split(pixels, IMAGES_PER_BATCH):
             x = self._embed(batch)
-            for layer in vision.encoder.layers[: None if last_block else -1]:
-                x = layer(x, attention_mask=None)
-            features.append(self.model.visual_projection(vision.post_layernorm(x[:, 0])))
+            layers = vision.encoder.layers[: None if last_block else -1]
+            for layer in layers[:-1]:
+                x = _block(layer, x)
+            cls = _block(layers[-1], x, rows=1)[:, 0]  # (B, D)
+            features.append(self.model.visual_projection(vision.post_layernorm(cls)))
             self.counts["images"] += len(batch)
         return F.normalize(torch.cat(features).float(), dim=-1)
 
     @torch.inference_mode()
     def encode_patches(self, pixels: Tensor, *, attention_blocks: int = 8) -> PatchFeatures:
-        """Run one image, float (3, H, W), normalised, up to the last block.
+        """Run one image, float (3, H, W), normalised, as far as all its CAMs have in common.
 
         Args:
             pixels: sides divisible by the patch size.
@@ -171,20 +188,54 @@ class ClipBackbone:
         maps = _Maps(layers[-1].self_attn.num_heads, x)
         total = torch.zeros(x.shape[1], x.shape[1], device=self.device)
         for layer in layers[:first_map]:
-            x = layer(x, attention_mask=None)
-        for layer in layers[first_map:-1]:
-            q, k, v = _heads(layer.self_attn, layer.layer_norm1(x))
+            x = _block(layer, x)
+        for layer in layers[first_map:]:
+            q, k, v = heads = _heads(layer.self_attn, layer.layer_norm1(x))
             mixed = torch.empty_like(v)
-            for rows, weights in maps.rows(layer.self_attn, q, k):
-                total[rows] += weights.sum(dim=0, dtype=torch.float32)
-                mixed[:, rows] = weights @ v
-            x = _rest_of_block(layer, x, mixed)
-        q, k, _ = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
-        for rows, weights in maps.rows(layers[-1].self_attn, q, k):
-            total[rows] += weights.sum(dim=0, dtype=torch.float32)
+            for some, rows, weights in maps.parts(layer.self_attn, q, k):
+                for each in weights:
+                    total[rows] += each
+                mixed[some, rows] = weights @ v[some]
+            if layer is not layers[-1]:
+                x = x + layer.self_attn.out_proj(_joined(mixed[None]))
+                x = x + _mlp(layer.mlp, layer.layer_norm2(x))
         self.counts["patches"] += 1
+        attention = total[1:, 1:] / (maps.heads * (len(layers) - first_map))
+        return self.through_last_block(x, heads, mixed, grid_hw, attention)
+
+    @torch.inference_mode()
+    def through_last_block(
+        self,
+        x: Tensor,
+        heads: tuple[Tensor, Tensor, Tensor],
+        mixed: Tensor,
+        grid_hw: tuple[int, int],
+        attention: Tensor,
+    ) -> PatchFeatures:
+        """Finish `encode_patches` from the last block's attention on.
+
+        Args:
+            x: float (1, 1 + hw, D): what enters the last block.
+            heads: its queries, keys and values, float (heads, 1 + hw, D / heads) each.
+            mixed: what its attention makes of them, likewise.
+            grid_hw: patches down and across.
+            attention: float32 (hw, hw): the averaged maps.
+        """
+        vision = self.model.vision_model
+        layer = vision.encoder.layers[-1]
+        activation = layer.layer_norm1(x)[0, 1:].float()
+        x = (x + layer.self_attn.out_proj(_joined(mixed[None])))[0, 1:]  # (hw, D)
+        between = _standardized(x, layer.layer_norm2)
+        hidden = layer.mlp.fc1(layer.layer_norm2(x))  # (hw, 4 D)
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = hidden.clone().requires_grad_()
+            (slope,) = torch.autograd.grad(layer.mlp.activation_fn(leaf).sum(), leaf)
+        x = x + layer.mlp.fc2(layer.mlp.activation_fn(hidden))
+        after = _standardized(x, vision.post_layernorm)
+        back = (slope * (after.values @ layer.mlp.fc2.weight)) @ _first_weight(layer)
+        mean = vision.post_layernorm(x).float().mean(dim=0)
         return PatchFeatures(
-            x[0], grid_hw, total[1:, 1:] / (maps.heads * (len(layers) - first_map))
+            grid_hw, attention, activation, heads, mixed, between, slope, after, back, mean
         )
 
     def gradient_cams(
@@ -217,43 +268,63 @@ class ClipBackbone:
         """As `gradient_cams`, but of the cosine itself: never zero for want of competitors."""
         return self._cams(features, lambda pooled: texts @ pooled, len(texts))
 
+    @torch.no_grad()
     def _cams(
         self, features: PatchFeatures, score: Callable[[Tensor], Tensor], count: int
     ) -> Tensor:
-        with torch.inference_mode(False):
-            if features.last_block is None:
-                features.last_block = self._run_last_block(features.last_input)
-            block = features.last_block
-            with torch.enable_grad():
-                scores = score(block.pooled)
-            attention = self.model.vision_model.encoder.layers[-1].self_attn
-            weights = []
-            for rows in torch.split(torch.eye(count, device=self.device), GRADIENTS_PER_BATCH):
-                (gradient,) = torch.autograd.grad(
-                    scores, block.mixed, rows, retain_graph=True, is_grads_batched=True
-                )  # (rows, heads, 1 + hw, D / heads)
-                weights.append(
-                    _through_attention(attention, block.heads, block.mixed.detach(), gradient)
-                )
-            activation = block.activation
-            cams: Tensor = (torch.cat(weights) / len(activation) @ activation.T).relu()  # (N, hw)
-            return cams.view(count, *features.grid_hw)
+        layer = self.model.vision_model.encoder.layers[-1]
+        with torch.inference_mode(False), torch.enable_grad():
+            mean = features.mean.clone().requires_grad_()
+            pooled = F.normalize(self.model.visual_projection.weight.float() @ mean, dim=0)
+            (pull,) = torch.autograd.grad(
+                score(pooled), mean, torch.eye(count, device=self.device), is_grads_batched=True
+            )  # (N, D)
+        # A unit gradient, whatever a saturated softmax leaves of it, suits half precision.
+        size = pull.norm(dim=1, keepdim=True)
+        pull = pull / size.clamp(min=torch.finfo(torch.float32).tiny)
+        weights = [
+            _through_attention(
+                layer.self_attn,
+                features.heads,
+                features.mixed,
+                self._through_mlp(features, some.to(self.dtype)),
+            )
+            for some in torch.split(pull, GRADIENTS_PER_BATCH)
+        ]
+        weight = size * torch.cat(weights) / len(features.activation) ** 2  # (N, D)
+        cams: Tensor = (weight @ features.activation.T).relu()  # (N, hw)
+        return cams.view(count, *features.grid_hw)
 
-    def _run_last_block(self, last_input: Tensor) -> LastBlock:
-        """Run (1 + hw, D) through the last block, ready for gradients behind its attention."""
+    def _through_mlp(self, features: PatchFeatures, pull: Tensor) -> Tensor:
+        """Take gradients of the sum of the patch tokens back to what attention mixed.
+
+        With the tokens' standardised values y and c, the gradient before the last LayerNorm's
+        weight, without its mean, a token's own gradient is (c − (c·y / D) y) · scale. Through the
+        MLP's second layer goes c, once for all tokens, and y, once for all queries.
+
+        Args:
+            features: from `encode_patches`.
+            pull: float (R, D).
+
+        Returns:
+            float (R, heads, 1 + hw, D / heads), zero at CLS, whose output no one reads.
+        """
         vision = self.model.vision_model
         layer = vision.encoder.layers[-1]
-        x = last_input[None].clone()  # no more an inference tensor
-        target = layer.layer_norm1(x)  # (1, 1 + hw, D)
-        q, k, v = _heads(layer.self_attn, target)
-        mixed = F.scaled_dot_product_attention(q[None], k[None], v[None])[0]
-        with torch.enable_grad():
-            mixed.requires_grad_()
-            out = _rest_of_block(layer, x, mixed)
-            tokens = vision.post_layernorm(out[0, 1:])
-            pooled = self.model.visual_projection(tokens.mean(dim=0))
-            unit = F.normalize(pooled.float(), dim=0)
-        return LastBlock(target[0, 1:].float(), (q, k, v), mixed, unit)
+        between, after = features.between, features.after
+        pull = pull * vision.post_layernorm.weight
+        pull = pull - pull.mean(dim=1, keepdim=True)
+        along = (pull @ after.values.T / pull.shape[1])[..., None]  # (R, hw, 1): c·y / D
+        first = _first_weight(layer)
+        hidden = pull @ layer.mlp.fc2.weight  # (R, 4 D)
+        gradient = torch.stack([features.slope @ (row[:, None] * first) for row in hidden])
+        gradient = (gradient - along * features.back) * after.scale  # (R, hw, D)
+        gradient -= gradient.mean(dim=2, keepdim=True)
+        gradient -= between.values * (gradient * between.values).mean(dim=2, keepdim=True)
+        gradient *= between.scale
+        gradient += (pull[:, None] - along * after.values) * after.scale
+        mixed = F.pad(gradient @ layer.self_attn.out_proj.weight, (0, 0, 1, 0))  # (R, 1 + hw, D)
+        return mixed.view(*mixed.shape[:2], layer.self_attn.num_heads, -1).transpose(1, 2)
 
     def _embed(self, pixels: Tensor) -> Tensor:
         """Patch and position embeddings and the first LayerNorm, (B, 1 + hw, D)."""
@@ -294,26 +365,31 @@ def to_pixels(image: NDArray[np.uint8] | Image.Image, size_hw: tuple[int, int]) 
 
 
 class _Maps:
-    """Attention maps of all heads, some rows at a time, in memory that is used again and again."""
+    """Attention maps of all heads, a part at a time, in memory that is used again and again."""
 
     def __init__(self, heads: int, x: Tensor) -> None:
         """For tokens like x, (1, L, D)."""
         self.heads, self._length = heads, x.shape[1]
-        self._rows = min(MAP_ROWS, self._length) if x.device.type == "cpu" else self._length
-        self._memory = x.new_empty(heads * self._rows * self._length)
+        is_cpu = x.device.type == "cpu"
+        self._rows = min(MAP_ROWS, self._length) if is_cpu else self._length
+        self._together = 1 if is_cpu else heads
+        self._memory = x.new_empty(self._together * self._rows * self._length)
 
-    def rows(self, attention: Any, q: Tensor, k: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield softmax(q kᵀ · scale), q and k being (heads, L, D / heads), a few rows at a time.
+    def parts(self, attention: Any, q: Tensor, k: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield softmax(q kᵀ · scale), q and k being (heads, L, D / heads), part by part.
 
-        Yields which rows, and their weights, (heads, rows, L); the next ones overwrite them.
+        Yields which heads, which rows, and their weights, (heads, rows, L); the next ones overwrite
+        them.
         """
         q = q * attention.scale
         for start in range(0, self._length, self._rows):
             rows = slice(start, min(start + self._rows, self._length))
-            shape = (self.heads, rows.stop - start, self._length)
-            weights = self._memory[: shape[0] * shape[1] * shape[2]].view(shape)
-            torch.bmm(q[:, rows], k.transpose(1, 2), out=weights)
-            yield rows, torch.softmax(weights, dim=-1, out=weights)
+            for head in range(0, self.heads, self._together):
+                some = slice(head, head + self._together)
+                shape = (self._together, rows.stop - start, self._length)
+                weights = self._memory[: shape[0] * shape[1] * shape[2]].view(shape)
+                torch.bmm(q[some, rows], k[some].transpose(1, 2), out=weights)
+                yield some, rows, torch.softmax(weights, dim=-1, out=weights)
 
 
 def _heads(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -323,6 +399,50 @@ def _heads(attention: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
     return q, k, v
+
+
+def _joined(mixed: Tensor) -> Tensor:
+    """What the heads mixed, (B, heads, L, D / heads), side by side: (B, L, D)."""
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def _block(layer: Any, x: Tensor, rows: int | None = None) -> Tensor:
+    """Run a CLIP encoder layer on (B, L, D); only the first `rows` of its output, if given."""
+    attention, normed = layer.self_attn, layer.layer_norm1(x)
+    q, k, v = (
+        each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+        for each in (
+            attention.q_proj(normed[:, :rows]), attention.k_proj(normed), attention.v_proj(normed)
+        )
+    )  # fmt: skip
+    mixed = F.scaled_dot_product_attention(q, k, v)
+    x = x[:, :rows] + attention.out_proj(_joined(mixed))
+    return x + _mlp(layer.mlp, layer.layer_norm2(x))
+
+
+def _mlp(mlp: Any, x: Tensor) -> Tensor:
+    """As `mlp(x)`, where no gradient is wanted: CLIP's activation in place, by SiLU.
+
+    On a CPU the new tensors of the plain formula cost a third of the multiplications' time.
+    """
+    out: Tensor
+    if isinstance(mlp.activation_fn, QuickGELUActivation):
+        hidden = F.silu(mlp.fc1(x).mul_(QUICK_GELU), inplace=True)
+        out = mlp.fc2(hidden.div_(QUICK_GELU))
+    else:
+        out = mlp(x)
+    return out
+
+
+def _standardized(x: Tensor, norm: Any) -> Normed:
+    values, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, norm.eps)
+    return Normed(values, scale.to(x.dtype))
+
+
+def _first_weight(layer: Any) -> Tensor:
+    """The MLP's first layer as the standardised values see it: (4 D, D)."""
+    weight: Tensor = layer.mlp.fc1.weight * layer.layer_norm2.weight
+    return weight
 
 
 @torch.no_grad()
@@ -352,9 +472,9 @@ def _through_attention(
     spread = torch.zeros_like(flat)  # Aᵀ (g, g·o)
     at_cls = torch.empty_like(q[..., 0])  # (heads, L): A_j0
     maps = _Maps(len(q), q.reshape(1, q.shape[1], -1))
-    for rows, weights in maps.rows(attention, q, k):
-        spread.baddbmm_(weights.transpose(1, 2), flat[:, rows])
-        at_cls[:, rows] = weights[..., 0]
+    for some, rows, weights in maps.parts(attention, q, k):
+        spread[some].baddbmm_(weights.transpose(1, 2), flat[some, rows])
+        at_cls[some, rows] = weights[..., 0]
     spread = spread.view(*spread.shape[:2], len(gradient), -1).permute(2, 0, 1, 3)  # as `both`
     strength = (spread[..., :-1] * v).sum(dim=-1) - spread[..., -1]  # (R, heads, L): Σ_j dS_ji
     from_cls = at_cls * ((gradient * v[:, :1]).sum(dim=-1) - along[..., 0])  # (R, heads, L): dS_j0
@@ -365,10 +485,3 @@ def _through_attention(
     }
     sums = [each.flatten(1) @ project.weight for project, each in per_head.items()]
     return torch.stack(sums).sum(dim=0).float()
-
-
-def _rest_of_block(layer: Any, x: Tensor, mixed: Tensor) -> Tensor:
-    """What a CLIP encoder layer does with (1, L, D) after the heads' mix, (heads, L, D / heads)."""
-    x = x + layer.self_attn.out_proj(mixed.transpose(0, 1).flatten(1))[None]  # (1, L, D)
-    out: Tensor = x + layer.mlp(layer.layer_norm2(x))
-    return out
