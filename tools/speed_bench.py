@@ -239,6 +239,16 @@ class OneByOne(RecurrentSegmenter):
             backbone.forget_texts()
         return super()._propose(frame, texts, first=first)
 
+    def _scores(
+        self,
+        frame: Any,
+        texts: Sequence[str],
+        planes: NDArray[np.float32],
+        competitors: Sequence[str],
+    ) -> NDArray[np.float32]:
+        """One text alone is classified too."""
+        return self.classifier.score(self._classify(frame, texts, planes), competitors)
+
     def _classify(self, frame: Any, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
         for _ in self.config.classifier.templates:
             frame.prompted.clear()

@@ -166,9 +166,8 @@ class RecurrentSegmenter:
         texts = [phrase.text for phrase in phrases]
         proposals = self._propose(frame, texts, first=first)  # y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
-        features = self._classify(frame, [texts[i] for i in owners], masks)
         competitors = self._competitors(texts)
-        scores = self.classifier.score(features, competitors)  # P_t, a row for each candidate
+        scores = self._scores(frame, [texts[i] for i in owners], masks, competitors)  # P_t
         own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
         weighed = [
             weigh(
@@ -229,6 +228,18 @@ class RecurrentSegmenter:
                 rows = [flat.index(text) for text in group]
                 frame.proposals[group] = _take(made, rows)
         return _join([frame.proposals[group] for group in groups])
+
+    def _scores(
+        self,
+        frame: _Frame,
+        texts: Sequence[str],
+        planes: NDArray[np.float32],
+        competitors: Sequence[str],
+    ) -> NDArray[np.float32]:
+        """P_t: float32 (n, M), the scores of each candidate's view among the competitors."""
+        if len(competitors) == 1:  # a softmax over one text is 1, whatever it sees
+            return np.ones((len(planes), 1), np.float32)
+        return self.classifier.score(self._classify(frame, texts, planes), competitors)
 
     def _classify(self, frame: _Frame, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
         """Features of the prompted images, float32 (n, D); an image already seen is not encoded."""
