@@ -119,13 +119,13 @@ def weigh(
     tracks = np.flatnonzero(prior.owners == query)
     carried = prior.masks[tracks] > 0.5
     worth = np.append(prior.values[tracks], prior.absent[query])
-    same = np.zeros((len(own), len(worth)), np.float32)
-    same[:, :-1] = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)
+    same = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)  # (C, tracks)
     was_taken = tracks == prior.chosen[query]
     # What the edge cuts off is not gone because it cannot be recognized: the past decides.
-    leaves = (same[:, :-1][:, was_taken & prior.leaving[tracks]] == 1).any(axis=1)
+    leaves = (same[:, was_taken & prior.leaving[tracks]] == 1).any(axis=1)
     gain[leaves] = np.maximum(gain[leaves], np.float32(theta))
-    paths = worth - prior.hysteresis * (1 - same)
+    # No candidate is the same as "not there", the last column.
+    paths = worth - prior.hysteresis * (1 - np.pad(same, ((0, 0), (0, 1))))
     came = paths.argmax(axis=1)
     past = prior.smoothing
     values = (1 - past) * gain + past * paths.max(axis=1)
@@ -133,7 +133,7 @@ def weigh(
     gone = worth - prior.hysteresis * np.append(carried.any(axis=(1, 2)), False)
     indices = np.append(tracks, NONE)
     # Of two things that are worth the same, the one that was taken stays.
-    taken = same[:, :-1][:, was_taken].sum(axis=1)
+    taken = same[:, was_taken].sum(axis=1)
     return Candidates(
         masks,
         own,
