@@ -128,24 +128,23 @@ def _fast_mean_field(
     everything = scale * appearance.filter(weights * scale)[0]
 
     given = np.clip(probabilities[:, :, rows, columns], MIN_PROBABILITY, 1.0)  # (G, L, P)
-    unary = np.log(given)
-    q = _softmax(unary)[:, 1:]  # (G, L - 1, P): all labels but the background
+    unary = np.log(given[:, 1:] / given[:, :1])  # (G, L - 1, P): log odds against the background
+    odds = unary
     planes = np.zeros((count, labels - 1, height, width), np.float32)
     size = 2 * math.ceil(3 * config.smooth_sxy) + 1
     for _ in range(config.iterations):
+        q = _probabilities(odds)
         planes[:, :, rows, columns] = q
         near = np.stack(
             [
                 cv2.GaussianBlur(plane, (size, size), config.smooth_sxy)[rows, columns]
                 for plane in planes.reshape(-1, *planes.shape[2:])
             ]
-        ).reshape(q.shape)
+        )
         alike = scale * appearance.filter(weights * scale * q.reshape(-1, len(rows)))
-        message = config.smooth_compat * _all_labels(near, 1.0)
-        message += config.bilateral_compat * _all_labels(alike.reshape(q.shape), everything)
-        q = _softmax(unary + message)[:, 1:]
-    background = 1 - q.sum(axis=1, keepdims=True)
-    best[:, rows, columns] = np.concatenate([background, q], axis=1).argmax(axis=1)
+        odds = unary + config.smooth_compat * _against(near.reshape(q.shape), 1.0)
+        odds += config.bilateral_compat * _against(alike.reshape(q.shape), everything)
+    best[:, rows, columns] = np.where(odds.max(axis=1) > 0, 1 + odds.argmax(axis=1), 0)
     return best
 
 
@@ -191,18 +190,19 @@ class _Appearance:
         return filtered
 
 
-def _all_labels(
+def _against(
     foreground: NDArray[np.float32], total: NDArray[np.float32] | float
 ) -> NDArray[np.float32]:
-    """Put the background's message, what is left of the total, first: (G, L - 1, P) → (G, L, P)."""
-    background = total - foreground.sum(axis=1, keepdims=True)
-    return np.concatenate([background, foreground], axis=1)
+    """Messages to the labels but the background, (G, L - 1, P), less its own, the total's rest."""
+    less: NDArray[np.float32] = foreground + foreground.sum(axis=1, keepdims=True) - total
+    return less
 
 
-def _softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Softmax over the labels, float32 (G, L, P)."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: NDArray[np.float32] = powers / powers.sum(axis=1, keepdims=True)
+def _probabilities(odds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What log odds against the background, float32 (G, L - 1, P), leave to each label."""
+    largest = np.maximum(odds.max(axis=1, keepdims=True), 0)
+    powers = np.exp(odds - largest)
+    shares: NDArray[np.float32] = powers / (powers.sum(axis=1, keepdims=True) + np.exp(-largest))
     return shares
 
 
