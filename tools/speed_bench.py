@@ -3,7 +3,7 @@
 The networks have the real architectures and random weights. The *floor* of a frame is one image
 encode, one forward and N backward passes of the last block, and one batched classifier pass, with
 fused attention and nothing else. The released code's pattern (`OneByOne`) is made of our own parts:
-the image is encoded for each expression and step, with every attention map kept; prompted images
+the image is encoded for each expression and step, with every attention map made; prompted images
 once for each template; texts in each step; the CRF is pydensecrf's, mask by mask.
 """
 
