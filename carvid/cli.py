@@ -479,6 +479,19 @@ def _tell_found(facts: Mapping[str, Any], name: str = "") -> None:
             f"{name}{entry['label']}: {entry['text']}: in {entry['frames_found']} of "
             f"{facts['frames']} frames, mean score {entry['mean_score']:.2f}"
         )
+        if not entry["frames_found"] and facts["frames"]:
+            typer.echo(f"{name}{entry['label']}: {_why_not(entry, facts['theta'])}")
+
+
+def _why_not(entry: Mapping[str, Any], theta: float) -> str:
+    """Say why an expression was found in no frame."""
+    why = (
+        f"not found: best score {entry['best_score']:.2f} at frame {entry['best_frame']}, "
+        f"θ {theta:.2f}"
+    )
+    if entry["best_score"] > theta:
+        why += "; the frames around it speak against it"
+    return why
 
 
 def _tell_failed(failed: Mapping[str, str], whole: int, things: str, out: Path) -> None:

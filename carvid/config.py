@@ -10,8 +10,9 @@ The table in which `reference` and `default` part is in the README, "Two behavio
 from __future__ import annotations
 
 import dataclasses
+import logging
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,9 @@ class ProposalsConfig(Section):
     """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
     background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
     """Background queries, which take away activations of things nobody asked for."""
+    skip_own_words: bool = setting(True)
+    """A background query that an expression names ("the road", "a tree in front of a house") does
+    not compete with it, here and in the classifier; off in the released code."""
     template: str = setting(TEMPLATE)
     """Text of a query, `{}` being the expression."""
     switch_text: bool = setting(False)
@@ -139,8 +143,11 @@ class ClassifierConfig(Section):
     """`mask-crop`: side of the square over the longer side of the mask's box."""
     last_block: bool = setting(True)
     """Run the last transformer block; the released code leaves it out."""
-    background: str = setting("auto", choices=("auto", "always", "never"))
-    """Background queries compete with the expressions: `auto` when nothing else competes."""
+    competitors: str = setting("run", choices=("run", "living"))
+    """Whose texts compete: those of the whole run, in every step and frame, or only those of the
+    queries that are still alive (the released code)."""
+    background: str = setting("always", choices=("always", "never"))
+    """Background queries compete with the expressions; `never` in the released code."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +158,10 @@ class CarConfig(Section):
     """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
     theta: float = setting(0.3, low=0.0, high=1.0)
     """θ: a query stays while its score is above it."""
-    keep_best: bool = setting(False)
-    """When no query passes, keep the best one, so that something is always found."""
+    present: str = setting("ask", choices=("ask", "best", "each"))
+    """`ask`: an expression may name something that is not there. `best`: one of them is there, and
+    where none passes, the best one is kept (the released code). `each`: all of them are, in every
+    frame, and each keeps its best candidate (Ref-DAVIS)."""
     max_steps: int = setting(10, low=1)
     """Upper bound of the steps on one frame; 1 is CaR without recurrence."""
     stop: str = setting("fixed-point", choices=("fixed-point", "equal-counts"))
@@ -354,6 +363,7 @@ class Config:
                 raise ConfigError(f"section '{name}' must be a mapping of settings")
             section = getattr(config, name)
             known = _names(section)
+            changes = dict(_renamed(name, key, value) for key, value in changes.items())
             for key in changes:
                 if key not in known:
                     raise ConfigError(f"unknown key '{name}.{key}'{suggest(key, known)}")
@@ -422,6 +432,25 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
     parent = values.pop("extends", None)
     base = _load_preset(str(parent), (*seen, name)) if parent else Config()
     return Config.from_dict(values, base=base)
+
+
+OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any]]] = {
+    "car.keep_best": lambda value: (
+        "present", "best" if BOOLEANS.get(str(value).lower(), value) else "ask"
+    ),
+}  # fmt: skip
+"""Settings of earlier versions, and what they are now."""
+
+
+def _renamed(section: str, key: str, value: Any) -> tuple[str, Any]:
+    """Return a setting under its present name; an old one is told in a line."""
+    if not (rename := OLD_SETTINGS.get(f"{section}.{key}")):
+        return key, value
+    now, then = rename(value)
+    logging.getLogger("carvid").warning(
+        "the setting %s.%s is now %s.%s=%s; it was read so", section, key, section, now, then
+    )
+    return now, then
 
 
 def _override(config: Config, text: str) -> Config:

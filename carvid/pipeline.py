@@ -162,7 +162,10 @@ class Carvid:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
             return
         steps = self._steps(frames, queries, state)
-        yield from smooth(steps, len(queries.texts), config, self.segmenter.sharpen)
+        yield from smooth(
+            steps, len(queries.texts), config, self.segmenter.sharpen,
+            present=self.config.car.present,
+        )  # fmt: skip
 
     def _steps(
         self,
@@ -174,9 +177,10 @@ class Carvid:
         count, config = len(queries.texts), self.config.temporal
         phrases = [self.segmenter.understand(text) for text in queries.all]
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
+        surely = self.segmenter.surely_there(count)
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
-            arrival = arrive(state, frame.image, config, of_motion=of_motion)
+            arrival = arrive(state, frame.image, config, of_motion=of_motion, surely=surely)
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None
@@ -193,8 +197,9 @@ class Carvid:
                 )
                 masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
-                frame.index, frame.time_s, masks, proposals, state.scores[:count], state
-            )
+                frame.index, frame.time_s, masks, proposals, state.scores[:count],
+                state.cosines[:count], state,
+            )  # fmt: skip
             yield Step(frame.image, arrival, result)
 
     def segment(

@@ -65,6 +65,8 @@ class TemporalState:
 
     scores: NDArray[np.float32]
     """float32 (Q,): P[i, i] when each query was asked last."""
+    cosines: NDArray[np.float32]
+    """float32 (Q,): cosine of the same view with the query's text; NaN where there was none."""
     absent: NDArray[np.float32]
     """float32 (Q,): what the best path to "not there" is worth, in units of score."""
     absent_sources: NDArray[np.int64]
@@ -105,7 +107,8 @@ class TemporalState:
         zeros, nothing = np.zeros(queries, np.float32), np.zeros(queries, np.int64)
         none, empty = np.full(queries, NONE), np.zeros(0, np.int64)
         return cls(
-            scores=zeros, absent=zeros, absent_sources=none, chosen=none, misses=nothing,
+            scores=zeros, cosines=np.full(queries, np.nan, np.float32), absent=zeros,
+            absent_sources=none, chosen=none, misses=nothing,
             settled=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
             areas=empty, colors=np.zeros((0, 2, COLORS), np.float32),
         )  # fmt: skip
@@ -153,7 +156,7 @@ class TemporalState:
 
 
 _COUNTS = ("since_offer", "since_key")
-_FLOATS = ("scores", "absent", "values")
+_FLOATS = ("scores", "cosines", "absent", "values")
 _INTS = ("absent_sources", "chosen", "misses", "settled", "owners", "sources", "areas")
 
 
@@ -205,6 +208,7 @@ def arrive(
     config: TemporalConfig,
     *,
     of_motion: Sequence[int] = (),
+    surely: Sequence[int] = (),
 ) -> Arrival:
     """Carry the state into a new frame and decide if it is a key frame.
 
@@ -213,6 +217,7 @@ def arrive(
         image: uint8 (H, W, 3) RGB.
         config: settings.
         of_motion: queries that motion decides on: seen once, they are looked at again at once.
+        surely: queries that are there in every frame: lost, they are looked for at once.
     """
     if not config.carry_masks:
         return Arrival(state, None, None, None, None, queries_to_ask(state, config))
@@ -233,6 +238,10 @@ def arrive(
     key = (
         state.since_key + 1 >= config.key_every
         or any(state.settled[query] == 1 for query in of_motion)
+        or any(
+            state.chosen[query] == NONE or not (carried[state.chosen[query]] > HALF).any()
+            for query in surely
+        )
         or _doubtful(state, carried, flow.trust, config)
     )
     return Arrival(
@@ -401,6 +410,7 @@ def after_key(
             planes.append(plane)
     following = TemporalState(
         scores=np.where(asked, result.scores, state.scores),
+        cosines=np.where(asked, result.cosines, state.cosines),
         absent=absent,
         absent_sources=absent_sources,
         chosen=chosen,

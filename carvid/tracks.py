@@ -52,8 +52,9 @@ from carvid.video import (
     open_video,
 )
 
-SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
-"""`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
+SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "cosine", "found", "area")
+"""`score` is P[i, i] when the query was last asked, among all who compete; `cosine` is that of the
+same view with the query's own text, empty where there was none; `area` counts the mask's pixels."""
 PROGRESS_SHARE = 0.1
 """What writing the progress may take of the time: where frames are many and large, not each frame's
 is written, and a kill loses some."""
@@ -77,6 +78,8 @@ class FrameResult:
     soft maps that they are cut from at 0.5."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
+    cosines: NDArray[np.float32]
+    """float32 (N,): cosine of the same view with the expression; NaN where there was none."""
     state: TemporalState
     """The state that this frame leaves to the next."""
 
@@ -94,9 +97,10 @@ class FrameResult:
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the frame's rows of scores.csv."""
         areas = self.masks.sum(axis=(1, 2)).tolist()
+        cosines = ["" if math.isnan(cosine) else f"{cosine:.6f}" for cosine in self.cosines]
         return [
             (str(self.index), f"{self.time_s:.6f}", str(k + 1), text, f"{self.scores[k]:.6f}",
-             str(int(areas[k] > 0)), str(areas[k]))
+             cosines[k], str(int(areas[k] > 0)), str(areas[k]))
             for k, text in enumerate(texts)
         ]  # fmt: skip
 
@@ -135,6 +139,9 @@ class Track:
     """float64 (T,): the frames' times."""
     scores: NDArray[np.float32]
     """float32 (T, N) in [0, 1]."""
+    cosines: NDArray[np.float32]
+    """float32 (T, N): cosine of the views that were scored with the expressions; NaN where there
+    was none."""
     masks: Sequence[NDArray[np.bool_]]
     """T entries of bool (N, H, W), unpacked or read when they are asked for."""
     label_maps: Sequence[NDArray[np.uint8]]
@@ -162,9 +169,13 @@ class Track:
             values = read_json(folder / "run.json")
             facts = _facts_from(values)
             rows = list(read_scores(folder / "scores.csv", len(facts.texts)))
-            times_s = np.array([time for time, _ in rows], np.float64)
-            scores = np.array([scores for _, scores in rows], np.float32)
-            scores = scores.reshape(-1, len(facts.texts))
+            times_s = np.array([row.time_s for row in rows], np.float64)
+            scores, cosines = (
+                np.array([getattr(row, key) for row in rows], np.float32).reshape(
+                    -1, len(facts.texts)
+                )
+                for key in ("scores", "cosines")
+            )
             lost = tuple(values.get("lost", ()))
         except (OSError, *NOT_OURS):
             raise OutputError(
@@ -172,19 +183,22 @@ class Track:
             ) from None
         maps = _FolderMaps(folder / "masks", len(rows))
         masks = _MasksOfMaps(maps, len(facts.texts))
-        return cls(facts, times_s, scores, masks, maps, lost)
+        return cls(facts, times_s, scores, cosines, masks, maps, lost)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, JSON-able: the number of frames, and of each expression in how
-        many it was found and its mean score."""
+        many it was found, its mean score, and its best one and where."""
         found = [0] * len(self.texts)
         for masks in self.masks:
             found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
+        best = self.scores.argmax(axis=0).tolist()
         return {
             "frames": len(self),
+            "theta": self.facts.config.car.theta,
             "expressions": [
                 {"label": k + 1, "text": text, "frames_found": found[k],
-                 "mean_score": round(float(self.scores[:, k].mean()), 4)}
+                 "mean_score": round(float(self.scores[:, k].mean()), 4),
+                 "best_score": round(float(self.scores[best[k], k]), 4), "best_frame": best[k]}
                 for k, text in enumerate(self.texts)
             ],
         }  # fmt: skip
@@ -207,7 +221,7 @@ class Track:
                 target.add(
                     FrameResult(
                         index, float(self.times_s[index]), masks, masks.astype(np.float32),
-                        self.scores[index], state,
+                        self.scores[index], self.cosines[index], state,
                     ),
                     labels=self.label_maps[index],
                 )  # fmt: skip
@@ -221,6 +235,7 @@ class MemoryStore:
         self.facts = facts
         self._times: list[float] = []
         self._scores: list[NDArray[np.float32]] = []
+        self._cosines: list[NDArray[np.float32]] = []
         self._masks: list[bytes] = []
         self._maps: list[bytes] = []
 
@@ -228,6 +243,7 @@ class MemoryStore:
         """Keep one frame."""
         self._times.append(result.time_s)
         self._scores.append(result.scores)
+        self._cosines.append(result.cosines)
         self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
         self._maps.append(zlib.compress(result.labels().tobytes(), 1))
 
@@ -238,6 +254,7 @@ class MemoryStore:
             self.facts,
             np.array(self._times, np.float64),
             np.array(self._scores, np.float32).reshape(-1, count),
+            np.array(self._cosines, np.float32).reshape(-1, count),
             _PackedMasks(self._masks, (count, *size_hw)),
             _PackedMaps(self._maps, size_hw),
             tuple(lost),
@@ -427,7 +444,7 @@ class RunFolder:
 
     def _overlay(
         self,
-        rows: Iterable[tuple[float, list[float]]],
+        rows: Iterable[FrameScores],
         *,
         unfinished: bool = False,
         progress: bool,
@@ -436,7 +453,7 @@ class RunFolder:
         video = self.facts.video
         overlay_from_folder(
             self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
-            self.facts.config.overlay, scores=[row for _, row in rows],
+            self.facts.config.overlay, scores=[row.scores for row in rows],
             frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
             progress=progress, stop=stop,
         )  # fmt: skip
@@ -589,19 +606,31 @@ def overlay_from_folder(
             bar.close()
 
 
-def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:
-    """Yield each frame's time and `count` scores from a scores.csv."""
+@dataclass(frozen=True)
+class FrameScores:
+    """What scores.csv says of a frame and its N expressions."""
+
+    time_s: float
+    scores: list[float]
+    cosines: list[float]
+    """NaN where there was none."""
+
+
+def read_scores(path: Path, count: int) -> Iterator[FrameScores]:
+    """Yield what a scores.csv says of each frame, with `count` expressions."""
     with path.open(encoding="utf-8", newline="") as file:
         yield from _scores_of(file, count)
 
 
-def _scores_of(lines: Iterable[str], count: int) -> Iterator[tuple[float, list[float]]]:
-    scores: list[float] = []
-    for row in csv.DictReader(lines):
-        scores.append(float(row["score"]))
-        if len(scores) == count:
-            yield float(row["time_s"]), scores
-            scores = []
+def _scores_of(lines: Iterable[str], count: int) -> Iterator[FrameScores]:
+    rows = csv.DictReader(lines)
+    while frame := list(itertools.islice(rows, count)):
+        if len(frame) == count:
+            yield FrameScores(
+                float(frame[-1]["time_s"]),
+                [float(row["score"]) for row in frame],
+                [float(row.get("cosine") or "nan") for row in frame],
+            )
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:

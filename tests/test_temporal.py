@@ -458,7 +458,7 @@ def test_a_state_is_saved_whole() -> None:
         loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
         for name, value in vars(state).items():
             again = getattr(loaded, name)
-            assert np.array_equal(again, value), name
+            np.testing.assert_array_equal(again, value, name)
             assert getattr(again, "dtype", None) == getattr(value, "dtype", None), name
 
 
@@ -521,7 +521,13 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
             proposals = (mask & there)[None].astype(np.float32)
             arrival = replace(arrival, asked=np.ones(1, bool))
         result = FrameResult(
-            index, index / 10, proposals > 0.5, proposals, np.ones(1, np.float32), state
+            index,
+            index / 10,
+            proposals > 0.5,
+            proposals,
+            np.ones(1, np.float32),
+            np.ones(1, np.float32),
+            state,
         )
         yield Step(image, arrival, result)
 

@@ -41,27 +41,52 @@ class MaskClassifier:
         views = [self._view(image, mask, side) for image, mask in zip(images, masks, strict=True)]
         return self.backbone.encode_images(torch.stack(views), last_block=self.config.last_block)
 
-    def score(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return P, float32 (B, S): each image's probabilities over bare `texts`."""
-        return self.score_templates(
-            features, [[t.format(text) for text in texts] for t in self.config.templates]
-        )
+    def score(
+        self,
+        features: Tensor,
+        texts: Sequence[str],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return P, float32 (B, S): each image's probabilities over bare `texts`.
+
+        Args:
+            features: float32 (B, D), unit.
+            texts: S texts.
+            allowed: bool (B, S): the texts that each image is compared with; the others get 0. All
+                of them, if none are given.
+        """
+        return self.score_templates(features, self._in_templates(texts), allowed)
 
     def score_templates(
-        self, features: Tensor, texts: Sequence[Sequence[str]]
+        self,
+        features: Tensor,
+        texts: Sequence[Sequence[str]],
+        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """As `score`, with the finished texts of every template, all of one length S.
 
         One template: softmax over the texts. Several: a softmax each, summed, and a softmax over
         the sum (the released code's semantic mode).
         """
+        out = None if allowed is None else torch.from_numpy(~allowed).to(features.device)
+
+        def softmax(logits: Tensor) -> Tensor:
+            return (logits if out is None else logits.masked_fill(out, -torch.inf)).softmax(dim=1)
+
         scale = self.backbone.logit_scale
-        each = [
-            (scale * features @ self.backbone.encode_texts(row).T).softmax(dim=1) for row in texts
-        ]
-        probabilities = each[0] if len(each) == 1 else torch.stack(each).sum(dim=0).softmax(dim=1)
+        each = [softmax(scale * features @ self.backbone.encode_texts(row).T) for row in texts]
+        probabilities = each[0] if len(each) == 1 else softmax(torch.stack(each).sum(dim=0))
         result: NDArray[np.float32] = probabilities.cpu().numpy()
         return result
+
+    def cosines(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return each image's cosines with bare `texts`, float32 (B, S), means over templates."""
+        each = [features @ self.backbone.encode_texts(row).T for row in self._in_templates(texts)]
+        result: NDArray[np.float32] = torch.stack(each).mean(dim=0).cpu().numpy()
+        return result
+
+    def _in_templates(self, texts: Sequence[str]) -> list[list[str]]:
+        return [[template.format(text) for text in texts] for template in self.config.templates]
 
     def _view(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> Tensor:
         if self.config.view == "center-crop":

@@ -239,7 +239,13 @@ class ClipBackbone:
         )
 
     def gradient_cams(
-        self, features: PatchFeatures, texts: Tensor, background: Tensor, *, competing: bool
+        self,
+        features: PatchFeatures,
+        texts: Tensor,
+        background: Tensor,
+        against: NDArray[np.bool_] | None = None,
+        *,
+        competing: bool,
     ) -> Tensor:
         """Gradient CAM of every text, float32 (N, h, w), ≥ 0, not normalised (METHOD: CAM).
 
@@ -250,19 +256,27 @@ class ClipBackbone:
             features: from `encode_patches`.
             texts: float32 (N, D), unit.
             background: float32 (B, D), unit.
+            against: bool (N, B): the background that each text competes with; all of it, if none
+                is given.
             competing: one softmax over all texts and the background (semantic mode), or one for
                 each text against the background only (refer mode).
         """
+        count = len(texts)
+        out = None if against is None else torch.from_numpy(~against).to(self.device)
 
         def probabilities(pooled: Tensor) -> Tensor:
             logits = self.logit_scale * texts @ pooled
             others = self.logit_scale * background @ pooled
-            if competing:
-                return torch.cat([logits, others]).softmax(dim=0)[: len(logits)]
-            rows = torch.cat([logits[:, None], others.expand(len(logits), -1)], dim=1)
-            return rows.softmax(dim=1)[:, 0]
+            if competing and out is None:
+                return torch.cat([logits, others]).softmax(dim=0)[:count]
+            others = others.expand(count, -1)
+            if out is not None:
+                others = others.masked_fill(out, -torch.inf)
+            own = logits.expand(count, -1) if competing else logits[:, None]
+            rows = torch.cat([own, others], dim=1).softmax(dim=1)
+            return rows.diagonal() if competing else rows[:, 0]
 
-        return self._cams(features, probabilities, len(texts))
+        return self._cams(features, probabilities, count)
 
     def similarity_cams(self, features: PatchFeatures, texts: Tensor) -> Tensor:
         """As `gradient_cams`, but of the cosine itself: never zero for want of competitors."""
