@@ -78,7 +78,8 @@ def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
         if one & _singulars(head):
             meant |= one
     named = said | meant
-    return np.array([not _words(word) <= named for word in background], bool)
+    met = [not all(_singulars(each) & named for each in _words(word)) for word in background]
+    return np.array(met, bool)
 
 
 def normal(text: str) -> str:
