@@ -176,7 +176,7 @@ class Carvid:
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
-            arrival = arrive(state, frame.image, config, of_motion=of_motion)
+            arrival = arrive(state, frame.image, config, time_s=frame.time_s, of_motion=of_motion)
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None
