@@ -41,13 +41,13 @@ BRIGHTER, DARKER, DARKER_SHARE = 40.0, 8, 0.1
 more than so many levels."""
 FLASH_S = 0.25
 """A flash is over after so many seconds; what stays is another scene."""
-BLEND = 1.27
+BLEND = 1.35
 """Of a dissolve: the way from its first frame over one between to its last, over the straight way,
 is less than this on average."""
 FADED = 0.8
 """Share of its ends' contrast (variance) that the middle of a dissolve has at most: a blend of two
 pictures has half of it."""
-APART = 0.75
+APART = 0.45
 """The ends of a dissolve differ by more."""
 LEAST, LEVELS = 5, 15
 """Frames that a dissolve needs with its ends, and levels of 255 by which the ends differ."""
