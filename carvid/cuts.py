@@ -3,8 +3,8 @@
 A *cut* is where the flow is not trusted and the picture has changed: parts of the new frame are
 looked for in the one before (normalised correlation, so that light does not matter), and the
 colours of both are compared (histograms). A *dissolve* or *fade* is where every frame of a stretch
-lies between its ends, and these have nothing in common. A *flash* is a frame that is bright all
-over, or shows nothing: it is passed over, and the next frame compared with the one before it.
+lies between its ends, and these have nothing in common. A *flash* is a frame that is burnt out,
+or shows nothing: it is passed over, and the next frame compared with the one before it.
 
 Everything looks back only, one frame at a time, on 64 x 36 pixels. PySceneDetect's detectors, which
 the scores are akin to, know no flow, cannot be saved half way, and need another OpenCV package.
@@ -36,12 +36,13 @@ BINS, SPREAD = 8, 32
 """Bins of a histogram for each of red, green and blue; levels of a standard deviation."""
 TRUST = 2.0
 """How much trusted flow counts against a change."""
-BRIGHTER, DARKER, DARKER_SHARE = 40.0, 8, 0.1
-"""A flash is brighter by so many levels on average; no more than this share of it is darker, by
-more than so many levels."""
+BURNT, BURNT_SHARE = 245, 0.3
+"""A flash burns out so much more of the picture than before, to this level of grey and above ..."""
+DARKER, DARKER_SHARE = 8, 0.1
+"""... and no more than this share of it is darker, by more than so many levels."""
 FLASH_S = 0.25
 """A flash is over after so many seconds; what stays is another scene."""
-BLEND = 1.35
+BLEND = 1.6
 """Of a dissolve: the way from its first frame over one between to its last, over the straight way,
 is less than this on average."""
 FADED = 0.8
@@ -51,7 +52,7 @@ APART = 0.45
 """The ends of a dissolve differ by more."""
 LEAST, LEVELS = 5, 15
 """Frames that a dissolve needs with its ends, and levels of 255 by which the ends differ."""
-DONE, LATEST = 0.85, 0.3
+DONE, LATEST = 0.85, 0.25
 """A dissolve is over when more than this share of its way was gone three frames ago, and for longer
 than this share of its length."""
 
@@ -165,12 +166,15 @@ def unlikeness(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> float:
 
 
 def is_flash(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> bool:
-    """Whether a picture is brighter than the one before all over, or shows nothing."""
+    """Whether a picture is burnt out and nowhere darker than the one before, or shows nothing."""
     if is_blank(now, before):
         return True
+    if is_blank(before, now):
+        return False
     old, new = (_gray(each).astype(np.int16) for each in (before, now))
-    darker = np.count_nonzero(new < old - DARKER) / new.size
-    return bool(darker <= DARKER_SHARE and (new - old).mean() >= BRIGHTER)
+    darker = np.count_nonzero(new < old - DARKER)
+    burnt = np.count_nonzero(new >= BURNT) - np.count_nonzero(old >= BURNT)
+    return darker <= DARKER_SHARE * new.size and burnt >= BURNT_SHARE * new.size
 
 
 def is_dissolved(past: NDArray[np.uint8], told: int = 0) -> bool:
@@ -209,7 +213,7 @@ def _is_over(gone: NDArray[np.float64]) -> bool:
     its end."""
     last, first = np.flatnonzero(gone < DONE)[-1], np.flatnonzero(gone <= 1 - DONE)[-1]
     rest = len(gone) - 1 - last
-    return bool(last > first and rest > 3 and rest >= LATEST * (last - first))
+    return bool(last > first and rest > 2 and rest >= LATEST * (last - first))
 
 
 def _is_straight(planes: NDArray[np.float64]) -> bool:
