@@ -174,7 +174,7 @@ def is_flash(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> bool:
     old, new = (_gray(each).astype(np.int16) for each in (before, now))
     darker = np.count_nonzero(new < old - DARKER)
     burnt = np.count_nonzero(new >= BURNT) - np.count_nonzero(old >= BURNT)
-    return darker <= DARKER_SHARE * new.size and burnt >= BURNT_SHARE * new.size
+    return bool(darker <= DARKER_SHARE * new.size and burnt >= BURNT_SHARE * new.size)
 
 
 def is_dissolved(past: NDArray[np.uint8], told: int = 0) -> bool:
