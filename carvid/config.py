@@ -42,6 +42,9 @@ PALETTES = ("vivid", "okabe-ito")
 """The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
 tell apart too."""
 
+KEY_EVERY_S = 1 / 3
+"""Seconds between key frames: 8 frames at 24 a second."""
+
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
 
@@ -250,8 +253,10 @@ class TemporalConfig(Section):
     queries of every frame as an image's."""
     carry_masks: bool = setting(True)
     """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
-    key_every: int = setting(8, low=1)
-    """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
+    key_every_s: float = setting(KEY_EVERY_S, low=0.0)
+    """The CLIP step comes every so many seconds, and earlier where the carrying is doubtful."""
+    key_every: int = setting(0, low=0)
+    """K: it comes every so many frames instead, however fast they are; 0 leaves it to the time."""
     tracks: int = setting(2, low=1)
     """Up to so many masks of a query are followed from where it is first seen to the key frame
     after, so that a wrong one can be left."""
@@ -284,7 +289,10 @@ class TemporalConfig(Section):
     """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as
     live input does."""
     cut_trust: float = setting(0.35, low=0.0, high=1.0)
-    """Less trust than this over the whole frame is a scene cut: masks and scores are forgotten."""
+    """Less trust than this over the whole frame is a scene cut where the picture has changed too:
+    masks and scores are forgotten. 0 looks for no cuts, dissolves and flashes."""
+    cut_change: float = setting(0.45)
+    """How much it must have changed (`carvid.cuts.change`, from -2 to 2)."""
     flow_side: int = setting(854, low=16)
     """The longer side at which flow is computed and masks are carried, pixels."""
     snap_radius: int = setting(3, low=1)

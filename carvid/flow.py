@@ -90,6 +90,13 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     return Flow(-back, np.asarray(trust, np.float32), (x, y), onward)
 
 
+def standing_still(size_hw: tuple[int, int]) -> Flow:
+    """Return the flow of a picture that does not move, float32 of `size_hw`, wholly trusted."""
+    x, y = _grid(*size_hw)
+    onward = cv2.convertMaps(x, y, cv2.CV_16SC2)
+    return Flow(np.zeros((*size_hw, 2), np.float32), np.ones(size_hw, np.float32), (x, y), onward)
+
+
 def carry(maps: NDArray[np.uint8], places: Places) -> NDArray[np.uint8]:
     """Return maps of one frame, uint8 (M, h, w), as they lie in another: of the frame before in
     this one (`Flow.source`), or of this one in the frame before (`Flow.onward`)."""

@@ -180,7 +180,9 @@ class Carvid:
         surely = self.segmenter.surely_there(count)
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
-            arrival = arrive(state, frame.image, config, of_motion=of_motion, surely=surely)
+            arrival = arrive(
+                state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
+            )
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None

@@ -51,7 +51,7 @@ class _Held:
     size_hw: tuple[int, int]
     state: TemporalState
     colors: NDArray[np.uint16] | None
-    """uint16 (h, w)."""
+    """uint16 (h, w); None in a flash."""
     onward: Places | None
     """Where the pixels of the frame before have gone."""
     trust: NDArray[np.uint8] | None
@@ -191,13 +191,15 @@ class _Smoother:
         carried: list[NDArray[np.uint8]] = []
         levels, later = to_levels(resize(maps, _small_size(key))), key
         for held in reversed(frames):
-            assert held.state.gray is not None and held.colors is not None
+            assert held.state.gray is not None
             assert later.onward is not None and later.trust is not None
             for query in np.flatnonzero(~known):
                 levels[query] = self._seen_before(levels[query], later.trust)
             planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
             levels, trust = planes[:-1], from_levels(planes[-1])
-            for query in np.flatnonzero(chosen[: self._count] != NONE):
+            there = np.flatnonzero(chosen[: self._count] != NONE)
+            for query in there if held.colors is not None else ():
+                assert held.colors is not None
                 levels[query] = settle(
                     levels[query], trust, held.state.gray, held.colors,
                     key.state.colors[chosen[query]], self._config,

@@ -45,7 +45,7 @@ class Prior:
     hysteresis: float
     """What it costs a path to change from one thing to another, or to nothing and back."""
     flow: NDArray[np.float32]
-    """float32 (h, w, 2): motion since the frame before, (x, y) in pixels of its own size."""
+    """float32 (h, w, 2): motion, (x, y) in pixels of its own size a second."""
     alike: float
     """Masks that overlap by more (IoU) are shown to the classifier once."""
     fresh: int
