@@ -132,10 +132,10 @@ def download(name: str, kind: ModelKind, ways_out: str) -> Path:
         raise
     except Exception as error:
         # The HTTP client's errors are no part of the hub library's interface.
-        raise WeightsError(
-            f"the download of '{name}' broke off ({_reason(error)}); run again to go on with it, "
-            f"or {ways_out}"
-        ) from error
+        reason = _refusal(error, name) or (
+            f"the download of '{name}' broke off ({_short(error)}); run again to go on with it"
+        )
+        raise WeightsError(f"{reason}; {ways_out}") from error
     return folder
 
 
@@ -153,24 +153,32 @@ def ask_hub(name: str, ways_out: str) -> str | None:
         return _within(
             limit, lambda: HfApi().model_info(repo, revision=revision, timeout=limit).sha
         )
-    except OfflineModeIsEnabled:
-        reason = f"'{name}' is not cached and {_offline() or OFFLINE[0]} is set"
-    except HFValidationError:
-        reason = f"'{name}' is no name that the hub knows"
-    except GatedRepoError:
-        reason = f"'{name}' is gated: accept its terms on the hub and set HF_TOKEN"
-    except RepositoryNotFoundError:
-        reason = f"the hub has no public model '{repo}' (a private one needs HF_TOKEN)"
-    except RevisionNotFoundError:
-        reason = f"the hub's model '{repo}' has no revision '{revision}'"
     except Exception as error:
-        reason = f"'{name}' is not cached and the hub cannot be reached ({_reason(error)})"
-        if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        reason = _refusal(error, name)
+        if reason is None and "Timeout" in type(error).__name__:
             reason = (
                 f"'{name}' is not cached and the hub did not answer within {limit:g} s "
                 f"({TIMEOUTS[0]}=60 waits longer)"
             )
-    raise WeightsError(f"{reason}; {ways_out}")
+        elif reason is None:
+            reason = f"'{name}' is not cached and the hub cannot be reached ({_short(error)})"
+        raise WeightsError(f"{reason}; {ways_out}") from error
+
+
+def _refusal(error: Exception, name: str) -> str | None:
+    """Why a model cannot be had, where it is not for the network."""
+    repo, revision = split_name(name)
+    if isinstance(error, OfflineModeIsEnabled):
+        return f"'{name}' is not cached and {_offline() or OFFLINE[0]} is set"
+    if isinstance(error, HFValidationError):
+        return f"'{name}' is no name that the hub knows"
+    if isinstance(error, GatedRepoError):
+        return f"'{repo}' is gated: accept its terms on the hub and set HF_TOKEN"
+    if isinstance(error, RepositoryNotFoundError):
+        return f"the hub has no public model '{repo}' (a private one needs HF_TOKEN)"
+    if isinstance(error, RevisionNotFoundError):
+        return f"the hub's model '{repo}' has no revision '{revision}'"
+    return None
 
 
 def answer_limit_s() -> float:
@@ -227,6 +235,6 @@ def _remember_absence(folder: Path) -> None:
         _absence(folder).touch()
 
 
-def _reason(error: Exception) -> str:
+def _short(error: Exception) -> str:
     first = next(iter(str(error).splitlines()), "")[:120]
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
