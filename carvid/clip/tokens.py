@@ -6,6 +6,7 @@ of a text, and says nothing: every text then has the same features.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 PROBES = ("a", "a photo of the red dog")
@@ -14,6 +15,9 @@ OLD_END = 2
 """Older configs have this `eos_token_id`, and another start: there the highest token is the end."""
 PADDED_ROWS = 128
 """A table of embeddings may be rounded up to a multiple of so many rows."""
+
+WORDS = 20
+"""How many words of a vocabulary are tried."""
 
 
 def check_tokenizer(tokenizer: Any, config: Any) -> None:
@@ -32,6 +36,8 @@ def check_tokenizer(tokenizer: Any, config: Any) -> None:
             f"its tokenizer has {count} tokens, its text encoder {config.vocab_size}: it is not "
             "the tokenizer of these weights"
         )
+    if not _knows_its_words(tokenizer):
+        raise ValueError("its tokenizer spells the words that it has: its merges are missing")
     old = config.eos_token_id == OLD_END
     begin = tokenizer.bos_token_id if old or not config.bos_token_id else config.bos_token_id
     batch = tokenizer(list(PROBES), padding=True, return_tensors="pt")
@@ -44,3 +50,11 @@ def check_tokenizer(tokenizer: Any, config: Any) -> None:
             "its text encoder does not know the first or the last token that its tokenizer gives "
             "a text: it is not the tokenizer of these weights"
         )
+
+
+def _knows_its_words(tokenizer: Any) -> bool:
+    """Whether any of the last whole words of a vocabulary, if it has some, is read as one token."""
+    end = "</w>"
+    rows = sorted((row, token) for token, row in tokenizer.get_vocab().items())
+    words = [token for _, token in rows if re.fullmatch(f"[a-z]{{2,}}{end}", token)][-WORDS:]
+    return not words or any(tokenizer.tokenize(word.removesuffix(end)) == [word] for word in words)
