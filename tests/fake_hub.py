@@ -26,6 +26,8 @@ class FakeHub:
     """Models whose terms have not been accepted."""
     broken: set[str] = field(default_factory=set)
     """Files that cannot be had."""
+    cut: dict[str, int] = field(default_factory=dict)
+    """Files whose connection breaks once, after so many bytes."""
     delays_s: list[float] = field(default_factory=list)
     """How long the next requests wait."""
     asked: list[str] = field(default_factory=list)
@@ -129,7 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            most = self.hub.cut.pop(self.path.rpartition("/")[2], len(body))
+            self.wfile.write(body[:most])
+            self.close_connection = most < len(body)
 
     def log_message(self, *_: object) -> None:
         """Nothing on stderr."""

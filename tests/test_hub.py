@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import _tree_cache
 from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import load_file
 from transformers import CLIPModel
@@ -158,6 +157,23 @@ def test_a_download_that_broke_off_goes_on(served: FakeHub, tmp_path: Path) -> N
     assert gather(str(preset))["weights"][NAME] == "cache"
 
 
+def test_a_connection_that_breaks_is_taken_up_again(served: FakeHub) -> None:
+    served.cut["model.safetensors"] = 1000
+    assert find_weights(NAME).kind == "hub"
+    whole = served.models[NAME]["model.safetensors"]
+    assert Path(find_weights(NAME).path, "model.safetensors").read_bytes() == whole
+
+
+@pytest.mark.parametrize("file", NEEDED[:3])
+def test_a_file_that_is_gone_from_the_cache_comes_again(file: str, served: FakeHub) -> None:
+    path = Path(find_weights(NAME).path, file)
+    path.resolve().unlink()  # its content; the name points to nothing
+    assert find_local(NAME) is None
+    served.asked.clear()
+    load_backbone(NAME, CPU)
+    assert served.got == [file] and path.exists()
+
+
 def test_a_slow_hub_is_waited_for_as_long_as_the_user_says(
     served: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,14 +279,8 @@ def test_a_cache_without_a_preprocessor_is_completed(
     served: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caches that others filled have what transformers' model and tokenizer read, no more."""
-    find_weights(NAME)
     served.models[NAME]["preprocessor_config.json"] = b'{"image_mean": [0.5, 0.5, 0.5]}'
-    cached = find_local(NAME)
-    assert cached is not None
-    storage = Path(cached.path).parents[1]
-    for folder in ("trees", ".no_exist"):
-        shutil.rmtree(storage / folder, ignore_errors=True)
-    monkeypatch.setattr(_tree_cache, "_IN_MEMORY_TREE_CACHE", {})
+    Path(find_weights(NAME).path, "preprocessor_config.json").unlink()
     capsys.readouterr()
     with monkeypatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")

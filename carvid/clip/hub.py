@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from huggingface_hub import HfApi, constants, snapshot_download
+from huggingface_hub import HfApi, ModelInfo, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
@@ -118,9 +118,10 @@ def download(name: str, kind: ModelKind, ways_out: str) -> Path:
         WeightsError: it cannot be had, or is of another kind.
     """
     repo, revision = split_name(name)
-    commit = ask_hub(name, ways_out)
+    info = ask_hub(name, ways_out)
     try:
-        files = HfApi().list_repo_files(repo, revision=commit)
+        files = [file.rfilename for file in info.siblings or ()]
+        files = files or HfApi().list_repo_files(repo, revision=info.sha)
         check_files(files, name, kind)
         print(f"carvid: downloading {name} from the hub, once", file=sys.stderr)
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES)))
@@ -139,8 +140,8 @@ def download(name: str, kind: ModelKind, ways_out: str) -> Path:
     return folder
 
 
-def ask_hub(name: str, ways_out: str) -> str | None:
-    """Return the hub's commit of a model, within seconds.
+def ask_hub(name: str, ways_out: str) -> ModelInfo:
+    """Return what the hub knows of a model, within seconds.
 
     Raises:
         WeightsError: it cannot be had; the message ends with `ways_out`.
@@ -150,9 +151,7 @@ def ask_hub(name: str, ways_out: str) -> str | None:
     try:
         if _offline():  # it may have been set after the hub library was imported
             raise OfflineModeIsEnabled
-        return _within(
-            limit, lambda: HfApi().model_info(repo, revision=revision, timeout=limit).sha
-        )
+        return _within(limit, lambda: HfApi().model_info(repo, revision=revision, timeout=limit))
     except Exception as error:
         reason = _refusal(error, name)
         if reason is None and "Timeout" in type(error).__name__:

@@ -119,10 +119,10 @@ def check_config(folder: Path, name: str, kind: ModelKind) -> None:
 
 
 def check_whole(folder: Path, name: str, kind: ModelKind) -> None:
-    """Check that a folder holds all parts of the weights, and what git-lfs has in its place.
+    """Check that a folder holds all that is read of a model, and not git-lfs' word for it.
 
     Raises:
-        WeightsError: a part is missing, or a file is only a pointer.
+        WeightsError: a part is missing, cannot be read, or is only a pointer.
     """
     files = _names(folder)
     check_files(files, name, kind)
@@ -130,12 +130,16 @@ def check_whole(folder: Path, name: str, kind: ModelKind) -> None:
     missing = sorted(set(_listed(folder / parts[0])).difference(files))
     if missing:
         raise cannot_load(name, f"'{missing[0]}' is missing", kind)
-    for file in (*parts, *set(SMALL_FILES).intersection(files)):
-        with (folder / file).open("rb") as opened:
-            if opened.read(len(LFS_POINTER)) == LFS_POINTER:
-                raise cannot_load(
-                    name, f"'{file}' is a pointer of git-lfs (run `git lfs pull` there)", kind
-                )
+    for file in (*parts, *(file for file in SMALL_FILES if file in files)):
+        try:
+            with (folder / file).open("rb") as opened:
+                begin = opened.read(len(LFS_POINTER))
+        except OSError as error:  # a link to nothing, too
+            raise cannot_load(name, f"'{file}' cannot be read ({error.strerror})", kind) from None
+        if begin == LFS_POINTER:
+            raise cannot_load(
+                name, f"'{file}' is a pointer of git-lfs (run `git lfs pull` there)", kind
+            )
 
 
 def weight_files(files: Collection[str]) -> list[str]:
