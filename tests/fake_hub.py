@@ -31,7 +31,7 @@ class FakeHub:
     delays_s: list[float] = field(default_factory=list)
     """How long the next requests wait."""
     asked: list[str] = field(default_factory=list)
-    """Requests, as "GET /path", in order."""
+    """Requests about models, as "GET /path", in order."""
     url: str = ""
 
     @property
@@ -75,10 +75,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
+        parts = path.strip("/").split("/")
+        if parts[:2] != ["api", "models"] and "resolve" not in parts:
+            self._send(404, b"")  # the hub library has other errands, now and then
+            return
         self.hub.asked.append(f"{self.command} {path}")
         if self.hub.delays_s:
             time.sleep(self.hub.delays_s.pop(0))
-        parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"] and len(parts) >= 6:
             self._describe("/".join(parts[2:4]), parts[4], "/".join(parts[5:]))
         elif len(parts) >= 5 and parts[2] == "resolve":

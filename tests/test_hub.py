@@ -182,10 +182,10 @@ def test_a_slow_hub_is_waited_for_as_long_as_the_user_says(
         name = f"{variable}/clip"
         served.models[name] = served.models[NAME]
         began = time.monotonic()
-        served.delays_s[:] = [1.0]
+        served.delays_s[:] = [5.0]
         with pytest.raises(WeightsError, match=r"did not answer within 0.2 s \(HF_HUB_ETAG_TIM"):
             find_weights(name)
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 4
         with monkeypatch.context() as patch:
             patch.setenv(variable, "60")
             served.delays_s[:] = [0.6, 0.6]
@@ -207,7 +207,7 @@ def test_a_network_that_swallows_everything_is_told_within_seconds(
     began = time.monotonic()
     with pytest.raises(WeightsError, match="did not answer within"):
         find_weights(NAME)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4
     looking_up.set()
 
 

@@ -38,8 +38,6 @@ MAP_ROWS = 256
 """Rows of one head's attention map that a CPU makes at a time, to use them while they are near."""
 QUICK_GELU = 1.702
 """CLIP's activation is x · sigmoid(1.702 x) (openai/CLIP, `QuickGELU`)."""
-
-
 SAME_TEXT = 1e-5
 """Unit features that are nearer are equal, but for sums in another order."""
 
