@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -55,10 +56,15 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    template: bool = False,
 ) -> Any:
-    """Declare one setting: its default and what it may be (inclusive range, or choices)."""
+    """Declare one setting: its default and what it may be (inclusive range, or choices).
+
+    A template is a text, or a list of some, that an expression is put into.
+    """
     return dataclasses.field(
-        default=default, metadata={"low": low, "high": high, "choices": choices}
+        default=default,
+        metadata={"low": low, "high": high, "choices": choices, "template": template},
     )
 
 
@@ -98,7 +104,7 @@ class ProposalsConfig(Section):
     skip_own_words: bool = setting(True)
     """A background query that an expression names ("the road", "a tree in front of a house") does
     not compete with it, here and in the classifier; off in the released code."""
-    template: str = setting(TEMPLATE)
+    template: str = setting(TEMPLATE, template=True)
     """Text of a query, `{}` being the expression."""
     switch_text: bool = setting(False)
     """Step 1 sees bare expressions, later steps the template (the released code)."""
@@ -138,7 +144,7 @@ class PromptsConfig(Section):
 class ClassifierConfig(Section):
     """g, the mask classifier (paper section 3.2, equation 3)."""
 
-    templates: tuple[str, ...] = setting((TEMPLATE,))
+    templates: tuple[str, ...] = setting((TEMPLATE,), template=True)
     """Texts of a query; several are scored each and summed."""
     view: str = setting("letterbox", choices=("letterbox", "center-crop", "mask-crop"))
     """What of a prompted frame is seen: all of it, its centre, or a square around the mask."""
@@ -503,6 +509,29 @@ def _check(name: str, value: Any, field: dataclasses.Field[Any], owner: type) ->
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:
                 raise ConfigError(f"{name} cannot be '{item}'{suggest(str(item), choices)}")
+    if field.metadata["template"]:
+        _check_templates(name, value if isinstance(value, tuple) else (value,))
+
+
+def _check_templates(name: str, templates: tuple[str, ...]) -> None:
+    if not templates:
+        raise ConfigError(f"{name} is an empty list; give a text with {{}} for the expression")
+    for template in templates:
+        if not _takes_expression(template):
+            raise ConfigError(
+                f"{name} must hold the expression as {{}}, and no other braces (two make a "
+                f"brace), got {template!r}"
+            )
+
+
+def _takes_expression(template: str) -> bool:
+    """Whether `template.format(expression)` works, and holds any expression as it is."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return False
+    fields = [(field, spec, way) for _, field, spec, way in parts if field is not None]
+    return fields == [("", "", None)] or set(fields) == {("0", "", None)}
 
 
 def _is_a(value: Any, hint: Any) -> bool:

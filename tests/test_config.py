@@ -65,6 +65,33 @@ def test_bad_settings(override: str, message: str) -> None:
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["", "a photo", "{x}", "{1}", "{", "}", "a {} {", "{!r}", "{0!s}", "{:>9999999999}", "{:.3}",
+     "{} and {}", "{0} {}", "{0} {1}", "{{}}", "{{}", "{0.upper}", "{0[0]}", "{:{}}", "{ }"],
+)  # fmt: skip
+def test_templates_that_lose_the_expression(template: str) -> None:
+    for values in (
+        {"proposals": {"template": template}},
+        {"classifier": {"templates": ["a {}", template]}},
+    ):
+        with pytest.raises(ConfigError, match=r"s?\.templates? must hold the expression as \{\}"):
+            Config.from_dict(values)
+    with pytest.raises(ConfigError, match=r"^proposals\.template must"):
+        load_config("default", [f"proposals.template={template}"])
+
+
+def test_templates_that_keep_the_expression() -> None:
+    for template in ("{}", "a {}.", "{0}, that is {0}", "{{{}}}", "{{{}"):
+        config = Config.from_dict({"proposals": {"template": template}})
+        for expression in ("the dog", "a {dog}", "{} {0} {x}", "}{"):
+            assert expression in config.proposals.template.format(expression)
+    with pytest.raises(ConfigError, match=r"classifier\.templates is an empty list"):
+        Config.from_dict({"classifier": {"templates": []}})
+    with pytest.raises(ConfigError, match=r"classifier\.templates is an empty list"):
+        load_config("default", ["classifier.templates="])
+
+
 def test_overrides_are_parsed_by_type() -> None:
     config = load_config(
         "default", ["car.theta=1e-1", "phrases.enabled=no", "prompts.kinds=blur,gray"]

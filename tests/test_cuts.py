@@ -253,7 +253,10 @@ def steps(images: Sequence[Picture]) -> Iterator[Step]:
         maps = taken(state.maps, state.chosen, 1, SIZE_HW)
         yield Step(
             image, arrival,
-            FrameResult(index, index / 24, maps > 0.5, maps, np.ones(1, np.float32), state),
+            FrameResult(
+                index, index / 24, maps > 0.5, maps, np.ones(1, np.float32),
+                np.ones(1, np.float32), state,
+            ),
         )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ from carvid.davis.metrics import mask_scores
 from carvid.errors import OutputError, WeightsError
 from carvid.mask_cache import MaskCache, cache_folder
 from tests.conftest import make_frames
+from tests.fake_hub import FakeHub
 
 Bools = NDArray[np.bool_]
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dog-jumping"
@@ -477,6 +478,41 @@ def test_clear_errors(sams: dict[str, str], weights: dict[str, str], tmp_path: P
         load_sam(weights["generator"], "cpu")
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         load_sam("someone/no-such-sam", "cpu")
+
+
+def test_a_sam_of_the_hub_is_downloaded_once(
+    sams: dict[str, str], hub: FakeHub, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    hub.add("someone/sam", Path(sams["folder"]))
+    hub.models["someone/sam"] |= {"pytorch_model.bin": b"large", "tf_model.h5": b"large"}
+    hub.broken.add("model.safetensors")
+    with pytest.raises(WeightsError, match="broke off"):
+        load_sam("someone/sam", "cpu")
+    hub.broken.clear()
+    first = load_sam("someone/sam", "cpu").state_dict()
+    assert hub.got == ["config.json", "model.safetensors"]
+    assert "carvid: downloading someone/sam from the hub, once" in capsys.readouterr().err
+    hub.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    again = load_sam("someone/sam", "cpu").state_dict()
+    assert hub.asked == [] and capsys.readouterr().err == ""
+    assert all((first[key] == again[key]).all() for key in first)
+
+
+def test_sam_folders_of_other_kinds(sams: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "sam"
+    for content, reason in (
+        ({"model_type": "sam2"}, "'sam2' model, not a SAM (SAM 2 is another network)"),
+        ({"model_type": "sam_hq"}, "(HQ-SAM has further layers)"),
+        ({"model_type": "sam", "architectures": ["Other"]}, "a network of other code, ['Other']"),
+        ({"model_type": "sam"}, "neither model.safetensors nor pytorch_model.bin"),
+    ):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(content))
+        with pytest.raises(WeightsError) as error:
+            load_sam(str(folder), "cpu")
+        assert reason in str(error.value) and "sam_vit_b_01ec64.pth" in str(error.value)
 
 
 def test_want_of_memory_is_one_line(sams: dict[str, str], image: NDArray[np.uint8]) -> None:

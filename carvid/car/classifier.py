@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from carvid.clip.backbone import IMAGE_MEAN, ClipBackbone, to_pixels
+from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
-
-PADDING_RGB = tuple(round(255 * mean) for mean in IMAGE_MEAN)
-"""Colour around a letterboxed view: zero, once normalised."""
 
 
 class MaskClassifier:
@@ -90,31 +87,37 @@ class MaskClassifier:
 
     def _view(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> Tensor:
         if self.config.view == "center-crop":
-            return center_crop(image, side)
+            return center_crop(image, side, self.backbone.preprocessing)
         if self.config.view == "mask-crop" and mask.any():
             image = mask_crop(image, mask, self.config.crop_margin)
-        return letterbox(image, side)
+        return letterbox(image, side, self.backbone.preprocessing)
 
 
-def letterbox(image: NDArray[np.uint8], side: int) -> Tensor:
-    """Fit all of uint8 (H, W, 3) RGB into a square: float32 (3, side, side), normalised."""
+def letterbox(image: NDArray[np.uint8], side: int, preprocessing: Preprocessing = OPENAI) -> Tensor:
+    """Fit all of uint8 (H, W, 3) RGB into a square: float32 (3, side, side), normalised.
+
+    What is around it is zero, as nearly as a colour can be.
+    """
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
-    canvas = Image.new("RGB", (side, side), PADDING_RGB)
+    canvas = Image.new("RGB", (side, side), preprocessing.padding_rgb)
     inner = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
     canvas.paste(inner, ((side - size_hw[1]) // 2, (side - size_hw[0]) // 2))
-    return to_pixels(canvas, (side, side))
+    return to_pixels(canvas, (side, side), preprocessing)
 
 
-def center_crop(image: NDArray[np.uint8], side: int) -> Tensor:
+def center_crop(
+    image: NDArray[np.uint8], side: int, preprocessing: Preprocessing = OPENAI
+) -> Tensor:
     """Scale the short side of uint8 (H, W, 3) RGB to `side` and keep the central square."""
     height, width = image.shape[:2]
     short = min(height, width)
     size_hw = (side * height // short, side * width // short)
     top, left = round((size_hw[0] - side) / 2), round((size_hw[1] - side) / 2)
     scaled = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
-    return to_pixels(scaled.crop((left, top, left + side, top + side)), (side, side))
+    square = scaled.crop((left, top, left + side, top + side))
+    return to_pixels(square, (side, side), preprocessing)
 
 
 def mask_crop(

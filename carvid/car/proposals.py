@@ -67,7 +67,8 @@ class ProposalGenerator:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
         size_hw = patch_multiple(image.shape[:2], self.backbone.patch_size, self.config.max_side)
         features = self.backbone.encode_patches(
-            to_pixels(image, size_hw), attention_blocks=self.config.affinity_blocks
+            to_pixels(image, size_hw, self.backbone.preprocessing),
+            attention_blocks=self.config.affinity_blocks,
         )
         return EncodedFrame(features, normalize_affinity(features.attention))
 
