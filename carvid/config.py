@@ -374,6 +374,15 @@ def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> C
     return config
 
 
+def settings_files(source: str | Path | Config) -> list[Path]:
+    """Return the user's files that `load_config` has read the settings from, without a fault."""
+    files: list[Path] = []
+    while not isinstance(source, Config) and Path(source).suffix in (".json", ".yaml", ".yml"):
+        files.append(Path(source))
+        source = _parent_of(files[-1]) if files[-1].suffix != ".json" else Config()
+    return files
+
+
 def load_run_config(path: Path) -> Config:
     """Return the resolved Config that a `run.json` holds.
 
@@ -410,6 +419,19 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         path = shipped_folder("configs") / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
+    values = _settings_in(path, name)
+    parent = values.pop("extends", None)
+    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
+    return Config.from_dict(values, base=base)
+
+
+def _parent_of(path: Path) -> str | Config:
+    """What a file of settings extends."""
+    return str(_settings_in(path, str(path)).get("extends") or "") or Config()
+
+
+def _settings_in(path: Any, name: str) -> dict[str, Any]:
+    """The sections that a YAML file holds, and what it extends."""
     try:
         text = read_text(path, limit=MAX_SETTINGS_BYTES)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
@@ -419,9 +441,7 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         raise ConfigError(f"cannot read '{name}' as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{name}' must hold sections of settings, such as 'car:'")
-    parent = values.pop("extends", None)
-    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
-    return Config.from_dict(values, base=base)
+    return values
 
 
 def _override(config: Config, text: str) -> Config:

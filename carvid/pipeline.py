@@ -20,10 +20,11 @@ from carvid.car.sam import Sharpen, sharpener
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
-from carvid.config import Config, load_config
+from carvid.config import Config, load_config, settings_files
 from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
-from carvid.folder import tidy
+from carvid.folder import run_paths, tidy
+from carvid.guard import check_apart, files_in
 from carvid.interrupt import never
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
@@ -36,7 +37,16 @@ from carvid.temporal import (
     taken,
 )
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
-from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
+from carvid.video import (
+    WHOLE,
+    Frame,
+    Part,
+    VideoInfo,
+    VideoReader,
+    input_files,
+    open_video,
+    prefetch,
+)
 
 
 def load(
@@ -63,7 +73,15 @@ def load(
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
-    return Carvid(config, first, second, sam)
+    model = Carvid(config, first, second, sam)
+    model.sources = (*settings_files(preset), *weights_files(config))
+    return model
+
+
+def weights_files(config: Config) -> list[Path]:
+    """Return the files and folders that the networks are read from, as far as they are local."""
+    names = (config.weights.generator, config.weights.classifier, config.sam.model)
+    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
 
 
 def resolve(
@@ -99,6 +117,8 @@ class Carvid:
     ) -> None:
         self.config = config
         self.backbones = (generator, classifier)
+        self.sources: tuple[Path, ...] = ()
+        """Files that this was loaded from, which no run may write onto."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
     def segment_image(
@@ -221,7 +241,8 @@ class Carvid:
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
             resume: go on after the last whole frame that `out` holds.
-            overwrite: replace an earlier run in `out`.
+            overwrite: replace an earlier run in `out`, when the first frame is done; it is kept in
+                `out/.carvid/replaced` until the new one is whole.
             progress: show a bar with frames per second on stderr.
             part: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
@@ -236,8 +257,8 @@ class Carvid:
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
             ConfigError: an unknown format.
-            OutputError: `out` holds something else, cannot be written, or a format cannot be had
-                of live input.
+            OutputError: `out` holds something else, or what is read here, cannot be written, or a
+                format cannot be had of live input.
             ValueError: there are formats and no `out`.
         """
         if formats and out is None:
@@ -252,6 +273,7 @@ class Carvid:
                 return store.track(reader.lost)
             check_formats(formats, reader.info)
             folder = RunFolder(Path(out), facts)
+            check_apart([*input_files(video), *self.sources], run_paths(folder.folder))
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
             with locked(folder.folder):

@@ -33,18 +33,33 @@ Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float3
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the recurrent unit leaves of one frame, for N expressions of Q queries."""
+    """What the recurrent unit leaves of one frame, for N expressions and D distractors."""
 
     proposals: NDArray[np.float32]
     """float32 (N, H, W) in [0, 1]; zeros where a query is not kept."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); empty where a query is not kept."""
     scores: NDArray[np.float32]
-    """float32 (Q,): P[i, i] when query i was last asked; 0 where it was not."""
+    """float32 (N,): P[i, i] when expression i was last asked; 0 where it was not."""
     kept: NDArray[np.bool_]
-    """bool (Q,): h, the queries that are there."""
+    """bool (N,): the expressions that are there, those of h."""
+    distractor_scores: NDArray[np.float32]
+    """float32 (D,): the same as `scores` of the distractors, which have no masks."""
+    distractors_kept: NDArray[np.bool_]
+    """bool (D,): the distractors that are there."""
     candidates: dict[int, Candidates]
-    """Of each query that was asked: what it could choose from when it was asked last."""
+    """Of each query (expressions, then distractors) that was asked: what it could choose from when
+    it was asked last."""
+
+    @property
+    def query_scores(self) -> NDArray[np.float32]:
+        """float32 (N + D,): the scores of expressions and distractors."""
+        return np.concatenate([self.scores, self.distractor_scores])
+
+    @property
+    def queries_kept(self) -> NDArray[np.bool_]:
+        """bool (N + D,): h, the expressions and distractors that are there."""
+        return np.concatenate([self.kept, self.distractors_kept])
 
 
 @dataclass(frozen=True)
@@ -315,7 +330,9 @@ class RecurrentSegmenter:
             for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
-        return StepResult(proposals, masks, scores, kept, candidates)
+        return StepResult(
+            proposals, masks, scores[:count], kept[:count], scores[count:], kept[count:], candidates
+        )
 
     def sharpen(
         self, image: NDArray[np.uint8], proposals: NDArray[np.float32]

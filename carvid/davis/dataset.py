@@ -16,6 +16,7 @@ second and has no object ids; MeViS keeps `meta_expressions.json` beside `JPEGIm
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ TEXT_FOLDER = "davis_text_annotations"
 META_NAME = "meta_expressions.json"
 RESOLUTIONS = ("480p", "Full-Resolution")
 SEMI_SUPERVISED, UNSUPERVISED = "Annotations", "Annotations_unsupervised"
+READ_FOLDERS = ("JPEGImages", SEMI_SUPERVISED, UNSUPERVISED, "ImageSets", "meta_expressions",
+                TEXT_FOLDER)  # fmt: skip
+"""Folders in a data set's root that nothing is written to."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _TEXT_LINE = re.compile(r'(\S+)[ \t]+(\d+)[ \t]+(?:"(.*)"|([^"].*?))[ \t]*')
@@ -105,6 +109,21 @@ class Dataset:
         files = _images(self.images / video.name)
         return tuple(files[frame] for frame in video.frames)
 
+    def files(self) -> list[Path]:
+        """Return the files that it is read from."""
+        images = [path for video in self.videos for path in self.image_paths(video)]
+        return [*described_in(self.root), *images]
+
+    def holds(self, place: Path) -> bool:
+        """Whether a place is among what it is read from: its images, truth or expressions."""
+        inside = Path(os.path.realpath(place))
+        root = Path(os.path.realpath(self.root))
+        first = self.images.relative_to(self.root).parts[0]  # JPEGImages, or the split's folder
+        return any(
+            inside.is_relative_to(os.path.realpath(root / name))
+            for name in (first, *READ_FOLDERS)
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -165,6 +184,15 @@ def open_dataset(
             f"'{root}' is not whole: {'; '.join(problems) or 'no video'}; unpack the data set again"
         )
     return Dataset(root, images, tuple(found), is_ref_davis)
+
+
+def described_in(root: Path) -> list[Path]:
+    """Return the files of a data set that hold its expressions and lists of videos."""
+    patterns = (
+        f"meta_expressions/*/{META_NAME}", f"*/{META_NAME}", META_NAME, f"{TEXT_FOLDER}/*.txt",
+        f"../{TEXT_FOLDER}/*.txt", "ImageSets/*/*.txt",
+    )  # fmt: skip
+    return [path for pattern in patterns for path in root.glob(pattern)]
 
 
 def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:

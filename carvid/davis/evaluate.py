@@ -25,6 +25,7 @@ from carvid.davis.dataset import (
     Truth,
     Video,
     describe_missing,
+    described_in,
     open_expressions,
     open_truth,
 )
@@ -33,6 +34,7 @@ from carvid.davis.report import ObjectScore, Report, mean_of_sets
 from carvid.davis.scores import Matching, Parts, Scores, Stream, Task, keep_memory, score
 from carvid.davis.writer import read_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
+from carvid.guard import check_apart
 from carvid.processes import run_tasks
 
 MAX_PREDICTIONS = 20
@@ -93,6 +95,7 @@ def evaluate(
     resolution: str | None = None,
     workers: int = 1,
     progress: bool = False,
+    written: Sequence[Path] = (),
 ) -> Report:
     """Score a folder of predictions, of carvid or of any other method.
 
@@ -107,9 +110,11 @@ def evaluate(
         resolution: `480p` or `Full-Resolution`; 480p if it is there.
         workers: processes. With more than one, scripts need `if __name__ == "__main__":`.
         progress: whether to show a bar on stderr.
+        written: where the report is to be written to.
 
     Raises:
         ConfigError: no such protocol.
+        OutputError: one of `written` is read here.
         DatasetError: predictions or truth are not whole, or not of the form that the protocol
             asks for; the message names the files.
     """
@@ -129,6 +134,8 @@ def evaluate(
     notes = _check_files(streams, predictions, truth, plan)
     if videos is None:
         _check_strays(streams, truth)
+    read = (path for stream in streams for path in _files_of(stream))
+    check_apart([*described_in(data), *read], written, remedy="choose another file")
     scores = _score_all(streams, workers, progress)
     return _report(streams, scores, plan, notes)
 
@@ -214,6 +221,12 @@ def _check_files(
     if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
         remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
     raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
+
+
+def _files_of(stream: Stream) -> Iterator[Path]:
+    """The predictions and the truth of a video."""
+    yield from (stream.folder / path.name for path in stream.truth)
+    yield from stream.truth[0].parent.glob("*.png")
 
 
 def _check_strays(streams: Sequence[Stream], truth: Truth) -> None:
