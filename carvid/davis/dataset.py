@@ -228,8 +228,8 @@ def open_truth(
 
     Args:
         root: folder of a DAVIS tree or of ReferFormer's layout.
-        kinds: `Annotations_unsupervised` or `Annotations`, the first that is there is taken.
-            ReferFormer's `valid/Annotations` is of the first kind.
+        kinds: `Annotations_unsupervised` or `Annotations`, the first that is there is taken, and
+            no other. ReferFormer's `valid/Annotations` is of the first kind.
         split: as in `open_dataset`.
         resolution: as in `open_dataset`.
         videos: only these; otherwise those in `ImageSets/2017/val.txt`, or all.
@@ -242,6 +242,9 @@ def open_truth(
     if UNSUPERVISED in kinds and resolution is None:
         folders.insert(0, root / split / "Annotations")
     remedy = "unpack the masks there or choose another protocol"
+    for other in {SEMI_SUPERVISED, UNSUPERVISED}.difference(kinds):
+        if (root / other).is_dir():
+            remedy = f"{other} is there, and is another truth; {remedy}"
     folder = _first_folder(root, folders, "truth", remedy)
     names = sorted(videos or _listed(root, split) or _folders(folder))
     truth = Truth(folder, tuple(names))

@@ -71,7 +71,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "per-expression", "a mask for each expression, mean over expressions",
-            (UNSUPERVISED, SEMI_SUPERVISED), "expression",
+            (UNSUPERVISED,), "expression",
         ),
         Protocol(
             "semi-supervised", "the official DAVIS 2017 task: labels name the objects",
@@ -137,7 +137,8 @@ def evaluate(
     read = (path for stream in streams for path in _files_of(stream))
     check_apart([*described_in(data), *read], written, remedy="choose another file")
     scores = _score_all(streams, workers, progress)
-    return _report(streams, scores, plan, notes)
+    report = _report(streams, scores, plan, notes)
+    return replace(report, truth=truth.folder.relative_to(data).as_posix())
 
 
 def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[Stream]:
