@@ -230,6 +230,8 @@ class SamConfig(Section):
     """Automatic masks: of those whose boxes overlap more, the best stays."""
     cache: str = setting("auto")
     """Folder that keeps automatic masks; `auto` is carvid/sam in the user's cache, `off` none."""
+    cache_mb: int = setting(2000, low=1)
+    """All that is kept, megabytes; what was used longest ago makes room."""
 
 
 @dataclass(frozen=True)

@@ -249,11 +249,12 @@ class Carvid:
             formats: what else to write into `out`; see `carvid.export.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
-                ahead has not decided by then are done again.
+                ahead has not decided by then are done again. Without `out` the frames until then
+                are the whole clip, and the track is returned.
 
         Raises:
-            KeyboardInterrupt: `stop` said so; `out` can be resumed, or is whole if the input is
-                live.
+            KeyboardInterrupt: `stop` said so, and there is `out`; it can be resumed, or is whole if
+                the input is live.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
             ConfigError: an unknown format.
@@ -267,10 +268,7 @@ class Carvid:
         with open_video(video, part=part, raw=raw) as reader:
             facts = self.facts(reader.info, queries)
             if out is None:
-                store = MemoryStore(facts)
-                for result in self._results(reader, queries, 0, None, progress=progress):
-                    store.add(result)
-                return store.track(reader.lost)
+                return self._in_memory(facts, reader, queries, progress=progress, stop=stop)
             check_formats(formats, reader.info)
             folder = RunFolder(Path(out), facts)
             check_apart([*input_files(video), *self.sources], run_paths(folder.folder))
@@ -300,6 +298,31 @@ class Carvid:
                 if stopped:
                     raise KeyboardInterrupt
         return track
+
+    def _in_memory(
+        self,
+        facts: RunFacts,
+        reader: VideoReader,
+        queries: Queries,
+        *,
+        progress: bool,
+        stop: Callable[[], bool],
+    ) -> Track:
+        """Do a clip's frames until `stop` says so, and keep their masks."""
+        store, stopped = MemoryStore(facts), False
+
+        def noted() -> bool:
+            nonlocal stopped
+            stopped = stop()
+            return stopped
+
+        results = self._results(
+            reader, queries, 0, None, progress=progress, stop=noted, decide_all=True
+        )
+        with closing(results):
+            for result in results:
+                store.add(result)
+        return store.track(reader.lost, cut_short=stopped)
 
     def _fill(
         self,
@@ -368,12 +391,13 @@ class Carvid:
         progress: bool,
         see: Callable[[Frame], Frame] | None = None,
         stop: Callable[[], bool] = never,
+        decide_all: bool = False,
     ) -> Generator[FrameResult, None, None]:
         """Yield the frames' results; `stop` is asked after each frame that was looked at, whose
         result may have to wait for later ones.
 
         Raises:
-            _Stopped: `stop` said so.
+            _Stopped: `stop` said so, and what still waits for later frames is not to be decided.
         """
         frames = prefetch(reader.frames(start))
         shown = map(see, frames) if see is not None and reader.info.live else frames
@@ -384,8 +408,9 @@ class Carvid:
         try:
             follow = self.stream if reader.info.live else self.offline
             yield from follow(
-                _until(bar, stop), queries.texts, distractors=queries.distractors, state=state
-            )
+                _until(bar, stop, quietly=decide_all), queries.texts,
+                distractors=queries.distractors, state=state,
+            )  # fmt: skip
         finally:
             frames.close()
 
@@ -394,13 +419,17 @@ class _Stopped(Exception):
     """Somebody wants to stop."""
 
 
-def _until(frames: Iterable[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+def _until(
+    frames: Iterable[Frame], stop: Callable[[], bool], *, quietly: bool = False
+) -> Iterator[Frame]:
     """Yield frames; `stop` is asked after each.
 
     Raises:
-        _Stopped: it said so.
+        _Stopped: it said so, and they should not end `quietly`.
     """
     for frame in frames:
         yield frame
         if stop():
+            if quietly:
+                return
             raise _Stopped

@@ -54,6 +54,7 @@ from carvid.overlay_along import OverlayAlong
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
+    SHORTEST_FRAME_S,
     WHOLE,
     Frame,
     Part,
@@ -253,17 +254,24 @@ class MemoryStore:
         self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
         self._maps.append(zlib.compress(result.labels().tobytes(), 1))
 
-    def track(self, lost: Sequence[str] = ()) -> Track:
-        """Return what was collected, and what could not be read."""
+    def track(self, lost: Sequence[str] = (), *, cut_short: bool = False) -> Track:
+        """Return what was collected, and what could not be read; `cut_short`: as a clip that ends
+        after the last frame."""
         count, size_hw = len(self.facts.texts), self.facts.video.size_hw
         return Track(
-            self.facts,
+            self._until_now() if cut_short else self.facts,
             np.array(self._times, np.float64),
             np.array(self._scores, np.float32).reshape(-1, count),
             _PackedMasks(self._masks, (count, *size_hw)),
             _PackedMaps(self._maps, size_hw),
             tuple(lost),
         )
+
+    def _until_now(self) -> RunFacts:
+        video = self.facts.video
+        part = replace(video.part, end_s=self._times[-1] + SHORTEST_FRAME_S / 2)
+        count = None if video.frame_count is None else len(self._times)
+        return replace(self.facts, video=replace(video, part=part, frame_count=count))
 
 
 class RunFolder:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from carvid.container import DEFAULT_FRAME_RATE
+from carvid.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
 from carvid.decode import CAMERA, URL, LiveReader, first_line, open_file
 from carvid.errors import VideoError
 from carvid.frames import (
@@ -31,6 +31,7 @@ from carvid.images import open_image
 
 __all__ = [
     "DEFAULT_FRAME_RATE",
+    "SHORTEST_FRAME_S",
     "WHOLE",
     "Backend",
     "Frame",

@@ -48,7 +48,7 @@ from carvid.folder import (
 from carvid.guard import check_apart
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve, weights_files
-from carvid.processes import cores, run_tasks
+from carvid.processes import cores, run_tasks, worker_number
 from carvid.tracks import FrameResult, RunFacts, RunFolder
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
@@ -119,7 +119,8 @@ def predict(
         videos: names; only these, and later calls with `resume` may add others.
         split: as in `open_dataset`, as is `resolution`.
         workers: processes, each with its own models. With more than one, scripts need
-            `if __name__ == "__main__":`. On a CPU they share the cores, and as a sum's order
+            `if __name__ == "__main__":`. Where there are GPUs they take them in turn, unless a
+            device is named by its number. On a CPU they share the cores, and as a sum's order
             depends on the number of threads, scores may differ in the last bits.
         resume: go on after the last whole frame of each run that `out` holds.
         overwrite: replace what an earlier call left in `out`; that is kept in
@@ -302,11 +303,13 @@ def _job(dataset: Dataset, video: Video, out: Path) -> _Job:
 
 
 def _prepare(config: Config, workers: int) -> Carvid:
-    """Load the models; several workers share the cores."""
+    """Load the models; several workers share the cores, and take the GPUs in turn."""
     import torch
 
     if workers > 1:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // workers)))
+        if config.weights.device in ("auto", "cuda") and (count := torch.cuda.device_count()):
+            torch.cuda.set_device(worker_number() % count)  # `cuda` then means that one
     return load(config)
 
 

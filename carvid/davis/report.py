@@ -95,8 +95,8 @@ class Report:
         return (self.j.mean + self.f.mean) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Return protocol, truth, J, F, J&F and objects; of `refdavis17` also the sets in this form,
-        without the first two."""
+        """Return protocol, truth, J, F, J&F and objects; of `refdavis17` also the sets, each with
+        its name and all but the first two."""
         values: dict[str, Any] = {"set": self.name}
         if not self.name:
             values = {"protocol": self.protocol, "truth": self.truth}
