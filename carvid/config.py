@@ -10,6 +10,7 @@ The table in which `reference` and `default` part is in the README, "Two behavio
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -484,6 +485,8 @@ def _check(name: str, value: Any, field: dataclasses.Field[Any], owner: type) ->
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         span = f"at least {low}" if high is None else f"in [{low}, {high}]"
         raise ConfigError(f"{name} must be {span}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, got {value!r}")
     if choices is not None:
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:
