@@ -173,11 +173,11 @@ class CrfConfig(Section):
     """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
     iterations: int = setting(10, low=1)
     """Mean-field iterations."""
-    smooth_sxy: float = setting(1.0, low=0.01)
+    smooth_sxy: float = setting(1.0, low=0.01, high=100.0)
     """Standard deviation of the smoothness kernel, pixels."""
     smooth_compat: float = setting(3.0, low=0.0)
     """Weight of the smoothness kernel."""
-    bilateral_sxy: float = setting(67.0, low=0.01)
+    bilateral_sxy: float = setting(67.0, low=0.01, high=1000.0)
     """Standard deviation of the appearance kernel in space, pixels."""
     bilateral_srgb: float = setting(3.0, low=0.01)
     """Standard deviation of the appearance kernel in colour, levels of 255."""
@@ -264,7 +264,7 @@ class TemporalConfig(Section):
     """All queries are offered again after so many key frames, so that things can return."""
     motion: float = setting(0.5, low=0.0, high=1.0)
     """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
-    color: float = setting(0.7, low=0.0)
+    color: float = setting(0.7, low=0.0, high=5.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
     prior: float = setting(0.35, low=0.0, high=1.0)

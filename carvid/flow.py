@@ -40,7 +40,7 @@ LARGEST_CHANGE = 3.0
 
 _COUNTING = threading.Lock()
 _inside, _threads = 0, 1
-"""How many threads are in `_one_cv2_thread`, and what OpenCV was set to before."""
+"""How many threads are in `one_cv2_thread`, and what OpenCV was set to before."""
 
 Places = tuple[NDArray[Any], NDArray[Any]]
 """A place for each pixel, as `cv2.remap` reads it: float32 (h, w), x and y; or, in less memory,
@@ -76,7 +76,7 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setPatchStride(6)  # 5 takes 1.4 times as long, 4 twice
     dis.setFinestScale(1)  # without refinement: it blurs the edges of what moves
-    with _one_cv2_thread():  # what DIS finds depends on their number
+    with one_cv2_thread():  # what DIS finds depends on their number
         back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
         forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
     back_x, back_y = cv2.split(back)
@@ -95,7 +95,7 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
 
 
 @contextmanager
-def _one_cv2_thread() -> Iterator[None]:
+def one_cv2_thread() -> Iterator[None]:
     """Let OpenCV, whose setting is the whole process's, use one thread while anybody is in here;
     the last one to leave restores what the first one found."""
     global _inside, _threads
