@@ -10,31 +10,38 @@ import numpy as np
 import pytest
 
 import carvid
+from carvid.car.sam import SamNetwork, match_masks
 from carvid.config import Config, load_config
 from carvid.errors import ConfigError
+from carvid.overlay import draw_overlay
 from carvid.pipeline import Carvid
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
+from tests.test_sam import make_sam
 
 LARGE = {int: 100, float: 1e6}
 """Tried where a setting has no upper end."""
-NOT_HERE = ("sam.", "weights.", "overlay.")
-"""Sections that have no say in a clip's masks, or need further weights."""
 
 
-def ends() -> Iterator[tuple[str, float, str]]:
-    """Settings, the ends of their ranges, and the modes of the CRF that they have a say in."""
-    for section in dataclasses.fields(Config):
-        owner = type(getattr(Config(), section.name))
+def ends(*sections: str) -> Iterator[tuple[str, float]]:
+    """Settings of some sections, and the ends of their ranges."""
+    for section in sections:
+        owner = type(getattr(Config(), section))
         hints = typing.get_type_hints(owner)
         for field in dataclasses.fields(owner):
-            name, kind = f"{section.name}.{field.name}", hints[field.name]
-            if kind in (int, float) and not name.startswith(NOT_HERE):
-                for end in ("low", "high"):
-                    value = field.metadata[end]
-                    modes = ["fast", "exact"] if section.name == "crf" else ["fast"]
-                    for mode in modes:
-                        yield name, kind(LARGE[kind] if value is None else value), mode
+            kind = hints[field.name]
+            for end in ("low", "high") if kind in (int, float) else ():
+                value = field.metadata[end]
+                yield f"{section}.{field.name}", kind(LARGE[kind] if value is None else value)
+
+
+def ends_and_modes() -> Iterator[tuple[str, float, str]]:
+    """What has a say in a clip's masks, and the modes of the CRF that it matters to."""
+    for name, value in ends("proposals", "prompts", "classifier", "car", "phrases", "temporal"):
+        yield name, value, "fast"
+    for name, value in ends("crf"):
+        yield name, value, "fast"
+        yield name, value, "exact"
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +50,7 @@ def loaded(weights: dict[str, str]) -> Carvid:
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize(("name", "value", "mode"), list(ends()), ids=str)
+@pytest.mark.parametrize(("name", "value", "mode"), list(ends_and_modes()), ids=str)
 def test_masks_are_whole_at_the_ends_of_every_setting(
     loaded: Carvid, name: str, value: float, mode: str
 ) -> None:
@@ -59,6 +66,33 @@ def test_masks_are_whole_at_the_ends_of_every_setting(
         assert result.state.maps is not None or not model.config.temporal.carry_masks
         for kept in (result.state.values, result.state.absent, result.state.colors):
             assert np.isfinite(kept).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "value"), list(ends("overlay")), ids=str)
+def test_an_overlay_is_drawn_at_the_ends_of_every_setting(name: str, value: float) -> None:
+    frame = make_frames(1)[0]
+    labels = np.zeros(frame.shape[:2], np.uint8)
+    labels[8:20, 4:16] = 2
+    config = load_config("default", [f"{name}={value}", "overlay.halo=on"]).overlay
+    drawn = draw_overlay(frame, labels, TEXTS, config, scores=[0.1, 0.9])
+    assert drawn.shape == frame.shape and drawn.dtype == np.uint8
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("name", "value"), list(ends("sam")), ids=str)
+def test_sam_gives_masks_at_the_ends_of_every_setting(name: str, value: float) -> None:
+    if name in ("sam.points_per_side", "sam.min_iou"):
+        value = min(value, 6)  # the square of the first is what it takes; ratings end at about 1
+    frame = make_frames(1)[0]
+    easy = ["sam.points_per_side=2", "sam.min_iou=-9", "sam.min_stability=0.1"]
+    config = load_config("default", [*easy, f"{name}={value}"]).sam
+    network = SamNetwork(make_sam(), config)
+    masks = np.zeros((2, *frame.shape[:2]), bool)
+    masks[0, 8:20, 4:16] = True
+    automatic = network.generate(frame)
+    for found in (match_masks(masks, automatic, config), network.redraw(frame, masks)):
+        assert found.shape == masks.shape and not found[1].any()
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
