@@ -93,9 +93,11 @@ def check_contents(
         OutputError: something else is there; nothing was touched.
     """
     foreign = []
-    for place in (folder / name for name in names if (folder / name).is_dir()):
+    for place in map(folder.joinpath, names):
         if place.is_symlink():  # it alone is replaced, not what it leads to
             continue
+        if place.is_file() and not place.suffix:  # where a folder should be
+            foreign.append(place)
         for parent, folders, files in os.walk(place):
             paths = [Path(parent, name) for name in files]
             paths += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]

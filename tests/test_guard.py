@@ -246,6 +246,14 @@ def test_a_batch_keeps_every_clip_and_its_manifest(
 # what stands where a run goes ----------------------------------------------------------------
 
 
+def test_a_file_in_a_folders_place_is_not_replaced(model: Carvid, clip: Path, out: Path) -> None:
+    (out / "masks").rename(out / "mine")
+    (out / "masks").write_text("years of work")
+    with pytest.raises(OutputError, match="masks' is none of what carvid wrote"):
+        model.segment(clip, ["a dog"], out=out, overwrite=True)
+    assert (out / "masks").read_text() == "years of work"
+
+
 @pytest.mark.parametrize("name", ["masks/notes.txt", "masks/mine.png", "masks/old/00000.png",
                                   "cutouts/logo.png", "cutouts/1/00000.jpg"])  # fmt: skip
 def test_what_carvid_did_not_write_is_not_replaced(
@@ -515,6 +523,8 @@ def test_a_report_is_not_written_onto_what_it_is_about(
         ("per-expression", "data/meta_expressions.json"),
         ("refdavis17", "data/Annotations_unsupervised/480p/ape/00000.png"),
         ("refdavis17", "data/ImageSets/2017/val.txt"),
+        ("refdavis17", "run/expressions/cat/5/00001.png"),  # not read, and a prediction
+        ("per-expression", "data/Annotations/480p/ape/00000.png"),
     ]
     before = contents(tmp_path)
     for number, (protocol, name) in enumerate(read):

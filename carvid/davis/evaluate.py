@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from carvid.davis.dataset import (
+    READ_FOLDERS,
     SEMI_SUPERVISED,
     UNSUPERVISED,
     Truth,
@@ -134,8 +135,9 @@ def evaluate(
     notes = _check_files(streams, predictions, truth, plan)
     if videos is None:
         _check_strays(streams, truth)
-    read = (path for stream in streams for path in _files_of(stream))
-    check_apart([*described_in(data), *read], written, remedy="choose another file")
+    check_apart(
+        _all_files(predictions, data, split, streams), written, remedy="choose another file"
+    )
     scores = _score_all(streams, workers, progress)
     report = _report(streams, scores, plan, notes)
     return replace(report, truth=truth.folder.relative_to(data).as_posix())
@@ -224,10 +226,18 @@ def _check_files(
     raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
 
 
-def _files_of(stream: Stream) -> Iterator[Path]:
-    """The predictions and the truth of a video."""
-    yield from (stream.folder / path.name for path in stream.truth)
-    yield from stream.truth[0].parent.glob("*.png")
+def _all_files(
+    predictions: Path, data: Path, split: str, streams: Iterable[Stream]
+) -> Iterator[Path]:
+    """What belongs to the predictions and to the data set, read by this protocol or not."""
+    yield from described_in(data)
+    for name in (split, *READ_FOLDERS):
+        yield from (data / name).rglob("*")
+    yield predictions / "run.json"
+    for name in (*SET_FOLDERS, EXPRESSION_FOLDER, "runs"):
+        yield from (predictions / name).rglob("*")
+    for stream in streams:
+        yield from stream.folder.glob("*")
 
 
 def _check_strays(streams: Sequence[Stream], truth: Truth) -> None:
