@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -190,11 +191,11 @@ class CrfConfig(Section):
     """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
     iterations: int = setting(10, low=1)
     """Mean-field iterations."""
-    smooth_sxy: float = setting(1.0, low=0.01)
+    smooth_sxy: float = setting(1.0, low=0.01, high=100.0)
     """Standard deviation of the smoothness kernel, pixels."""
     smooth_compat: float = setting(3.0, low=0.0)
     """Weight of the smoothness kernel."""
-    bilateral_sxy: float = setting(67.0, low=0.01)
+    bilateral_sxy: float = setting(67.0, low=0.01, high=1000.0)
     """Standard deviation of the appearance kernel in space, pixels."""
     bilateral_srgb: float = setting(3.0, low=0.01)
     """Standard deviation of the appearance kernel in colour, levels of 255."""
@@ -248,6 +249,8 @@ class SamConfig(Section):
     """Automatic masks: of those whose boxes overlap more, the best stays."""
     cache: str = setting("auto")
     """Folder that keeps automatic masks; `auto` is carvid/sam in the user's cache, `off` none."""
+    cache_mb: int = setting(2000, low=1)
+    """All that is kept, megabytes; what was used longest ago makes room."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +284,7 @@ class TemporalConfig(Section):
     """All queries are offered again after so many key frames, so that things can return."""
     motion: float = setting(0.5, low=0.0, high=1.0)
     """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
-    color: float = setting(0.7, low=0.0)
+    color: float = setting(0.7, low=0.0, high=5.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
     prior: float = setting(0.35, low=0.0, high=1.0)
@@ -398,6 +401,15 @@ def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> C
     return config
 
 
+def settings_files(source: str | Path | Config) -> list[Path]:
+    """Return the user's files that `load_config` has read the settings from, without a fault."""
+    files: list[Path] = []
+    while not isinstance(source, Config) and Path(source).suffix in (".json", ".yaml", ".yml"):
+        files.append(Path(source))
+        source = _parent_of(files[-1]) if files[-1].suffix != ".json" else Config()
+    return files
+
+
 def load_run_config(path: Path) -> Config:
     """Return the resolved Config that a `run.json` holds.
 
@@ -434,6 +446,19 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         path = shipped_folder("configs") / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
+    values = _settings_in(path, name)
+    parent = values.pop("extends", None)
+    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
+    return Config.from_dict(values, base=base)
+
+
+def _parent_of(path: Path) -> str | Config:
+    """What a file of settings extends."""
+    return str(_settings_in(path, str(path)).get("extends") or "") or Config()
+
+
+def _settings_in(path: Any, name: str) -> dict[str, Any]:
+    """The sections that a YAML file holds, and what it extends."""
     try:
         text = read_text(path, limit=MAX_SETTINGS_BYTES)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
@@ -443,9 +468,7 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         raise ConfigError(f"cannot read '{name}' as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise ConfigError(f"'{name}' must hold sections of settings, such as 'car:'")
-    parent = values.pop("extends", None)
-    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
-    return Config.from_dict(values, base=base)
+    return values
 
 
 OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any]]] = {
@@ -505,6 +528,8 @@ def _check(name: str, value: Any, field: dataclasses.Field[Any], owner: type) ->
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         span = f"at least {low}" if high is None else f"in [{low}, {high}]"
         raise ConfigError(f"{name} must be {span}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, got {value!r}")
     if choices is not None:
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:

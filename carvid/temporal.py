@@ -453,7 +453,7 @@ def after_key(
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
-    count = len(asked)
+    count, kept = len(asked), result.queries_kept
     absent = np.full(count, theta, np.float32)
     absent_sources, chosen = np.full(count, NONE), np.full(count, NONE)
     owners: list[int] = []
@@ -465,7 +465,7 @@ def after_key(
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, 1 if state.settled[query] else config.tracks):
             plane = candidates.masks[index]
-            if index == candidates.best and result.kept[query]:
+            if index == candidates.best and kept[query]:
                 chosen[query] = len(owners)
                 if query < len(result.masks) and result.masks[query].any():
                     plane = maps[query]
@@ -474,13 +474,13 @@ def after_key(
             sources.append(int(candidates.sources[index]))
             planes.append(plane)
     following = TemporalState(
-        scores=np.where(asked, result.scores, state.scores),
-        cosines=np.where(asked, result.cosines, state.cosines),
+        scores=np.where(asked, result.query_scores, state.scores),
+        cosines=np.where(asked, result.query_cosines, state.cosines),
         absent=absent,
         absent_sources=absent_sources,
         chosen=chosen,
-        misses=np.where(result.kept, 0, state.misses + asked),
-        settled=np.where(result.kept, state.settled + 1, 0),
+        misses=np.where(kept, 0, state.misses + asked),
+        settled=np.where(kept, state.settled + 1, 0),
         owners=np.array(owners, np.int64),
         values=np.array(values, np.float32),
         sources=np.array(sources, np.int64),

@@ -34,8 +34,19 @@ from tqdm import tqdm
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.errors import OutputError
-from carvid.files import is_partial, make_folder, read_json, write_text
-from carvid.folder import CUTOUT_FOLDER, MASK_NAME, PROGRESS_FOLDER, RUN_FILES, check_place
+from carvid.files import cannot_write, is_partial, make_folder, read_json, write_text
+from carvid.folder import (
+    MASK_FOLDER,
+    MASK_NAME,
+    PROGRESS_FOLDER,
+    check_contents,
+    check_place,
+    is_half_moved,
+    put_back,
+    run_paths,
+    set_aside,
+)
+from carvid.guard import check_apart
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import write_overlay
@@ -43,10 +54,12 @@ from carvid.overlay_along import OverlayAlong
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
+    SHORTEST_FRAME_S,
     WHOLE,
     Frame,
     Part,
     VideoInfo,
+    input_files,
     is_live,
     natural_key,
     open_video,
@@ -208,13 +221,14 @@ class Track:
         and so a live input, whose frames are gone, has none.
 
         Raises:
-            OutputError: the folder holds something else, another run is writing to it, or it
-                cannot be written.
+            OutputError: the folder holds something else, or what is read here, another run is
+                writing to it, or it cannot be written.
             VideoError: the video is no longer there.
         """
         target = RunFolder(Path(folder), self.facts)
         target.check(overwrite=overwrite)
         with locked(target.folder):
+            check_apart(self.files(), run_paths(target.folder))
             target.begin(overwrite=overwrite)
             state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
             for index, masks in enumerate(self.masks):
@@ -226,6 +240,14 @@ class Track:
                     labels=self.label_maps[index],
                 )  # fmt: skip
             target.finish({}, lost=self.lost, progress=progress)
+
+    def files(self) -> list[Path]:
+        """Return the files that are read for this track's frames and masks."""
+        maps = self.label_maps
+        return [
+            *input_files(self.facts.video.path),
+            *([maps.folder, *maps.folder.glob("*.png")] if isinstance(maps, _FolderMaps) else ()),
+        ]
 
 
 class MemoryStore:
@@ -247,11 +269,12 @@ class MemoryStore:
         self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
         self._maps.append(zlib.compress(result.labels().tobytes(), 1))
 
-    def track(self, lost: Sequence[str] = ()) -> Track:
-        """Return what was collected, and what could not be read."""
+    def track(self, lost: Sequence[str] = (), *, cut_short: bool = False) -> Track:
+        """Return what was collected, and what could not be read; `cut_short`: as a clip that ends
+        after the last frame."""
         count, size_hw = len(self.facts.texts), self.facts.video.size_hw
         return Track(
-            self.facts,
+            self._until_now() if cut_short else self.facts,
             np.array(self._times, np.float64),
             np.array(self._scores, np.float32).reshape(-1, count),
             np.array(self._cosines, np.float32).reshape(-1, count),
@@ -259,6 +282,12 @@ class MemoryStore:
             _PackedMaps(self._maps, size_hw),
             tuple(lost),
         )
+
+    def _until_now(self) -> RunFacts:
+        video = self.facts.video
+        part = replace(video.part, end_s=self._times[-1] + SHORTEST_FRAME_S / 2)
+        count = None if video.frame_count is None else len(self._times)
+        return replace(self.facts, video=replace(video, part=part, frame_count=count))
 
 
 class RunFolder:
@@ -274,14 +303,19 @@ class RunFolder:
         """The state that the last of them has left."""
         self._save_from = -math.inf
         """When to save the progress next."""
+        self._replaces = False
+        """Whether an earlier run is still in its place, which the first frame will take."""
 
     def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Say early that the folder cannot be used.
 
         Raises:
-            OutputError: it holds something else, or another run than the one to resume.
+            OutputError: it holds something else, or another run than the one to resume; or
+                something else is among what would be replaced.
         """
         holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
+        if holds_run and overwrite:
+            check_contents(self.folder)
         saved = self._saved_inputs() if holds_run and not overwrite else None
         if saved is not None and saved != self._inputs:
             raise OutputError(
@@ -292,14 +326,19 @@ class RunFolder:
     def begin(
         self, *, resume: bool = False, overwrite: bool = False
     ) -> tuple[int, TemporalState | None]:
-        """Make the folder; return the first frame to do, and the state before it, if saved."""
+        """Make the folder; return the first frame to do, and the state before it, if saved.
+
+        A run that is replaced stays until the first frame of the new one is there, and is then kept
+        in `.carvid/replaced` until that is whole.
+        """
         self.check(resume=resume, overwrite=overwrite)
+        self._done, self._replaces = 0, overwrite
         if overwrite:
-            self._remove()
-        make_folder(self._progress)  # first: it marks the folder as a run's
-        for folder in self.mask_folders:
-            make_folder(folder)
-        saved, self._done = self._progress / "progress.json", 0
+            return 0, None
+        if is_half_moved(self.folder):
+            self._set_aside()
+        self._make_folders()
+        saved = self._progress / "progress.json"
         if saved.exists() and self.facts.video.live:
             raise OutputError(
                 f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
@@ -328,7 +367,7 @@ class RunFolder:
     @property
     def mask_folders(self) -> tuple[Path, ...]:
         """Where the masks go."""
-        return (self.folder / "masks",)
+        return (self.folder / MASK_FOLDER,)
 
     def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
         """Write one frame; it counts once the progress is saved, which is soon.
@@ -338,6 +377,7 @@ class RunFolder:
         """
         labels = result.labels() if labels is None else labels
         rows = result.rows(self.facts.texts)
+        self._take_place()
         self.write_masks(result, labels)
         if self._along is not None:
             column = SCORE_COLUMNS.index("score")  # rounded, as they are read back
@@ -375,6 +415,9 @@ class RunFolder:
 
     def pause(self, *, progress: bool = False) -> None:
         """Leave a video of what is done so far; the run can be resumed."""
+        if self._replaces:  # nothing is
+            self.abandon()
+            return
         self._save_progress()
         if self._along is not None:
             self._along.close()
@@ -385,9 +428,14 @@ class RunFolder:
             self._overlay(rows_of_frames, unfinished=True, progress=progress)
 
     def abandon(self) -> None:
-        """Leave a video of what came of a live input, which will not come again; for failures."""
-        with suppress(OutputError):  # a full disk is the failure itself
-            self._save_progress()
+        """Leave a video of what came of a live input, which will not come again, or the run that
+        was to be replaced, if nothing came; for failures."""
+        if not self._done and not self._replaces:
+            with suppress(OSError):
+                self._replaces = put_back(self.folder)
+        if not self._replaces:
+            with suppress(OutputError):  # a full disk is the failure itself
+                self._save_progress()
         if self._along is None:
             return
         if not self.facts.video.live:
@@ -399,7 +447,8 @@ class RunFolder:
     def forget_if_empty(self) -> None:
         """Leave nothing of a run without a frame, which would be in the way of a better one."""
         if not self._done:
-            shutil.rmtree(self._progress, ignore_errors=True)
+            if not self._replaces:
+                shutil.rmtree(self._progress, ignore_errors=True)
             for folder in (*self.mask_folders, self.folder):
                 with suppress(OSError):  # somebody else's things are in it
                     folder.rmdir()
@@ -419,6 +468,7 @@ class RunFolder:
             OutputError: the place cannot be written.
             VideoError: the video is no longer there.
         """
+        self._take_place()
         self._save_progress()
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
@@ -506,14 +556,23 @@ class RunFolder:
         csv.writer(text, lineterminator="\n").writerows(rows[: frames * len(self.facts.texts)])
         write_text(path, text.getvalue())
 
-    def _remove(self) -> None:
-        """Remove an earlier run's files, and nothing else."""
-        # What is half removed must not look whole, and must still look like a run.
-        make_folder(self._progress)
-        for name in RUN_FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        for folder in (*self.mask_folders, self.folder / CUTOUT_FOLDER, self._progress):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _take_place(self) -> None:
+        """Take the place of an earlier run, if one is to be replaced and still there."""
+        if self._replaces:
+            self._set_aside()
+            self._make_folders()
+            self._replaces = False
+
+    def _set_aside(self) -> None:
+        try:
+            set_aside(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, str(error.strerror or error)) from None
+
+    def _make_folders(self) -> None:
+        make_folder(self._progress)  # first: it marks the folder as a run's
+        for folder in self.mask_folders:
+            make_folder(folder)
 
 
 def expressions_beside(masks: Path) -> list[str]:
@@ -572,7 +631,8 @@ def overlay_from_folder(
 
     Raises:
         KeyboardInterrupt: `stop` said so; nothing is left.
-        OutputError: there are fewer or more masks than frames, or the place cannot be written.
+        OutputError: there are fewer or more masks than frames, or the place cannot be written, or
+            is one of what is read.
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
@@ -580,6 +640,7 @@ def overlay_from_folder(
         raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
     paths = [path for path in masks.glob("*.png") if not is_partial(path)]
     paths.sort(key=lambda path: natural_key(path.name))
+    check_apart([*input_files(video), *paths, masks.parent / "run.json"], [output])
     with open_video(video, frame_rate=frame_rate, part=part) as reader:
         count, frames = reader.info.frame_count, reader.frames()
         if unfinished and scores is not None:

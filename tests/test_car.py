@@ -343,7 +343,11 @@ def test_distractors_compete_without_a_mask(backbones: Backbones, image: NDArray
     assert trace.steps[0].competitors[:3] == ("a dog", "a cat", "sky")
     assert trace.steps[0].competitors.count("sky") == 1
     assert result.masks.shape == (1, *image.shape[:2])
-    assert result.scores.shape == result.kept.shape == (3,)
+    assert result.scores.shape == result.kept.shape == (1,)
+    assert result.distractor_scores.shape == result.distractors_kept.shape == (2,)
+    own = trace.steps[0].own
+    assert [*result.scores, *result.distractor_scores] == own.tolist()
+    assert result.query_scores.tolist() == own.tolist() and result.queries_kept.all()
 
 
 def test_steps_prune_until_h_stands_still(backbones: Backbones, image: NDArray[np.uint8]) -> None:

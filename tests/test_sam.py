@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -412,6 +414,76 @@ def test_cache_by_content(sams: dict[str, str], tmp_path: Path, image: NDArray[n
         path.write_bytes(path.read_bytes()[:50])
     assert (cache.get(image, generate) == first).all()
     assert len(calls) == 5
+
+
+def test_the_cache_has_a_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+    folder, frames = tmp_path / "masks", make_frames(6)
+    made: list[int] = []
+
+    def generate(frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        made.append(1)
+        noise = np.random.default_rng(len(made))
+        return noise.random((3, *frame.shape[:2])) > 0.5  # of nearly the same size each
+
+    def used(number: int) -> None:
+        cache.get(frames[number], generate)
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (clock := next(times), clock))
+
+    times = iter(range(1000, 2000))
+    cache = MaskCache(folder, {}, ())
+    used(0)
+    size = next(folder.iterdir()).stat().st_size
+    cache = MaskCache(folder, {}, (), max_bytes=3.5 * size)
+    others = [folder / "mine.npz", folder / f"{'a' * 40}.txt"]
+    for path in others:
+        path.write_bytes(bytes(4 * size))
+        os.utime(path, (1, 1))
+    for number in (1, 2):
+        used(number)
+    used(0)
+    used(3)  # in the place of 1, which was used longest ago
+    assert len(made) == 4 and len(list(folder.iterdir())) == 3 + len(others)
+    for number in (0, 2, 3):
+        used(number)
+    assert len(made) == 4
+    used(1)
+    assert len(made) == 5 and all(path.exists() for path in others)
+    MaskCache(folder, {}, (), max_bytes=1).get(frames[5], generate)
+    assert len(list(folder.iterdir())) == 1 + len(others)  # the newest stays
+
+
+def test_what_a_kill_left_in_the_cache_goes(tmp_path: Path, image: NDArray[np.uint8]) -> None:
+    cache = MaskCache(tmp_path, {}, ())
+    cache.get(image, lambda frame: np.ones((1, *frame.shape[:2]), bool))
+    name = next(tmp_path.iterdir()).stem
+    old, new = (tmp_path / f".{name}-{pid}-1.part.npz" for pid in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    cache.get(image[::-1], lambda frame: np.ones((1, *frame.shape[:2]), bool))
+    assert not old.exists() and new.exists()
+
+
+def test_several_may_use_a_cache_that_is_too_small(tmp_path: Path) -> None:
+    frames = make_frames(4)
+    faults: list[BaseException] = []
+
+    def use(seed: int) -> None:
+        cache = MaskCache(tmp_path, {}, (), max_bytes=2000)
+        try:
+            for number in np.random.default_rng(seed).integers(0, 4, 40):
+                masks = cache.get(frames[number], lambda frame: frame[None, ..., 0] > 60)
+                assert (masks[0] == (frames[number][..., 0] > 60)).all()
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults and not list(tmp_path.glob(".*"))
 
 
 def test_cache_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

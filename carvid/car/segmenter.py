@@ -34,21 +34,46 @@ Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float3
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the recurrent unit leaves of one frame, for N expressions of Q queries."""
+    """What the recurrent unit leaves of one frame: N expressions and D distractors, Q queries."""
 
     proposals: NDArray[np.float32]
     """float32 (N, H, W) in [0, 1]; zeros where a query is not kept."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); empty where a query is not kept."""
-    scores: NDArray[np.float32]
+    query_scores: NDArray[np.float32]
     """float32 (Q,): P[i, i] when query i was last asked; 0 where it was not."""
-    cosines: NDArray[np.float32]
+    query_cosines: NDArray[np.float32]
     """float32 (Q,): cosine of the same view with the query's text; NaN where it was not asked, or
     nothing competed with it."""
-    kept: NDArray[np.bool_]
+    queries_kept: NDArray[np.bool_]
     """bool (Q,): h, the queries that are there."""
     candidates: dict[int, Candidates]
     """Of each query that was asked: what it could choose from when it was asked last."""
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 (N,): the expressions' scores."""
+        return self.query_scores[: len(self.masks)]
+
+    @property
+    def cosines(self) -> NDArray[np.float32]:
+        """float32 (N,): the expressions' cosines."""
+        return self.query_cosines[: len(self.masks)]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """bool (N,): the expressions that are there."""
+        return self.queries_kept[: len(self.masks)]
+
+    @property
+    def distractor_scores(self) -> NDArray[np.float32]:
+        """float32 (D,): the distractors' scores."""
+        return self.query_scores[len(self.masks) :]
+
+    @property
+    def distractors_kept(self) -> NDArray[np.bool_]:
+        """bool (D,): the distractors that are there."""
+        return self.queries_kept[len(self.masks) :]
 
 
 @dataclass(frozen=True)
