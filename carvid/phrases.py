@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.config import PhrasesConfig
-from carvid.rules import BARE_VERBS, COUNT, RULES, TAKEN, Rule, fits, noun_phrase
+from carvid.rules import COUNT, RULES, TAKEN, Rule, fits, noun_phrase
 from carvid.words import (
-    ANIMALS,
     ARTICLES,
+    BARE_VERBS,
+    BEINGS,
     LOOKS,
     NAMELESS,
     NUMBERS,
-    PEOPLE,
     PLURALS,
     SINGULAR_S,
     VEHICLES,
@@ -44,6 +44,8 @@ _AXES = {
 }  # fmt: skip
 _NOT = r"(?:\b(?:not|never|nor|neither|except|excluding|instead|rather|unlike|cannot)\b|n['’]t\b)"
 _PLACES = "left|right|top|bottom|middle|center|centre|front|back|side|corner|moving"
+LONGEST = 500
+"""Characters: a longer expression stays whole; CLIP reads 77 tokens."""
 SAME = 0.5
 """Masks that overlap by more (IoU) are one thing, where things are counted."""
 
@@ -100,6 +102,8 @@ def parse(expression: str) -> Phrase:
 
     Words are taken out only where the rest still says what was meant; in doubt all of them stay.
     """
+    if len(expression) > LONGEST:
+        return Phrase(expression, expression)
     rest, wishes = " ".join(expression.split()), list[Wish]()
     while found := _first_match(rest):
         rule, match = found
@@ -110,13 +114,18 @@ def parse(expression: str) -> Phrase:
         rest = re.sub(r" +", " ", rest).strip(" ")
     if not wishes or not _is_whole(rest, wishes := list(dict.fromkeys(wishes))):
         return Phrase(expression, expression)
-    text = re.sub(r"\s+([,.;:!?)])|\(\s*\)", r"\1", " ".join(rest.split())).strip(" ,.;:!?")
-    return Phrase(expression, text, tuple(wishes))
+    return Phrase(expression, _tidy(rest), tuple(wishes))
 
 
 def understand(expression: str, config: PhrasesConfig) -> Phrase:
     """Return what an expression asks, as the settings have it."""
     return parse(expression) if config.enabled else Phrase(expression, expression)
+
+
+def _tidy(text: str) -> str:
+    """What is left of an expression, without gaps and doubled commas."""
+    text = re.sub(r"\(\s*\)", "", " ".join(text.split()))
+    return re.sub(r"(?:\s*[,.;:])*\s*([,.;:!?)])", r"\1", text).strip(" ,.;:!?")
 
 
 def _first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
@@ -144,14 +153,18 @@ def _left_over(match: re.Match[str]) -> str:
     groups = match.groupdict()
     verb = groups.get("verb") or ""
     said = "" if set(verb.lower().split()) & BARE_VERBS else verb
-    return "".join((groups.get("rest") or "", (groups.get("noun") or "").lstrip(), said))
+    rest, noun = groups.get("rest") or "", (groups.get("noun") or "").lstrip()
+    if rest.lower() in ("a ", "an "):  # it was chosen for the word that is taken out
+        vowel = re.match(r"\s*[aeiou]", match.string[match.end() :], re.IGNORECASE)
+        rest = rest[0] + ("n " if vowel else " ")
+    return rest + noun + said
 
 
 def _is_whole(rest: str, wishes: Sequence[Wish]) -> bool:
     """Whether an expression without the words that were taken out says what was meant."""
     lower = rest.lower()
     head = [word for word in noun_phrase(lower.lstrip(TAKEN + " ,")) if word not in ARTICLES]
-    words = set(re.findall(r"[a-z]+", lower))
+    words = set(re.findall(r"[^\W\d_]+", lower))
     return bool(
         head
         and words - NAMELESS - LOOKS
@@ -189,8 +202,8 @@ def _several(text: str) -> bool:
                 return True
             continue
         of_the_first = len(noun_phrase(" ".join(before))) == len(before)
-        looks = match[1] is None and before[-1] in LOOKS  # "black and white"
-        beings = {*PEOPLE, *ANIMALS, *VEHICLES} & {after[-1]}
+        looks = match[1] is None and {*before[-1:]} <= LOOKS  # "black and white"
+        beings = after[-1] in BEINGS | VEHICLES
         if not looks and (of_the_first or match[1] == "the" or beings):
             return True
     return False

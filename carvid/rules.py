@@ -12,17 +12,19 @@ import re
 from dataclasses import dataclass
 
 from carvid.words import (
-    ANIMALS,
     APART,
     ARTICLES,
+    BEINGS,
     BEST,
     BREAKS,
     COMPOUNDS,
+    HAVING,
     LOOKS,
+    MOVES,
+    MOVING,
     NAMELESS,
     NOT_VERBS,
     PARTS,
-    PEOPLE,
     STAYING,
     THINGS,
     TURNED,
@@ -49,7 +51,10 @@ _ONLY = rf"(?={_OPEN}|\s+(?:with|wearing|carrying|holding|while)\b)"
 _IS = r"(?:(?:(?:that|which|who)\s+)?(?:is|are|was|were)\s+|(?:that|which|who)['’]s\s+)?"
 _FAR = r"(?:(?:very|far|extreme|furthest|farthest)\s+)"
 _SIDE = r"(?:\s+(?:side|edge|half|part|portion|section|area|corner)|[\s-]?hand\s+side|-hand)"
-_AT = r"(?:(?:all\s+the\s+way|way|(?<!ing\s)right|just|over|off|far|located|positioned|situated|placed)\s+)*"
+_AT = (
+    r"(?:(?:all\s+the\s+way|way|(?<!ing\s)right|just|over|off|far|located|positioned|situated|"
+    r"placed)\s+)*"
+)
 _ON = rf"\b{_IS}{_AT}(?:on|at|in)\s+(?:the\s+)?"
 _TO = rf"\b{_IS}{_AT}to\s+the\s+"
 _HEAD = r"^(?P<rest>(?:the\s+)?)"
@@ -64,26 +69,13 @@ COUNT = (
 _ORDINAL = rf"(?P<nth>{'|'.join(COUNT)}|1st|2nd|3rd|[4-9]th|10th)"
 _FROM = rf"\s+from\s+(?:the\s+)?(?P<to>left|right|top|bottom)(?:\s+side)?{_OF_PICTURE}?{_THEN}"
 
-_VERBS = (
-    "moving going heading coming travelling traveling running walking driving riding flying "
-    "swimming jumping hopping rolling sliding drifting racing crossing passing skiing skating "
-    "skateboarding surfing sailing cycling biking jogging sprinting galloping trotting marching "
-    "crawling floating gliding speeding strolling"
-).split()
-"""What takes a thing from place to place."""
-_FINITE = (
-    "moves goes heads comes travels runs walks drives rides flies swims jumps hops rolls slides "
-    "drifts races crosses passes sails"
-).split()
-"""Likewise; only after "that", as some are nouns, too."""
-BARE_VERBS = set(
-    "moving going heading coming travelling traveling entering approaching arriving "
-    "moves goes heads comes travels enters".split()
-)
-"""Verbs that say nothing but the motion."""
+_SLOWLY = r"(?:(?:slowly|quickly|rapidly|steadily|swiftly|fast)\s+)?"
 _HOW = r"(?:\s+(?:\w+ly|fast|straight|over|off))*"
 _WHICH = r"(?:that|which|who)\s+"
-_DOING = rf"\b{_IS}(?P<verb>{'|'.join(_VERBS)}|{_WHICH}(?:{'|'.join(_FINITE)})){_HOW}"
+_DOING = (
+    rf"\b{_IS}{_SLOWLY}(?P<verb>{'|'.join(sorted(MOVING))}|"
+    rf"{_WHICH}(?:{'|'.join(sorted(MOVES))})){_HOW}"
+)
 _ENTERING = rf"\b{_IS}(?P<verb>(?:com|enter|approach|arriv)ing|{_WHICH}(?:comes|enters))(?:\s+in)?"
 _UPWARDS = (
     rf"\b{_IS}(?P<verb>moving|going|flying|floating|drifting|swimming|heading|travell?ing|"
@@ -238,7 +230,7 @@ def _is_plain(before: str, *, bare: bool) -> bool:
         return False
     if not bare:
         return words[-1] not in TURNED
-    return words[0] not in ARTICLES and words[-1] in PEOPLE | ANIMALS | VEHICLES
+    return words[0] not in ARTICLES and words[-1] in BEINGS | VEHICLES
 
 
 def _is_at_rest(before: str) -> bool:
@@ -247,9 +239,7 @@ def _is_at_rest(before: str) -> bool:
     if not words or words[-1] in STAYING:
         return True
     last = words[-1]
-    return not (
-        is_doing(last) or last in TURNED or last in BREAKS or last.endswith("ly")
-    )
+    return not (is_doing(last) or last in TURNED or last in BREAKS or last.endswith("ly"))
 
 
 def _is_of_the_first_noun(rule: Rule, match: re.Match[str], before: str) -> bool:
@@ -260,11 +250,11 @@ def _is_of_the_first_noun(rule: Rule, match: re.Match[str], before: str) -> bool
         return False
     if re.search(r"\bof\s+(?:the|an?|this|that|these|those|two|three)\b", before):
         return False
-    having = re.search(r"\b(?:with|has|having|have)\s(?P<what>.*)", before)
+    having = re.search(rf"\b(?:{HAVING})\s(?P<what>.*)", before)
     if having is None or rule.kind in ("motion", "still"):
         return True
     head = noun_phrase(before)
-    living = bool(head) and head[-1] in PEOPLE | ANIMALS
+    living = bool(head) and head[-1] in BEINGS
     flat = rule.kind in ("side", "middle", "nth") and match.groupdict().get("to") not in (
         "top", "bottom",
     )  # fmt: skip

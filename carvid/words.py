@@ -21,8 +21,8 @@ BREAKS = _words(
     "of in on at to by for from with without and or but near next beside behind under over above "
     "below beneath between among against across along around inside outside into onto through "
     "toward towards opposite off up down out away as than like that which who whose while when "
-    "where is are was were has have had does do did not very here there now after before alone "
-    "dressed seated parked located held ridden covered made left right please"
+    "where is are was were has have had does do did not very here there now then after before "
+    "alone dressed seated parked located held ridden covered made left right please"
 )
 """Words that end the noun phrase at the head of an expression; verbs in -ing do so, too."""
 
@@ -55,7 +55,8 @@ VEHICLES = _words(
     "moped tractor airplane aeroplane plane jet helicopter rocket boat ship sailboat yacht canoe "
     "kayak skateboard surfboard snowboard cart wagon carriage vehicle"
 )
-THINGS = PEOPLE | ANIMALS | VEHICLES | _words(
+BEINGS = PEOPLE | ANIMALS
+INANIMATE = _words(
     "sofa couch chair armchair bench bed table vase pot plant flower tree umbrella parasol "
     "suitcase bag backpack handbag ball basketball kite bat racket frisbee bottle glass cup mug "
     "bowl plate fork knife spoon banana apple orange strawberry lemon carrot broccoli sandwich "
@@ -64,6 +65,7 @@ THINGS = PEOPLE | ANIMALS | VEHICLES | _words(
     "fridge toilet hydrant lamp candle balloon robot teddy doll toy guitar drum pumpkin snowman "
     "mushroom cactus rose sunflower gift box"
 )
+THINGS = BEINGS | VEHICLES | INANIMATE
 """Things that a word of place may stand before ("front cow", "middle chair")."""
 
 BEST = PEOPLE - _words("person man woman boy girl guy lady kid child baby dude male female")
@@ -88,8 +90,9 @@ COMPOUNDS = _words(
     "entrance flank engine turret pane shutter drawer shelf answer choice size place time moment "
     "tool amount order thing decision spot job career bower luggage over overs alone behind front "
     "rear side sided facing leaning looking pointing hander leg limb whale dress fit term note "
-    "word name number chest jaw armpit guard tackle midfielder forward one's lapel collar hook jab uppercut hander alignment parenthesis bracket"
-)  # fmt: skip
+    "word name number chest jaw armpit guard tackle midfielder forward lapel collar "
+    "hook jab uppercut parenthesis bracket"
+)
 """Nouns that "left" or "right" before them belongs to: "the left hand", "the right lane"."""
 
 PARTS = _words(
@@ -108,6 +111,27 @@ APART = (
     r"(?:left|right|top|bottom|middle|cent(?:er|re)|front|back|side|edge|end)\s+of"
 )
 """What relates a thing to another that may stand elsewhere; a place after it may be the other's."""
+
+HAVING = r"with|has|having|have|(?:hold|carry|push|pull|dragg)ing"
+"""What a thing has, or holds: a front after it may be the holder's own."""
+
+MOVING = _words(
+    "moving going heading coming travelling traveling running walking driving riding flying "
+    "swimming jumping hopping rolling sliding drifting racing crossing passing skiing skating "
+    "skateboarding surfing sailing cycling biking jogging sprinting galloping trotting marching "
+    "crawling floating gliding speeding strolling"
+)
+"""What takes a thing from place to place."""
+MOVES = _words(
+    "moves goes heads comes travels runs walks drives rides flies swims jumps hops rolls slides "
+    "drifts races crosses passes sails"
+)
+"""Likewise; only after "that", as some are nouns, too."""
+BARE_VERBS = _words(
+    "moving going heading coming travelling traveling entering approaching arriving moves goes "
+    "heads comes travels enters"
+)
+"""Verbs that say nothing but the motion."""
 
 TURNED = _words(
     "turn turns turned look looks looked face faces faced point points pointed lean leans leaned "
