@@ -25,6 +25,7 @@ from carvid.words import (
     NAMELESS,
     NOT_VERBS,
     PARTS,
+    RIGHT,
     STAYING,
     THINGS,
     TURNED,
@@ -212,7 +213,8 @@ def _may_stand_before(rule: Rule, match: re.Match[str], noun: list[str]) -> bool
         return True
     if match[0].lower().endswith("-hand") and noun == ["man"]:
         return False  # somebody's "right-hand man" may stand anywhere
-    return not COMPOUNDS & set(re.split(r"[ -]", " ".join(noun)))
+    names = COMPOUNDS | RIGHT if (match["to"] or "").lower() == "right" else COMPOUNDS
+    return not names & set(re.split(r"[ -]", " ".join(noun)))
 
 
 def _is_plain(before: str, *, bare: bool) -> bool:

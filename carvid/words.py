@@ -79,21 +79,24 @@ LOOKS = _words(
 """Adjectives; "black and white" is one thing, "dog and cat" are two."""
 
 COMPOUNDS = _words(
-    "hand hands handed arm leg foot feet eye ear shoulder knee elbow thigh calf shin ankle wrist "
-    "finger thumb toe paw hoof claw wing wings fin flipper horn antler tusk tooth cheek breast "
-    "lung kidney hip brow eyebrow nostril temple brain hemisphere bicep biceps palm fist forearm "
-    "shoe boot sock glove mitten sleeve pocket sandal slipper skate ski earring lens strap handle "
-    "pedal handlebar headlight taillight light mirror wheel tire tyre door window seat lane turn "
-    "turns signal blinker indicator rail track bank shore wall panel half part portion section "
-    "edge corner end side quarter row column aisle page margin arrow key button click field "
-    "fielder winger back wingback drive angle angles triangle direction way path fork exit "
-    "entrance flank engine turret pane shutter drawer shelf answer choice size place time moment "
-    "tool amount order thing decision spot job career bower luggage over overs alone behind front "
-    "rear side sided facing leaning looking pointing hander leg limb whale dress fit term note "
-    "word name number chest jaw armpit guard tackle midfielder forward lapel collar "
-    "hook jab uppercut parenthesis bracket"
+    "hand hands handed arm leg foot feet eye ear shoulder knee elbow thigh calf shin ankle "
+    "wrist finger thumb toe paw hoof claw wing wings fin flipper horn antler tusk tooth cheek "
+    "breast lung kidney hip brow eyebrow nostril temple brain hemisphere bicep biceps palm fist "
+    "forearm shoe boot sock glove mitten sleeve pocket sandal slipper skate ski earring lens "
+    "strap handle pedal handlebar headlight taillight light mirror wheel tire tyre door window "
+    "seat lane turn turns signal blinker indicator rail track bank shore wall panel half part "
+    "portion section edge corner end side quarter row column aisle page margin arrow button "
+    "click field fielder winger back wingback drive path fork exit entrance flank engine turret "
+    "pane shutter drawer shelf bower luggage over overs alone behind front rear sided facing "
+    "leaning looking pointing limb dress chest jaw armpit guard tackle midfielder forward lapel "
+    "collar hook jab uppercut parenthesis bracket"
 )
 """Nouns that "left" or "right" before them belongs to: "the left hand", "the right lane"."""
+RIGHT = _words(
+    "whale angle angles triangle answer choice size place time moment tool amount order thing "
+    "decision spot job fit term note word name number direction way"
+)
+"""Likewise of "right" alone, which has more senses."""
 
 PARTS = _words(
     "stripe stripes spot spots patch patches logo hole line lines mark dot print pattern design "

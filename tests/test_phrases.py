@@ -97,6 +97,7 @@ def test_wishes_are_taken_out(expression: str, text: str, wishes: str) -> None:
         ("zebra nearest us", "zebra", "in front"),
         ("back bench", "bench", "in the back"),
         ("bottom zebra", "zebra", "on the bottom"),
+        ("left whale", "whale", "on the left"),
         ("left teddy bear", "teddy bear", "on the left"),
         ("left slice of pizza", "slice of pizza", "on the left"),
     ],
@@ -253,11 +254,11 @@ def test_ref_davis_expressions_are_read_as_reviewed(shared: Path) -> None:
 
 
 def test_any_text_is_parsed_soon() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ("on the left, ", "second from the left ", "moving ", "the ", "(", "and ", "far "):
         for times in (1, 3, LONGEST // len(text), 100_000):
             assert parse(text * times).text.strip()
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize(
@@ -304,7 +305,8 @@ def choose(own: tuple[float, ...], masks: tuple[NDArray[np.bool_], ...], express
 def test_place_chooses_among_what_scores_as_the_thing_never_instead_of_it() -> None:
     left, right = square(5, 20, 20), square(75, 20, 20)
     assert choose((0.99, 0.999), (left, right), "the guitar on the left") == 0
-    assert choose((0.82, 0.999), (left, right), "the guitar on the left") == 1  # it is a drum
+    assert choose((0.82, 0.99), (left, right), "the guitar on the left") == 1  # it is a drum
+    assert choose((0.95, 0.9999), (left, right), "the guitar on the left") == 1  # odds: 1 to 500
     assert choose((0.82, 0.999), (left, right), "left guitar") == 1
     assert choose((0.7, 0.8), (left, right), "the guitar on the left") == 0  # not sure of either
     assert choose((0.4, 0.8), (left, right), "the guitar on the left") == 1

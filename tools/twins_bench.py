@@ -38,9 +38,9 @@ WORDINGS: dict[str, tuple[str, str]] = {
     "second dog from the right": ("second {} from the right", "second {} from the left"),
 }
 """How the left one of two may be called, and the right one; `{}` is the noun."""
-OTHERS = ("kin", "alone", "absent", "absent, no place")
+OTHERS = ("kin", "alone", "alone, no place", "absent", "absent, no place")
 """`kin`: two drawings of one noun; `alone`: the thing named stands on one side, and another on the
-side that is asked for; `absent`: what is named is nowhere, with and without a place."""
+side that is asked for; `absent`: what is named is nowhere; and without saying a place."""
 VARIANTS: dict[str, tuple[str, ...]] = {
     "with the parser": (),
     "without": ("phrases.enabled=false",),
@@ -97,6 +97,8 @@ def _texts(task: TwinsTask, first: str, second: str, drawn: set[str]) -> tuple[s
             f"the {noun}", f"the {noun}",
         )  # fmt: skip
     left, right = WORDINGS[task.words]
+    if task.kind == "alone, no place":
+        return name, f"the {second}"
     if task.kind == "alone":  # each is asked for where the other one is
         return right.format(first), left.format(second)
     return left.format(first), right.format(second)

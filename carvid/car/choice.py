@@ -18,7 +18,7 @@ from carvid.phrases import Phrase, grant
 
 SAME = 0.5
 """Masks that overlap by more (IoU) are taken for the same thing."""
-PLAUSIBLE, ODDS = 0.8, 200.0
+PLAUSIBLE, ODDS = 0.85, 400.0
 """Wishes choose among candidates with at least this share of the best one's score, whose odds, p to
 1 − p, are not so many times worse: among what scores as the thing, never instead of it."""
 NONE = -1
