@@ -1,8 +1,9 @@
 """Words that CLIP does not understand, but time and place do: "left", "biggest", "moving up".
 
 `parse` splits an expression into what CLIP shall look for and wishes about place, size and motion;
-`grant` says how well masks fulfil the wishes. Relations between things ("left of the car", "in
-front of the house") and sides of a thing's own ("his left hand") are left to CLIP, as they stand.
+`grant` says how well masks fulfil the wishes. `carvid.rules` knows the words. Relations between
+things ("left of the car", "in front of the house"), names ("the right lane") and sides of a thing's
+own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
 """
 
 from __future__ import annotations
