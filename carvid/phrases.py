@@ -1,8 +1,9 @@
 """Words that CLIP does not understand, but time and place do: "left", "biggest", "moving up".
 
 `parse` splits an expression into what CLIP shall look for and wishes about place, size and motion;
-`grant` says how well masks fulfil the wishes. Relations between things ("left of the car", "in
-front of the house") and sides of a thing's own ("his left hand") are left to CLIP, as they stand.
+`grant` says how well masks fulfil the wishes. `carvid.rules` knows the words. Relations between
+things ("left of the car", "in front of the house"), names ("the right lane") and sides of a thing's
+own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
 """
 
 from __future__ import annotations
@@ -18,56 +19,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.config import PhrasesConfig
-
-_PICTURE = r"(?:picture|image|frame|video|screen|scene|view)"
-_ALONE = rf"(?:\s+of\s+the\s+{_PICTURE}\b)?(?!\s+of\b)"
-"""Ends a place: what follows must not make it a relation to another thing."""
-_PLACE = r"(?:on|at|in|(?<!ing )to)\s+the\s+(?:very\s+|far\s+)?"
-"""Begins a place; "looking to the left" is none."""
-_DOING = (
-    r"(?:(?:which|that|who)\s+(?:is|are)\s+)?"
-    r"(?P<verb>moving|going|heading|coming|travell?ing|running|walking|driving|riding|flying|"
-    r"swimming|jumping|hopping|rolling|sliding|drifting|racing|climbing|rising|falling)"
+from carvid.rules import COUNT, RULES, TAKEN, Rule, fits, noun_phrase
+from carvid.words import (
+    ARTICLES,
+    BARE_VERBS,
+    BEINGS,
+    LOOKS,
+    NAMELESS,
+    NUMBERS,
+    PLURALS,
+    SINGULAR_S,
+    VEHICLES,
 )
-"""Verbs that take a thing from place to place."""
-_OWN = r"(?:hand|arm|leg|foot|eye|ear|side|shoulder|shoe|wheel|paw|wing|door|lane|turn|half|one's)"
-_HEAD = r"^(?P<rest>(?:(?:the|a|an)\s+)?)"
-"""Further inside, "the biggest" may be said of another thing."""
-_COUNT = ("first", "second", "third", "fourth", "fifth")
-_ORDINAL = r"(?P<nth>first|second|third|fourth|fifth|1st|2nd|3rd|4th|5th)"
 
-_RULES: tuple[tuple[str, str], ...] = (
-    ("motion", rf"\b{_DOING}\s+(?:to|towards?)\s+the\s+(?P<to>left|right)\b{_ALONE}"),
-    ("motion", rf"\b{_DOING}\s+(?P<to>left|right|up|down)(?:wards?)?\b(?!\s+(?:the|a|an)\b)"),
-    ("still", r"\b(?:which|that|who)\s+(?:does\s+not|doesn't|is\s+not|isn't)\s+mov(?:e|ing)\b"),
-    ("still", r"\b(?:standing|sitting|lying|staying|keeping)\s+still\b"),
-    ("still", r"\b(?:not\s+moving|motionless|stationary|unmoving)\b"),
-    ("nth", rf"\b{_ORDINAL}\b(?P<rest>.*?)\s*\bfrom\s+(?:the\s+)?(?P<to>left|right|top|bottom)\b"),
-    ("nth", r"\b(?P<to>left|right|top|bottom)-?most\b"),
-    ("middle", rf"\b{_PLACE}(?:middle|cent(?:er|re))\b{_ALONE}"),
-    ("corner", rf"\b{_PLACE}(?P<row>top|upper|bottom|lower)[\s-]+(?P<to>left|right)"
-               rf"(?:\s+corner)?\b{_ALONE}"),
-    ("side", rf"\b{_PLACE}(?P<to>left|right|top|bottom)(?:-?hand)?"
-             rf"(?:\s+(?:side|edge|half))?\b{_ALONE}"),
-    ("side", rf"(?<=\bthe\s)(?P<to>left|right)(?:-?hand)?\b(?!\s+(?:{_OWN}|of)\b)(?=\s+\w)"),
-    ("front", r"\bin\s+(?:the\s+)?(?:front|foreground)\b(?!\s+of\b)"),
-    ("front", r"\b(?:closest|nearest)(?:\s+to\s+the\s+(?:camera|viewer))?\b"),
-    ("back", r"\bin\s+the\s+(?:back|background)\b(?!\s+of\b)"),
-    ("back", r"\b(?:farthest|furthest)(?:\s+(?:away\s+)?from\s+the\s+(?:camera|viewer))?\b"),
-    ("biggest", rf"{_HEAD}(?:biggest|bigger|largest|larger)\b"),
-    ("smallest", rf"{_HEAD}(?:smallest|smaller)\b"),
-)  # fmt: skip
-"""Kind of wish, and the words that ask for it; what a rule takes, later ones do not see."""
-
-_NAMELESS = {"the", "a", "an", "one", "thing", "object", "that", "is", "which", "who"}
-"""Words that name nothing: an expression of them alone stays as it is."""
-_BARE_MOTION = {"moving", "going", "heading", "coming", "travelling", "traveling"}
-"""Verbs that say nothing but the motion."""
 STILL = 0.048
 """Speed, in picture widths a second, at which a thing is half still."""
 MOVING = 0.096
 """Speed, likewise, at which a direction is half sure."""
 _WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_WAY_NAMES = {"top": "up", "upper": "up", "bottom": "down", "lower": "down"}
+_SIDE_NAMES = {"upper": "top", "lower": "bottom"}
+_OPPOSITE = {"left": "right", "right": "left"}
+_AXES = {
+    "nth": "side", "still": "motion", "back": "front", "smallest": "biggest",
+}  # fmt: skip
+_NOT = r"(?:\b(?:not|never|nor|neither|except|excluding|instead|rather|unlike|cannot)\b|n['’]t\b)"
+_PLACES = "left|right|top|bottom|middle|center|centre|front|back|side|corner|moving"
+LONGEST = 500
+"""Characters: a longer expression stays whole; CLIP reads 77 tokens."""
 SAME = 0.5
 """Masks that overlap by more (IoU) are one thing, where things are counted."""
 
@@ -85,7 +64,7 @@ class Wish:
 
     def __str__(self) -> str:
         if self.kind == "nth":
-            return f"{_COUNT[self.nth - 1]} from the {self.to}"
+            return f"{COUNT[self.nth - 1]} from the {self.to}"
         if self.kind == "motion":
             return f"moving {self.to}"
         return {
@@ -120,18 +99,23 @@ class Phrase:
 
 @lru_cache(maxsize=4096)
 def parse(expression: str) -> Phrase:
-    """Split an expression into what CLIP looks for, and wishes about place, size and motion."""
-    rest, wishes = " ".join(expression.split()), []
-    for kind, pattern in _RULES:
-        while match := re.search(pattern, rest, re.IGNORECASE):
-            wishes += _wishes(kind, match)
-            rest = " ".join(
-                f"{rest[: match.start()]} {_left_over(match)} {rest[match.end() :]}".split()
-            )
-    rest = re.sub(r"\s+([,.;])", r"\1", rest).strip(" ,.;")
-    if not wishes or not set(re.findall(r"[a-z]+", rest.lower())) - _NAMELESS:
+    """Split an expression into what CLIP looks for, and wishes about place, size and motion.
+
+    Words are taken out only where the rest still says what was meant; in doubt all of them stay.
+    """
+    if len(expression) > LONGEST:
         return Phrase(expression, expression)
-    return Phrase(expression, rest, tuple(dict.fromkeys(wishes)))
+    rest, wishes = " ".join(expression.split()), list[Wish]()
+    while found := _first_match(rest):
+        rule, match = found
+        wishes += _wishes(rule.kind, match)
+        kept = _left_over(match)
+        gap = "" if rule.where in ("noun", "thing") else TAKEN
+        rest = f"{rest[: match.start()]}{kept} {gap} {rest[match.end() :]}"
+        rest = re.sub(r" +", " ", rest).strip(" ")
+    if not wishes or not _is_whole(rest, wishes := list(dict.fromkeys(wishes))):
+        return Phrase(expression, expression)
+    return Phrase(expression, _tidy(rest), tuple(wishes))
 
 
 def understand(expression: str, config: PhrasesConfig) -> Phrase:
@@ -139,24 +123,91 @@ def understand(expression: str, config: PhrasesConfig) -> Phrase:
     return parse(expression) if config.enabled else Phrase(expression, expression)
 
 
+def _tidy(text: str) -> str:
+    """What is left of an expression, without gaps and doubled commas."""
+    text = re.sub(r"\(\s*\)", "", " ".join(text.split()))
+    return re.sub(r"(?:\s*[,.;:])*\s*([,.;:!?)])", r"\1", text).strip(" ,.;:!?")
+
+
+def _first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
+    for rule in RULES:
+        for match in re.finditer(rule.pattern, text, re.IGNORECASE):
+            if fits(rule, match):
+                return rule, match
+    return None
+
+
 def _wishes(kind: str, match: re.Match[str]) -> list[Wish]:
     groups = {key: (value or "").lower() for key, value in match.groupdict().items()}
-    to = groups.get("to", "")
+    to = groups.get("to", "") or _OPPOSITE.get(groups.get("start", ""), "")
     if kind == "nth":
         word = groups.get("nth", "first")
-        nth = int(word[0]) if word[0].isdigit() else _COUNT.index(word) + 1
-        return [Wish("nth", to, nth)]
-    if kind == "corner":
-        row = "top" if groups["row"] in ("top", "upper") else "bottom"
-        return [Wish("side", row), Wish("side", to)]
-    return [Wish(kind, to)]
+        return [Wish("nth", to, int(word[:-2]) if word[0].isdigit() else COUNT.index(word) + 1)]
+    names = _WAY_NAMES if kind == "motion" else _SIDE_NAMES
+    return [Wish(kind, names.get(each, each)) for each in (groups.get("row", ""), to) if each] or [
+        Wish(kind)
+    ]
 
 
 def _left_over(match: re.Match[str]) -> str:
     """What of a match is still for CLIP: the noun within it, or a verb that says more."""
     groups = match.groupdict()
     verb = groups.get("verb") or ""
-    return groups.get("rest") or ("" if verb.lower() in _BARE_MOTION else verb)
+    said = "" if set(verb.lower().split()) & BARE_VERBS else verb
+    rest, noun = groups.get("rest") or "", (groups.get("noun") or "").lstrip()
+    if rest.lower() in ("a ", "an "):  # it was chosen for the word that is taken out
+        vowel = re.match(r"\s*[aeiou]", match.string[match.end() :], re.IGNORECASE)
+        rest = rest[0] + ("n " if vowel else " ")
+    return rest + noun + said
+
+
+def _is_whole(rest: str, wishes: Sequence[Wish]) -> bool:
+    """Whether an expression without the words that were taken out says what was meant."""
+    lower = rest.lower()
+    head = [word for word in noun_phrase(lower.lstrip(TAKEN + " ,")) if word not in ARTICLES]
+    words = set(re.findall(r"[^\W\d_]+", lower))
+    return bool(
+        head
+        and words - NAMELESS - LOOKS
+        and not _many(head)
+        and not _contradict(wishes)
+        and not _several(lower)
+        and not re.search(rf"{_NOT}.*{TAKEN}", lower, re.DOTALL)
+        and not re.search(rf"{_NOT}.*\b(?:{_PLACES})\b", lower, re.DOTALL)
+    )
+
+
+def _many(head: Sequence[str]) -> bool:
+    """Whether the first noun is plural, counted, or one of a row: wishes choose one thing."""
+    if {"last", "next", *COUNT} & set(head) or NUMBERS & set(head[:2]) or head[0].isdigit():
+        return True
+    noun = head[-1]
+    if noun in PLURALS or re.search(r"(?:wo|fire|police|sports?|crafts?|cow)men$", noun):
+        return True
+    ends = noun.endswith("s") and not noun.endswith(("ss", "us", "'s", "’s"))
+    return ends and noun not in SINGULAR_S
+
+
+def _contradict(wishes: Sequence[Wish]) -> bool:
+    """Whether no one thing can fulfil them all."""
+    axes = [(_AXES.get(wish.kind, wish.kind), wish.to in ("left", "right")) for wish in wishes]
+    return len(set(axes)) < len(axes)
+
+
+def _several(text: str) -> bool:
+    """Whether several things are asked for, as in "the dog and the cat", "dog and cat"."""
+    for match in re.finditer(r"\b(?:and|or)\b\s*(?:(an?|the|another|one)\s+)?", text):
+        before, after = text[: match.start()].split(), noun_phrase(text[match.end() :])
+        if not after:  # "and holding a bag", or nothing
+            if not re.match(r"\w+ing\b", text[match.end() :]):
+                return True
+            continue
+        of_the_first = len(noun_phrase(" ".join(before))) == len(before)
+        looks = match[1] is None and {*before[-1:]} <= LOOKS  # "black and white"
+        beings = after[-1] in BEINGS | VEHICLES
+        if not looks and (of_the_first or match[1] == "the" or beings):
+            return True
+    return False
 
 
 def grant(

@@ -384,10 +384,19 @@ def twins(
     settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
     first_seed: int = 4_000_000,
     workers: int = 2,
+    words: Annotated[
+        bool, typer.Option("--words", help="Instead: a place said in other words, or in vain.")
+    ] = False,
 ) -> None:
     """Look-alikes told apart by place or motion, with the parser of expressions and without."""
     import twins_bench
 
+    if words:
+        found = twins_bench.measure_wordings(sprites, preset, settings, clips, first_seed, workers)
+        typer.echo("| words, or kind of clip | right |\n|-|-|")
+        for name, share in found.items():
+            typer.echo(f"| {name} | {share:.0%} |")
+        return
     typer.echo(twins_bench.HEAD)
     for name, overrides in twins_bench.VARIANTS.items():
         shares = twins_bench.measure_variant(

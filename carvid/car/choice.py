@@ -18,8 +18,9 @@ from carvid.phrases import Phrase, grant
 
 SAME = 0.5
 """Masks that overlap by more (IoU) are taken for the same thing."""
-PLAUSIBLE = 0.5
-"""Wishes choose among candidates with at least this share of the best one's score."""
+PLAUSIBLE, ODDS = 0.85, 400.0
+"""Wishes choose among candidates with at least this share of the best one's score, whose odds, p to
+1 − p, are not so many times worse: among what scores as the thing, never instead of it."""
 NONE = -1
 """In place of an index: not there."""
 
@@ -111,7 +112,9 @@ def weigh(
         surely: the query is there in every frame: no path leads through "not there".
     """
     gain = own.copy()
-    open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & (own >= PLAUSIBLE * own.max()))
+    odds = own / np.maximum(1 - own, np.float32(1e-7))
+    alike = (own >= PLAUSIBLE * own.max()) & (ODDS * odds >= odds.max())
+    open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & alike)
     settled = int(prior.settled[query]) if prior else 0
     # What has been on the left may go to the right; only motion needs a second look.
     if phrase.wishes and settled <= phrase.of_motion and len(open_to) > 1:

@@ -19,6 +19,7 @@ SAME_THING = (
     {"building", "house"},
 )  # fmt: skip
 """Background words of which one can be said for the other."""
+ARTICLES = ("a", "an", "the")
 _HEAD_ENDS = re.compile(
     r"\b(?:in|on|at|of|with|near|by|behind|beside|under|over|between|from|to|into|along|across|"
     r"through|against|that|which|who|while)\b|,"
@@ -83,8 +84,10 @@ def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def normal(text: str) -> str:
-    """An expression as CLIP's tokenizer reads it: lower case, single spaces."""
-    return " ".join(text.lower().split())
+    """An expression as CLIP's tokenizer reads it, in lower case, with single spaces, and without the
+    article in front: "dog" does not compete with "the dog"."""
+    words = text.lower().split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ARTICLES else words)
 
 
 def _words(text: str) -> set[str]:
