@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.words import ARTICLES
+
 SAME_THING = (
     {"road", "street"}, {"railway", "railroad"}, {"sea", "ocean"}, {"land", "ground"},
     {"water", "sea"}, {"water", "ocean"}, {"water", "lake"}, {"water", "river"},
     {"building", "house"},
 )  # fmt: skip
 """Background words of which one can be said for the other."""
-ARTICLES = ("a", "an", "the")
 _HEAD_ENDS = re.compile(
     r"\b(?:in|on|at|of|with|near|by|behind|beside|under|over|between|from|to|into|along|across|"
     r"through|against|that|which|who|while)\b|,"
@@ -84,7 +85,7 @@ def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def normal(text: str) -> str:
-    """An expression as CLIP's tokenizer reads it, in lower case, with single spaces, and without the
+    """An expression in lower case, with single spaces, as CLIP's tokenizer reads it, and without the
     article in front: "dog" does not compete with "the dog"."""
     words = text.lower().split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ARTICLES else words)
