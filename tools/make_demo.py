@@ -4,9 +4,11 @@
     tools/make_demo.py SPRITES OUT --example
     tools/make_demo.py SPRITES OUT --scenes 8 --first-seed 100 --frames 48
     tools/make_demo.py SPRITES OUT --scenes 2 --events cut leave --mp4
+    tools/make_demo.py SPRITES tests/clips --floors
 
 OUT becomes a data set in the form of Ref-DAVIS 2017, or, with `--mp4`, holds a clip and a folder of
-masks for each scene. `--example` draws the one clip that carvid comes with.
+masks for each scene. `--example` draws the one clip that carvid comes with, `--floors` those of
+tests/test_floors.py.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from carvid.demo.example import NAME, write_example
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
 from carvid.demo.write import write_clip, write_ref_davis
+from floor_clips import write_floor_clips
 
 
 def main() -> int:
@@ -39,9 +42,13 @@ def main() -> int:
     )
     parser.add_argument("--mp4", action="store_true", help="clips, not a data set")
     parser.add_argument("--example", action="store_true", help=f"the clip {NAME} alone")
+    parser.add_argument("--floors", action="store_true", help="the clips of tests/test_floors.py")
     options = parser.parse_args()
     sprites = load_sprites(options.sprites)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.floors:
+        write_floor_clips(sprites, options.out)
+        return 0
     if options.example:
         write_example(sprites, options.out)
         return 0
