@@ -10,7 +10,6 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -73,6 +72,7 @@ FLOORS = {
         "absent", ("the owl", "the guitar", "the rabbit"), (ABSENT, ABSENT, 1), (1, 1, 0.9),
         causal=True,
     ),
+    "absent-alone": Floor("absent", ("the helicopter",), (ABSENT,), (1,)),
     "distractor": Floor("absent", ("the pig",), (2,), (0.9,), distractors=("the rabbit",)),
     "hd": Floor("hd", ("the rabbit", "the pig"), (1, 2), (0.9, 0.9)),
 }  # fmt: skip
@@ -108,9 +108,7 @@ def run(model: Carvid, floor: Floor) -> list[FrameResult]:
     return list(follow(frames_of(floor.clip), floor.texts, distractors=floor.distractors))
 
 
-def quality(
-    masks: Sequence[NDArray[np.bool_]], truth: NDArray[np.uint8], label: int
-) -> float:
+def quality(masks: Sequence[NDArray[np.bool_]], truth: NDArray[np.uint8], label: int) -> float:
     """J&F, mean over the frames, of masks, bool (H, W) each."""
     wanted = truth == label if label else np.zeros(truth.shape, bool)
     return float(np.mean([mask_scores(*pair) for pair in zip(masks, wanted, strict=True)]))
@@ -150,7 +148,7 @@ def test_masks_belong_to_their_own_frames(tiny: Carvid, causal: bool) -> None:
 
 def test_a_run_on_disk_is_right(tmp_path: Path) -> None:
     """The command line: PNGs by frame and label, scores.csv, and the overlay's colours."""
-    texts, labels, clip = ("the car moving to the left", "the car moving to the right"), (2, 1), "motions"
+    clip, texts, labels = "cut", ("the strawberry", "the tractor"), (2, 1)
     said = command(
         "run", clip_path(clip), "-e", texts[0], "-e", texts[1], "-o", tmp_path / "out",
         "-p", "tiny", "--set", "weights.device=cpu", "--set", "overlay.labels=false",
@@ -163,7 +161,7 @@ def test_a_run_on_disk_is_right(tmp_path: Path) -> None:
     maps = np.stack([read_label_png(path) for path in paths])
     assert set(np.unique(maps)) == {0, 1, 2}
     for k, label in enumerate(labels, 1):
-        assert quality(list(maps == k), truth, label) > 0.93
+        assert quality(list(maps == k), truth, label) > 0.9
     check_scores(tmp_path / "out" / "scores.csv", texts, maps)
     with open_video(tmp_path / "out" / "overlay.mp4") as reader:
         check_overlay([frame.image for frame in reader], frames_of(clip), maps)
@@ -188,7 +186,7 @@ def check_overlay(
 ) -> None:
     """Well inside a mask is its colour, well outside the frame."""
     for picture, frame, labels in zip(shown, frames, maps, strict=True):
-        for label in (0, 1, 2):
+        for label in np.unique(labels):
             inner = cv2.erode((labels == label).astype(np.uint8), np.ones((7, 7))) > 0
             wanted = frame[inner] if label == 0 else np.array(COLORS[label - 1])
             off = np.abs(picture[inner].astype(int) - wanted)

@@ -18,13 +18,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from floor_clips import write_floor_clips
 from tqdm import tqdm
 
 from carvid.demo.example import NAME, write_example
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
 from carvid.demo.write import write_clip, write_ref_davis
-from floor_clips import write_floor_clips
 
 
 def main() -> int:

@@ -17,23 +17,22 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from io import StringIO
 from multiprocessing import connection, get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
-
-os.environ["OMP_NUM_THREADS"] = "1"  # before torch: threads do not survive a fork
 
 import pytest
-
 from mutations import MUTANTS, Mutant, install
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 300.0
+QUIETLY = ("-p", "no:cacheprovider", "-p", "no:xdist",
+           "-W", "ignore::pytest.PytestAssertRewriteWarning")  # fmt: skip
+"""Plugins of pytest that are imported before it starts keep their own assertions."""
 
 
 @dataclass
@@ -78,8 +77,7 @@ def run_test(test: str, mutant: Mutant | None) -> Outcome:
     began, watch, text = time.monotonic(), Watch(), StringIO()
     calls = install(mutant) if mutant is not None else [0]
     with redirect_stdout(text), redirect_stderr(text):
-        pytest.main(["-p", "no:cacheprovider", "-p", "no:xdist", "--rootdir", str(ROOT), test],
-                    plugins=[watch])  # fmt: skip
+        pytest.main([*QUIETLY, "--rootdir", str(ROOT), test], plugins=[watch])
     outcome = watch.outcome
     outcome.calls, outcome.output = calls[0], text.getvalue()
     outcome.seconds = time.monotonic() - began
@@ -136,6 +134,7 @@ def verdict(outcome: Outcome) -> str:
 
 def load_everything() -> None:
     """Import, once, what tests import: forked processes have it already."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
     import scipy.optimize
     import transformers  # noqa: F401
 
@@ -162,8 +161,11 @@ def check(mutants: Sequence[Mutant], workers: int, *, verbose: bool) -> int:
         assert mutant is not None
         said = verdict(outcome)
         missed += said != "caught"
-        print(f"{said:<12}  {mutant.name:<{width}}  {outcome.seconds:5.1f} s  {outcome.calls:>5} "
-              f"calls  {test.removeprefix('tests/')}: {outcome.message[:90]}", flush=True)
+        print(
+            f"{said:<12}  {mutant.name:<{width}}  {outcome.seconds:5.1f} s  {outcome.calls:>5} "
+            f"calls  {test.removeprefix('tests/')}: {outcome.message[:90]}",
+            flush=True,
+        )
         print(outcome.output if verbose and said != "caught" else "", end="")
     print(f"{len(mutants) - missed} of {len(mutants)} mutants are caught")
     return missed
