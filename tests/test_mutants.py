@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,16 +12,14 @@ from pathlib import Path
 import pytest
 
 TOOLS = Path(__file__).parent.parent / "tools"
-RUN_THREE = """
+RUN_TWO = """
 import sys
 from dataclasses import replace
 import mutants
 named = {each.name: each for each in mutants.MUTANTS}
-caught = [named["j-and-f-swapped"], named["the-farther-side-counts-more"]]
-other = "tests/test_davis_metrics.py::test_j_of_squares"
-survivor = replace(caught[0], name="survivor", test=other, change=lambda original: original)
-uncalled = replace(caught[1], name="uncalled", test=other)
-sys.exit(mutants.check([*caught, survivor, uncalled], 2, verbose=False))
+caught = named["j-and-f-swapped"]
+survivor = replace(caught, name="survivor", change=lambda original: original)
+sys.exit(mutants.check([caught, survivor], 2, verbose=False))
 """
 
 
@@ -64,15 +63,12 @@ def test_what_counts_as_caught() -> None:
     assert verdict(Outcome(passed=False, by_assertion=True, calls=0)) == "never called"
 
 
-def test_mutants_are_caught_and_survivors_are_told() -> None:
+def test_a_mutant_is_caught_and_a_survivor_is_told() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", RUN_THREE], cwd=TOOLS.parent, capture_output=True, text=True,
-        timeout=240, env={"PYTHONPATH": f"{TOOLS}:{TOOLS.parent}", "PATH": "/usr/bin:/bin"},
+        [sys.executable, "-c", RUN_TWO], cwd=TOOLS.parent, capture_output=True, text=True,
+        timeout=600, env={**os.environ, "PYTHONPATH": f"{TOOLS}{os.pathsep}{TOOLS.parent}"},
     )  # fmt: skip
-    said = {line[14:].split()[0]: line[:12].strip() for line in done.stdout.splitlines()[:-1]}
-    assert said == {
-        "j-and-f-swapped": "caught", "the-farther-side-counts-more": "caught",
-        "survivor": "SURVIVES", "uncalled": "never called",
-    }, done.stdout + done.stderr  # fmt: skip
-    assert done.stdout.splitlines()[-1] == "2 of 4 mutants are caught"
-    assert done.returncode == 2
+    *lines, last = done.stdout.splitlines()
+    said = {line[14:].split()[0]: line[:12].strip() for line in lines}
+    assert said == {"j-and-f-swapped": "caught", "survivor": "SURVIVES"}, done.stdout + done.stderr
+    assert last == "1 of 2 mutants are caught" and done.returncode == 1
