@@ -4,10 +4,11 @@
     tools/make_demo.py SPRITES OUT --example
     tools/make_demo.py SPRITES OUT --scenes 8 --first-seed 100 --frames 48
     tools/make_demo.py SPRITES OUT --scenes 2 --events cut leave --mp4
+    tools/make_demo.py SPRITES tests/clips --floors
 
 OUT becomes a data set in the form of Ref-DAVIS 2017, or, with `--mp4`, holds a clip and a folder of
-masks for each scene. `--example` draws the one clip that carvid comes with. What is there already
-is replaced only with `--overwrite`.
+masks for each scene. `--example` draws the one clip that carvid comes with, `--floors` those of
+tests/test_floors.py. What is there already is replaced only with `--overwrite`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from floor_clips import CLIPS, write_floor_clips
 from tqdm import tqdm
 
 from carvid.demo.example import NAME, write_example
@@ -43,6 +45,7 @@ def main() -> int:
     parser.add_argument("--mp4", action="store_true", help="clips, not a data set")
     parser.add_argument("--example", action="store_true", help=f"the clip {NAME} alone")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT")
+    parser.add_argument("--floors", action="store_true", help="the clips of tests/test_floors.py")
     options = parser.parse_args()
     try:
         draw(options)
@@ -66,12 +69,17 @@ def draw(options: argparse.Namespace) -> None:
     sprites = load_sprites(options.sprites)
     seeds = range(options.first_seed, options.first_seed + options.scenes)
     names = [NAME] if options.example else [f"scene-{seed}" for seed in seeds]
-    if options.example or options.mp4:
+    if options.floors:
+        places = [options.out / f"{name}{end}" for name in CLIPS for end in (".mp4", ".png")]
+    elif options.example or options.mp4:
         places = [options.out / each for name in names for each in (f"{name}.mp4", name)]
     else:
         places = [options.out / name for name in TREE]
     check_places(options.sprites, places, overwrite=options.overwrite)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.floors:
+        write_floor_clips(sprites, options.out)
+        return
     if options.example:
         write_example(sprites, options.out)
         return

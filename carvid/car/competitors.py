@@ -85,8 +85,8 @@ def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def normal(text: str) -> str:
-    """An expression in lower case, with single spaces, as CLIP's tokenizer reads it, and without the
-    article in front: "dog" does not compete with "the dog"."""
+    """An expression as CLIP's tokenizer reads it (lower case, single spaces), less its article:
+    "dog" does not compete with "the dog"."""
     words = text.lower().split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ARTICLES else words)
 

@@ -1,0 +1,573 @@
+"""What `tools/mutants.py` breaks: targets, and a small named change of each.
+
+A mutant takes a function of carvid and gives what shall stand in its place. Targets are named by
+the parameters' names, too: where one is gone, the mutant says so and is not taken for caught.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+Function = Callable[..., Any]
+
+TARGETS = {
+    "read frames": "carvid.frames:VideoReader.frames",
+    "generator's image": "carvid.car.proposals:ProposalGenerator.encode",
+    "CAMs": "carvid.clip.backbone:ClipBackbone.gradient_cams",
+    "maps to masks": "carvid.car.proposals:to_masks",
+    "parts": "carvid.car.proposals:split_parts",
+    "prompts": "carvid.car.prompts:draw_prompts",
+    "classifier's images": "carvid.car.classifier:MaskClassifier.encode",
+    "view": "carvid.car.classifier:letterbox",
+    "scores": "carvid.car.classifier:MaskClassifier.score",
+    "wishes": "carvid.phrases:grant",
+    "choice": "carvid.car.choice:weigh",
+    "is it there": "carvid.car.choice:Candidates.there",
+    "queries": "carvid.car.queries:Queries.all",
+    "masks of proposals": "carvid.car.segmenter:RecurrentSegmenter.sharpen",
+    "CRF": "carvid.car.refine:crf_masks",
+    "flow": "carvid.flow:flow_between",
+    "carrying": "carvid.flow:carry",
+    "colours": "carvid.appearance:count_colors",
+    "new frame": "carvid.temporal:arrive",
+    "carried mask": "carvid.temporal:settle",
+    "memory": "carvid.temporal:recall",
+    "key frame": "carvid.temporal:after_key",
+    "resizing": "carvid.temporal:resize",
+    "looking ahead": "carvid.smoothing:smooth",
+    "both sides": "carvid.smoothing:mix",
+    "offline": "carvid.pipeline:Carvid.offline",
+    "label map": "carvid.tracks:FrameResult.labels",
+    "score rows": "carvid.tracks:FrameResult.rows",
+    "mask files": "carvid.tracks:RunFolder.write_masks",
+    "label PNG": "carvid.davis.writer:write_label_png",
+    "overlay": "carvid.overlay:draw_overlay",
+    "overlay's colour": "carvid.overlay:color_of",
+    "J and F": "carvid.davis.metrics:frame_scores",
+}
+"""Where each function is defined: module, and name in it."""
+
+FLOOR = "tests/test_floors.py::test_masks_are_right[{}]"
+OWN_FRAMES = "tests/test_floors.py::test_masks_belong_to_their_own_frames[{}]"
+SEEN = "tests/test_floors.py::test_the_classifier_sees_what_a_mask_marks"
+ON_DISK = "tests/test_floors.py::test_a_run_on_disk_is_right"
+GOLDEN = "tests/test_golden.py::test_other_sums_than_the_golden_processors"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One way to spoil carvid."""
+
+    name: str
+    what: str
+    """What is wrong then, in a sentence."""
+    target: str
+    """A key of `TARGETS`."""
+    test: str
+    """Node id of the test that must break."""
+    change: Callable[[Function], Function]
+    """From the function to what takes its place."""
+
+
+MUTANTS: list[Mutant] = []
+
+
+def breaks(test: str, target: str) -> Callable[[Callable[[Function], Function]], None]:
+    """Enter a mutant: the decorated function's name is its name, its docstring what it does."""
+
+    def enter(change: Callable[[Function], Function]) -> None:
+        name = change.__name__.replace("_", "-")
+        MUTANTS.append(Mutant(name, str(change.__doc__), target, test, change))
+
+    return enter
+
+
+# putting a mutant in place -------------------------------------------------------------------
+
+
+def modules() -> list[Any]:
+    """Import all of carvid's modules and return them."""
+    package = importlib.import_module("carvid")
+    for found in pkgutil.walk_packages(package.__path__, "carvid."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
+    return [module for name, module in sys.modules.items() if name.partition(".")[0] == "carvid"]
+
+
+def find(target: str) -> tuple[Any, str, Any]:
+    """Return the module or class of a target, its name in there, and what stands there.
+
+    Raises:
+        LookupError: it is no longer there.
+    """
+    where, _, path = TARGETS[target].partition(":")
+    owner: Any = importlib.import_module(where)
+    *outer, name = path.split(".")
+    for each in outer:
+        owner = getattr(owner, each)
+    if name not in vars(owner):
+        raise LookupError(f"'{TARGETS[target]}' is gone; say in TARGETS where '{target}' is now")
+    return owner, name, vars(owner)[name]
+
+
+def install(mutant: Mutant) -> list[int]:
+    """Put a mutant in place, for good; return the number of its calls, counted in [0]."""
+    held_in = modules()
+    owner, name, original = find(mutant.target)
+    is_property = isinstance(original, property)
+    changed, calls = mutant.change(original.fget if is_property else original), [0]
+
+    @wraps(changed)
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        return changed(*args, **kwargs)
+
+    if inspect.isclass(owner):
+        setattr(owner, name, property(counted) if is_property else counted)
+        return calls
+    for module in held_in:
+        for other, value in list(vars(module).items()):
+            if value is original:
+                setattr(module, other, counted)
+    return calls
+
+
+def with_argument(original: Function, name: str, change: Callable[[Any], Any]) -> Function:
+    """A function that changes one of its arguments.
+
+    Raises:
+        LookupError: it has no such parameter.
+    """
+    signature = inspect.signature(original)
+    if name not in signature.parameters:
+        raise LookupError(f"{original.__qualname__} has no parameter '{name}' any more")
+
+    @wraps(original)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        bound.arguments[name] = change(bound.arguments[name])
+        return original(*bound.args, **bound.kwargs)
+
+    return changed
+
+
+def with_result(original: Function, change: Callable[[Any], Any]) -> Function:
+    """A function that changes its result."""
+
+    @wraps(original)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return change(original(*args, **kwargs))
+
+    return changed
+
+
+def upside_down(planes: Any) -> Any:
+    """Arrays (N, H, W) turned upside down."""
+    return np.ascontiguousarray(planes[:, ::-1])
+
+
+def bgr(image: Any) -> Any:
+    """An image (H, W, 3) with red and blue exchanged."""
+    return np.ascontiguousarray(image[..., ::-1])
+
+
+def transposed(planes: Any) -> Any:
+    """Arrays (N, H, W) as (N, W, H)."""
+    return np.ascontiguousarray(planes.transpose(0, 2, 1))
+
+
+# frames in -----------------------------------------------------------------------------------
+
+
+@breaks(FLOOR.format("colors"), "read frames")
+def frames_read_as_bgr(frames: Function) -> Function:
+    """Frames are read with red and blue exchanged."""
+    return with_result(
+        frames, lambda read: (replace(frame, image=bgr(frame.image)) for frame in read)
+    )
+
+
+@breaks(OWN_FRAMES.format("causal"), "read frames")
+def frames_off_by_one(frames: Function) -> Function:
+    """Each frame shows the picture of the one before."""
+
+    def late(read: Iterator[Any]) -> Iterator[Any]:
+        before = None
+        for frame in read:
+            yield frame if before is None else replace(frame, image=before)
+            before = frame.image
+
+    return with_result(frames, late)
+
+
+# f -------------------------------------------------------------------------------------------
+
+
+@breaks(FLOOR.format("demo"), "generator's image")
+def generators_image_rotated(encode: Function) -> Function:
+    """The mask proposal generator sees the frame rotated by 180 degrees."""
+    return with_argument(encode, "image", lambda image: image[::-1, ::-1].copy())
+
+
+@breaks(FLOOR.format("colors"), "generator's image")
+def generators_image_in_bgr(encode: Function) -> Function:
+    """The mask proposal generator sees red and blue exchanged."""
+    return with_argument(encode, "image", bgr)
+
+
+@breaks(FLOOR.format("hd"), "generator's image")
+def hd_frames_cut_off(encode: Function) -> Function:
+    """Of a frame larger than 720p the generator sees as much as whole factors leave: 8 of 9."""
+
+    def cut_off(image: Any) -> Any:
+        height, width = (side * 8 // 9 for side in image.shape[:2])
+        return image[:height, :width] if max(image.shape) > 1280 else image
+
+    return with_argument(encode, "image", cut_off)
+
+
+@breaks(FLOOR.format("cut"), "generator's image")
+def generator_sees_the_first_frame(encode: Function) -> Function:
+    """Every key frame's proposals are made from the first frame."""
+    first: list[Any] = []
+
+    def kept(image: Any) -> Any:
+        first.append(image)
+        return first[0]
+
+    return with_argument(encode, "image", kept)
+
+
+@breaks(GOLDEN, "CAMs")
+def no_background_in_the_cams(gradient_cams: Function) -> Function:
+    """Background queries do not compete in the CAMs."""
+    return with_argument(gradient_cams, "background", lambda features: features[:0])
+
+
+@breaks(FLOOR.format("cut"), "CAMs")
+def cams_of_the_wrong_text(gradient_cams: Function) -> Function:
+    """Each text has the CAM of another one."""
+    return with_argument(gradient_cams, "texts", lambda features: features.roll(1, 0))
+
+
+@breaks(FLOOR.format("demo"), "maps to masks")
+def proposals_with_x_and_y_exchanged(to_masks: Function) -> Function:
+    """Maps of patches are transposed before they are resized to the frame."""
+    return with_argument(to_masks, "maps", transposed)
+
+
+@breaks(FLOOR.format("look-alikes"), "parts")
+def cams_not_cut_into_parts(split_parts: Function) -> Function:
+    """A map with two things in it stays one proposal."""
+    return with_argument(split_parts, "most", lambda most: [1] * len(most))
+
+
+# v, g ----------------------------------------------------------------------------------------
+
+
+@breaks(SEEN, "prompts")
+def prompts_not_drawn(draw_prompts: Function) -> Function:
+    """The classifier sees the frame without visual prompts."""
+    return with_argument(draw_prompts, "kinds", lambda kinds: ())
+
+
+@breaks(FLOOR.format("demo"), "classifier's images")
+def crop_of_the_mirrored_mask(encode: Function) -> Function:
+    """The classifier's view is cut out where the mask would be in a mirror."""
+    return with_argument(encode, "masks", lambda masks: np.ascontiguousarray(masks[..., ::-1]))
+
+
+@breaks(SEEN, "view")
+def view_rotated(letterbox: Function) -> Function:
+    """The classifier's view is rotated by 180 degrees."""
+    return with_result(letterbox, lambda view: view.flip(1, 2))
+
+
+@breaks(FLOOR.format("colors"), "view")
+def view_in_bgr(letterbox: Function) -> Function:
+    """The classifier sees red and blue exchanged."""
+    return with_argument(letterbox, "image", bgr)
+
+
+@breaks(FLOOR.format("absent"), "scores")
+def scores_of_two_queries_swapped(score: Function) -> Function:
+    """The first two texts have each other's scores."""
+
+    def swapped(scores: Any) -> Any:
+        order = [1, 0, *range(2, scores.shape[1])][: scores.shape[1]]
+        return scores[:, order]
+
+    return with_result(score, swapped)
+
+
+@breaks(FLOOR.format("absent-alone"), "scores")
+def no_background_in_the_classifier(score: Function) -> Function:
+    """Background words do not compete in the classifier."""
+    from carvid.config import Config
+
+    words = set(Config().proposals.background)
+
+    @wraps(score)
+    def without(self: Any, features: Any, texts: Sequence[str]) -> Any:
+        scores = score(self, features, texts)
+        scores = scores * [text not in words for text in texts]
+        return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    return without
+
+
+# σ -------------------------------------------------------------------------------------------
+
+
+@breaks(FLOOR.format("look-alikes"), "wishes")
+def left_is_right(grant: Function) -> Function:
+    """What fulfils a wish about place or motion least is taken for the best."""
+    return with_result(grant, lambda granted: 1 - granted)
+
+
+@breaks(FLOOR.format("absent"), "choice")
+def choice_ignores_scores(weigh: Function) -> Function:
+    """All candidates of a query score the same."""
+    return with_argument(weigh, "own", np.ones_like)
+
+
+@breaks(FLOOR.format("motions"), "choice")
+def choice_ignores_the_past(weigh: Function) -> Function:
+    """Each key frame is decided by itself."""
+    return with_argument(weigh, "prior", lambda prior: None)
+
+
+@breaks(FLOOR.format("absent"), "is it there")
+def what_is_absent_is_kept(there: Function) -> Function:
+    """Everything that is asked for is there."""
+    return with_result(there, lambda is_there: True)
+
+
+@breaks(FLOOR.format("distractor"), "queries")
+def distractors_come_first(everything: Function) -> Function:
+    """A distractor's mask is given the first expression's label."""
+    return wraps(everything)(lambda self: (*self.distractors, *self.texts))
+
+
+# masks ---------------------------------------------------------------------------------------
+
+
+@breaks(FLOOR.format("demo"), "masks of proposals")
+def masks_upside_down(sharpen: Function) -> Function:
+    """The masks that are made of proposals are upside down."""
+    return with_result(sharpen, upside_down)
+
+
+@breaks(FLOOR.format("demo"), "CRF")
+def crf_skipped(crf_masks: Function) -> Function:
+    """A mask is where its proposal is above one half."""
+    return wraps(crf_masks)(lambda image, proposals, *args, **kwargs: proposals > 0.5)
+
+
+@breaks(FLOOR.format("demo"), "CRF")
+def crfs_unary_inverted(crf_masks: Function) -> Function:
+    """The CRF takes what a proposal says for its opposite."""
+    return with_argument(crf_masks, "proposals", lambda proposals: 1 - proposals)
+
+
+# along time ----------------------------------------------------------------------------------
+
+
+@breaks(FLOOR.format("demo"), "key frame")
+def key_frames_upside_down(after_key: Function) -> Function:
+    """A key frame's own result is upside down; what is carried from it is not."""
+    return with_result(
+        after_key, lambda found: (upside_down(found[0]), upside_down(found[1]), *found[2:])
+    )
+
+
+@breaks(FLOOR.format("demo-causal"), "carrying")
+def carried_masks_upside_down(carry: Function) -> Function:
+    """Masks are turned upside down as they are carried."""
+    return with_result(carry, upside_down)
+
+
+@breaks(FLOOR.format("motions"), "carrying")
+def carried_masks_stay(carry: Function) -> Function:
+    """Between key frames masks stay where they were."""
+    return wraps(carry)(lambda maps, places: maps.copy())
+
+
+@breaks(FLOOR.format("motions"), "flow")
+def flow_reversed(flow_between: Function) -> Function:
+    """Flow goes from the frame before to this one instead of back."""
+    return wraps(flow_between)(lambda before, now: flow_between(now, before))
+
+
+@breaks(FLOOR.format("motions"), "flow")
+def looking_back_goes_on(flow_between: Function) -> Function:
+    """Masks of the next key frame are carried on in time instead of back."""
+    return with_result(flow_between, lambda flow: replace(flow, onward=flow.source))
+
+
+@breaks("tests/test_temporal.py::test_a_cut_forgets_everything", "new frame")
+def cuts_not_noticed(arrive: Function) -> Function:
+    """Nothing is forgotten at a cut."""
+    return with_argument(arrive, "config", lambda config: replace(config, cut_trust=0.0))
+
+
+@breaks(FLOOR.format("demo"), "carried mask")
+def carried_masks_not_corrected(settle: Function) -> Function:
+    """Carried masks are neither led back by colours nor snapped to edges."""
+    return wraps(settle)(lambda carried, *args, **kwargs: carried)
+
+
+@breaks("tests/test_temporal.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
+def colours_not_remembered(count_colors: Function) -> Function:
+    """No colour has been seen inside a track or around it."""
+    return with_result(count_colors, np.zeros_like)
+
+
+@breaks(FLOOR.format("demo"), "memory")
+def memory_not_asked(recall: Function) -> Function:
+    """Proposals become masks without colours, motion and what was carried."""
+    return wraps(recall)(lambda arrival, proposals, *args, **kwargs: proposals)
+
+
+@breaks(FLOOR.format("motions"), "resizing")
+def carried_maps_with_x_and_y_exchanged(resize: Function) -> Function:
+    """Maps are transposed before they are resized."""
+    return with_argument(resize, "maps", transposed)
+
+
+@breaks(FLOOR.format("motions"), "looking ahead")
+def nothing_looks_ahead(smooth: Function) -> Function:
+    """A key frame is decided at once, by what is known so far."""
+    return with_argument(smooth, "config", lambda config: replace(config, lag=0))
+
+
+@breaks(FLOOR.format("cut"), "looking ahead")
+def looking_ahead_ignores_scores(smooth: Function) -> Function:
+    """The path that is worth least is followed back, not the one that is worth most."""
+
+    def worst(step: Any) -> Any:
+        state = step.result.state
+        if not state.since_key and len(state.values):
+            tracks = [np.flatnonzero(state.owners == k) for k in range(len(state.chosen))]
+            least = [int(t[state.values[t].argmin()]) if len(t) else -1 for t in tracks]
+            state = replace(state, chosen=np.array(least), sources=np.arange(len(state.sources)))
+        return replace(step, result=replace(step.result, state=state))
+
+    return with_argument(smooth, "steps", lambda steps: map(worst, steps))
+
+
+@breaks("tests/test_temporal.py::test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_"
+        "thing", "both sides")  # fmt: skip
+def the_farther_side_counts_more(mix: Function) -> Function:
+    """Between key frames the farther one counts more than the nearer one."""
+    return with_argument(mix, "nearness", lambda nearness: 1 - nearness)
+
+
+# results out ---------------------------------------------------------------------------------
+
+
+@breaks(OWN_FRAMES.format("offline"), "offline")
+def masks_of_the_frame_before(offline: Function) -> Function:
+    """Each frame has the masks of the one before."""
+
+    def late(results: Iterator[Any]) -> Iterator[Any]:
+        before = None
+        for result in results:
+            yield result if before is None else replace(result, masks=before)
+            before = result.masks
+
+    return with_result(offline, late)
+
+
+@breaks(FLOOR.format("hd"), "offline")
+def hd_masks_too_small(offline: Function) -> Function:
+    """Masks of frames larger than 720p are enlarged by 2 where 2.25 are asked for."""
+
+    def smaller(result: Any) -> Any:
+        masks = result.masks
+        rows, columns = (np.arange(side) * 9 // 8 for side in masks.shape[1:])
+        inside = (rows < masks.shape[1])[:, None] & (columns < masks.shape[2])
+        shrunk = masks[:, rows % masks.shape[1]][:, :, columns % masks.shape[2]] & inside
+        return replace(result, masks=shrunk) if max(masks.shape) > 1280 else result
+
+    return with_result(offline, lambda results: map(smaller, results))
+
+
+@breaks(FLOOR.format("look-alikes"), "offline")
+def texts_in_the_wrong_order(offline: Function) -> Function:
+    """The last expression is given the first label."""
+    return with_argument(offline, "texts", lambda texts: tuple(texts)[::-1])
+
+
+@breaks(ON_DISK, "label map")
+def labels_shifted_by_one(labels: Function) -> Function:
+    """Expression k is label k + 1."""
+    return with_result(labels, lambda plane: np.where(plane, plane + 1, 0).astype(np.uint8))
+
+
+@breaks(ON_DISK, "label PNG")
+def pngs_upside_down(write_label_png: Function) -> Function:
+    """Label maps are written upside down."""
+    return with_argument(write_label_png, "labels", lambda plane: plane[::-1].copy())
+
+
+@breaks(ON_DISK, "mask files")
+def mask_files_off_by_one(write_masks: Function) -> Function:
+    """Masks are written under the number of the next frame."""
+    return with_argument(
+        write_masks, "result", lambda result: replace(result, index=result.index + 1)
+    )
+
+
+@breaks(ON_DISK, "score rows")
+def scores_of_the_wrong_text(rows: Function) -> Function:
+    """scores.csv gives each text the score and the area of another one."""
+    return with_argument(rows, "self", lambda result: replace(result, masks=result.masks[::-1]))
+
+
+@breaks(ON_DISK, "overlay")
+def overlay_shifted(draw_overlay: Function) -> Function:
+    """The overlay shows masks 16 pixels to the right."""
+    return with_argument(draw_overlay, "labels", lambda plane: np.roll(plane, 16, axis=1))
+
+
+@breaks(ON_DISK, "overlay's colour")
+def overlay_in_bgr(color_of: Function) -> Function:
+    """The overlay's colours have red and blue exchanged."""
+    return with_result(color_of, lambda color: color[::-1])
+
+
+@breaks(
+    "tests/test_temporal.py::test_a_run_that_looks_ahead_resumes_to_the_same_bytes[18]",
+    "read frames",
+)
+def resumed_from_the_wrong_frame(frames: Function) -> Function:
+    """A run that goes on begins with the picture of the frame before its first."""
+
+    def late(read: Iterator[Any]) -> Iterator[Any]:
+        before = next(read, None)
+        for frame in read:
+            yield replace(frame, image=before.image)
+            before = frame
+
+    @wraps(frames)
+    def changed(self: Any, start: int = 0) -> Any:
+        return late(frames(self, start - 1)) if start else frames(self, start)
+
+    return changed
+
+
+@breaks("tests/test_davis_evaluate.py::test_scores_of_squares", "J and F")
+def j_and_f_swapped(frame_scores: Function) -> Function:
+    """The evaluation takes J for F and F for J."""
+    return with_result(frame_scores, lambda scores: scores[::-1])
