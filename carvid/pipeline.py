@@ -26,6 +26,7 @@ from carvid.export import check_formats, write_formats
 from carvid.folder import tidy
 from carvid.interrupt import never
 from carvid.lock import locked
+from carvid.scale import cut
 from carvid.smoothing import Step, smooth
 from carvid.temporal import (
     TemporalState,
@@ -177,23 +178,22 @@ class Carvid:
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
             arrival = arrive(state, frame.image, config, of_motion=of_motion)
-            size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None
                 state = after_carrying(arrival)
-                proposals = taken(arrival.carried, state.chosen, count, size_hw)
-                masks = proposals > 0.5
+                maps = taken(arrival.carried, state.chosen, count, arrival.carried.shape[1:])
+                masks = cut(maps, frame.image)
             else:
                 found = self.segmenter.segment(
                     frame.image,
                     queries,
                     alive=arrival.asked,
-                    prior=arrival.prior(size_hw, config),
+                    prior=arrival.prior(self.segmenter.size_of(frame.image), config),
                     recall=partial(recall, arrival, config=config),
                 )
-                masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
+                masks, maps, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
-                frame.index, frame.time_s, masks, proposals, state.scores[:count], state
+                frame.index, frame.time_s, masks, maps, state.scores[:count], state
             )
             yield Step(frame.image, arrival, result)
 

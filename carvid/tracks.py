@@ -40,6 +40,7 @@ from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import write_overlay
 from carvid.overlay_along import OverlayAlong
+from carvid.scale import resize
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
@@ -72,18 +73,23 @@ class FrameResult:
     """The frame's time, seconds; NaN where the input has none."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); masks of different expressions may overlap."""
-    proposals: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]: what the masks were made from; where masks are carried, the
-    soft maps that they are cut from at 0.5."""
+    maps: NDArray[np.float32]
+    """float32 (N, h, w) in [0, 1]: what the masks were made from; where masks are carried, the
+    soft maps that they are cut from at 0.5. Of frames larger than 480p they are smaller."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
     state: TemporalState
     """The state that this frame leaves to the next."""
 
     @property
+    def proposals(self) -> NDArray[np.float32]:
+        """`maps` at the frame's size, float32 (N, H, W)."""
+        return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
+
+    @property
     def nbytes(self) -> int:
         """What the frame's arrays take, about."""
-        return self.masks.nbytes + self.proposals.nbytes
+        return self.masks.nbytes + self.maps.nbytes
 
     def labels(self) -> NDArray[np.uint8]:
         """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
