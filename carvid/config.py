@@ -45,7 +45,7 @@ PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
 
 SCALES = ("480p", "frame")
-"""The size at which something works: the frame's, scaled down to 480p if it is larger; or its own."""
+"""The size at which something works: the frame scaled down to 480p, if it is larger, or its own."""
 
 
 def setting(

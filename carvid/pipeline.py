@@ -24,8 +24,10 @@ from carvid.config import Config, load_config
 from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
 from carvid.folder import tidy
+from carvid.frames import frames_ahead
 from carvid.interrupt import never
 from carvid.lock import locked
+from carvid.memory import telling_out_of_memory
 from carvid.scale import cut
 from carvid.smoothing import Step, smooth
 from carvid.temporal import (
@@ -40,6 +42,7 @@ from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
 from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
 
 
+@telling_out_of_memory()
 def load(
     preset: str | Path | Config = "default",
     overrides: Iterable[str] = (),
@@ -58,6 +61,7 @@ def load(
     Raises:
         ConfigError: an unknown preset or setting.
         WeightsError: weights that are missing or of the wrong kind.
+        OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     sam = sharpener(config)
@@ -102,6 +106,7 @@ class Carvid:
         self.backbones = (generator, classifier)
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
+    @telling_out_of_memory()
     def segment_image(
         self,
         image: NDArray[np.uint8],
@@ -144,8 +149,10 @@ class Carvid:
         Raises:
             ExpressionError: an expression is empty or too long.
         """
-        for step in self._steps(frames, Queries(tuple(texts), tuple(distractors)), state):
-            yield step.result
+        queries = Queries(tuple(texts), tuple(distractors))
+        with telling_out_of_memory():
+            for step in self._steps(frames, queries, state):
+                yield step.result
 
     def offline(
         self,
@@ -163,7 +170,8 @@ class Carvid:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
             return
         steps = self._steps(frames, queries, state)
-        yield from smooth(steps, len(queries.texts), config, self.segmenter.sharpen)
+        with telling_out_of_memory():
+            yield from smooth(steps, len(queries.texts), config, self.segmenter.sharpen)
 
     def _steps(
         self,
@@ -197,6 +205,7 @@ class Carvid:
             )
             yield Step(frame.image, arrival, result)
 
+    @telling_out_of_memory()
     def segment(
         self,
         video: str | Path,
@@ -353,7 +362,7 @@ class Carvid:
         Raises:
             _Stopped: `stop` said so.
         """
-        frames = prefetch(reader.frames(start))
+        frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
         shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(
             shown, initial=start, total=reader.expected, unit="frame",
@@ -365,6 +374,7 @@ class Carvid:
                 _until(bar, stop), queries.texts, distractors=queries.distractors, state=state
             )
         finally:
+            bar.close()  # what is said next has a line of its own
             frames.close()
 
 

@@ -1,9 +1,10 @@
 """Frames of any size: made small for what was meant for 480p, and masks made large again.
 
-A mask is enlarged with the frame as a guide: the small map, linearly enlarged, plus what the frame
-has and the small frame lacks, times the slope of the map over the frame (the guided filter's, He et
-al., ECCV 2010, whose fast form subsamples likewise: arXiv 1505.00996). So the mask's edges are the
-frame's own. Of one size, nothing is changed.
+A mask is enlarged with the frame as a guide (the guided filter, He et al., ECCV 2010, in its fast
+form, arXiv 1505.00996): the small map, linearly enlarged, plus what the frame has and the small
+frame lacks, times the slope of the map over the grey. So the mask's edges are the frame's own. The
+small map is filtered as far as it follows the grey, and stays as it is where it does not, so that
+thin and faint things keep their form. Of one size, nothing is changed.
 """
 
 from __future__ import annotations
@@ -16,16 +17,20 @@ from numpy.typing import NDArray
 
 SHORT_SIDE = 480
 """The shorter side of 480p, pixels, whatever the aspect ratio."""
-RADIUS = 3
+RADIUS = 5
 """Of the square window in which the map follows the frame, pixels of the small frame."""
+PASSES = 2
+"""A mask made of mixed pixels is up to one of them off the edge; once more, it is on it."""
 EPSILON = 0.001
 """Variance, of grey in [0, 1], under which such a window is taken for flat."""
 SURE = 0.05
-"""An enlarged map so near to 0 or 1 is not led by the frame: a mask's edge moves by less than a
-pixel of the small frame."""
+"""Where a map varies less than this from pixel to pixel, the frame does not lead it: a mask's edge
+moves by a pixel of the small frame, not more."""
+FLAT = 1e-4
+"""Variance under which a map is flat in a window, and follows nothing."""
 ROWS = 128
 """So many rows of a mask are made at a time, which bounds the memory."""
-FAINT = 0.1
+FAINT = 0.11
 """A pixel of the small frame that is covered by half of this, or by half of what the fullest one
 beside it is, is in the small mask: thin masks do not vanish, specks do."""
 JPEG_QUALITY = 95
@@ -56,6 +61,25 @@ def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.fl
     for plane, result in zip(maps, resized, strict=True):
         cv2.resize(plane, size_hw[::-1], dst=result, interpolation=cv2.INTER_LINEAR)
     return resized
+
+
+def enlarged_rows(
+    plane: NDArray[np.float32], size_hw: tuple[int, ...], top: int
+) -> NDArray[np.float32]:
+    """Enlarge a plane, float32 (h, w), linearly to `size_hw`, but return only `ROWS` rows of it,
+    from `top` on (fewer at the end), and take no more memory."""
+    height, width = size_hw
+    count = min(ROWS, height - top)
+    if plane.shape == (height, width):
+        return plane[top : top + count]
+    y = (np.arange(top, top + count, dtype=np.float32) + 0.5) * len(plane) / height - 0.5
+    y = np.clip(y, 0, len(plane) - 1)
+    above = y.astype(np.int64)
+    below = np.minimum(above + 1, len(plane) - 1)
+    share = (y - above).astype(np.float32)[:, None]
+    rows = plane[above] + share * (plane[below] - plane[above])
+    size = (width, count)
+    return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def shrink_masks(masks: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -137,38 +161,40 @@ class _Guide:
         square = cv2.resize(square, size, interpolation=cv2.INTER_AREA) / np.float32(255**2)
         self._mean = _mean(self._small)
         # Of the frame itself: detail that the small frame lacks makes for less slope, not for more.
-        self._variance = np.maximum(_mean(square) - self._mean * self._mean, 0) + EPSILON
+        variance = np.maximum(_mean(square) - self._mean * self._mean, 0)
+        self._variance = variance + np.float32(EPSILON)
 
     def cut(
         self, maps: NDArray[np.float32], masks: NDArray[np.bool_], which: NDArray[np.int64]
     ) -> None:
         """Fill the masks, bool (N, H, W), of some of the maps, float32 (N, h, w)."""
-        slopes = [self._slope(maps[k]) for k in which]
+        fits = [self._fit(maps[k]) for k in which]
         for top in range(0, len(self._gray), ROWS):
             gray = self._gray[top : top + ROWS]
-            lacking = gray / np.float32(255) - self._enlarged(self._small, top, len(gray))
-            for k, slope in zip(which, slopes, strict=True):
-                chance = self._enlarged(maps[k], top, len(gray))
-                guided = chance + self._enlarged(slope, top, len(gray)) * lacking
-                unsure = np.abs(chance - 0.5) < 0.5 - SURE
-                masks[k, top : top + ROWS] = np.where(unsure, guided, chance) > 0.5
+            lacking = gray / np.float32(255) - enlarged_rows(self._small, self._gray.shape, top)
+            for k, fit in zip(which, fits, strict=True):
+                snapped, slope, near = (
+                    enlarged_rows(plane, self._gray.shape, top) for plane in fit
+                )
+                chance = enlarged_rows(maps[k], self._gray.shape, top)
+                guided = np.where(near > SURE, snapped + slope * lacking, chance)
+                masks[k, top : top + ROWS] = guided > 0.5
 
-    def _slope(self, chance: NDArray[np.float32]) -> NDArray[np.float32]:
-        """By how much a map, float32 (h, w), grows with the grey of the frame."""
-        together = _mean(self._small * chance) - self._mean * _mean(chance)
-        return _mean(together / self._variance)
-
-    def _enlarged(self, plane: NDArray[np.float32], top: int, count: int) -> NDArray[np.float32]:
-        """So many rows, from `top` on, of a small plane when it is enlarged linearly."""
-        height, width = self._gray.shape
-        y = (np.arange(top, top + count, dtype=np.float32) + 0.5) * len(plane) / height - 0.5
-        y = np.clip(y, 0, len(plane) - 1)
-        above = y.astype(np.int64)
-        below = np.minimum(above + 1, len(plane) - 1)
-        share = (y - above).astype(np.float32)[:, None]
-        rows = plane[above] + share * (plane[below] - plane[above])
-        size = (width, count)
-        return np.asarray(cv2.resize(rows, size, interpolation=cv2.INTER_LINEAR), np.float32)
+    def _fit(self, chance: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """How a map, float32 (h, w), follows the small frame: itself, snapped to the edges as far
+        as it does; its slope over the grey; and how much it varies from pixel to pixel."""
+        square = np.ones((3, 3), np.uint8)
+        near = cv2.dilate(chance, square) - cv2.erode(chance, square)
+        slope = chance
+        for _ in range(PASSES):
+            mean = _mean(chance)
+            together = _mean(self._small * chance) - self._mean * mean
+            slope = together / self._variance
+            spread = np.maximum(_mean(chance * chance) - mean * mean, FLAT)
+            share = _mean(np.minimum(slope * together / spread, 1))
+            filtered = _mean(slope) * self._small + _mean(mean - slope * self._mean)
+            chance = np.clip(chance + share * (filtered - chance), 0, 1)
+        return chance, _mean(slope), near
 
 
 def _mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -192,6 +218,7 @@ class Waiting:
             return self._data
         how = cv2.IMREAD_COLOR if self._color else cv2.IMREAD_GRAYSCALE
         image = cv2.imdecode(self._data, how)
+        assert image is not None
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if self._color else image)
 
     def _packed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

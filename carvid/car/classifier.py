@@ -46,10 +46,8 @@ class MaskClassifier:
             float32 (B, D), unit.
         """
         side = self.backbone.image_size
-        views = [
-            self._view(image, mask, side, scales)
-            for image, mask in zip(images, masks, strict=True)
-        ]
+        pairs = zip(images, masks, strict=True)
+        views = [self._view(image, mask, side, scales) for image, mask in pairs]
         return self.backbone.encode_images(torch.stack(views), last_block=self.config.last_block)
 
     def score(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -27,7 +27,7 @@ LAMBDA_STEP = 0.1
 SINKHORN_ROUNDS = 3
 """Column and row normalisations of the affinity (CLIP-ES)."""
 FULL = 0.95
-"""Share of the patches that may be used from which a grid's aspect ratio counts, not their number."""
+"""Of grids with at least this share of the most patches, the aspect ratio decides."""
 EPSILON = 1e-15
 """Keeps a map of zeros at zero in min-max scaling."""
 

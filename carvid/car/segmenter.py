@@ -25,6 +25,7 @@ from carvid.car.refine import crf_masks
 from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
+from carvid.memory import release_unused
 from carvid.phrases import Phrase, understand
 from carvid.scale import Scales, cut, resize, shrink, small_size
 
@@ -37,8 +38,8 @@ class StepResult:
     """What the recurrent unit leaves of one frame, for N expressions of Q queries."""
 
     maps: NDArray[np.float32]
-    """float32 (N, h, w) in [0, 1], at the size at which the loop works (`prompts.scale`); zeros where
-    a query is not kept."""
+    """float32 (N, h, w) in [0, 1], the proposals, at the size at which the loop works
+    (`prompts.scale`); zeros where a query is not kept."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); empty where a query is not kept."""
     scores: NDArray[np.float32]
@@ -174,6 +175,9 @@ class RecurrentSegmenter:
             if len(h) == before:
                 break
             before = len(h)
+        if frame is not None and small is not image:
+            frame = None
+            release_unused()
         return self._finish(image, queries, h, planes, scores, candidates, recall)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:

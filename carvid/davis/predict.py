@@ -35,6 +35,7 @@ from carvid.davis.writer import write_label_png
 from carvid.errors import ConfigError, OutputError
 from carvid.files import make_folder, read_json, write_text
 from carvid.folder import PROGRESS_FOLDER, check_place, tidy
+from carvid.frames import frames_ahead
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve
 from carvid.processes import cores, run_tasks
@@ -301,7 +302,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             model.check_texts(queries)
             start, state = folder.begin(resume=True)
             began = time.monotonic()
-            frames = prefetch(reader.frames(start))
+            frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
             try:
                 with behind(folder.add, attrgetter("nbytes")) as write:
                     for result in model.offline(frames, queries.texts, state=state):
