@@ -158,10 +158,10 @@ class _Guide:
         self._gray = gray
         self._small = cv2.resize(gray, size, interpolation=cv2.INTER_AREA) / np.float32(255)
         square = cv2.multiply(gray, gray, dtype=cv2.CV_16U)
-        square = cv2.resize(square, size, interpolation=cv2.INTER_AREA) / np.float32(255**2)
+        squares = cv2.resize(square, size, interpolation=cv2.INTER_AREA) / np.float32(255**2)
         self._mean = _mean(self._small)
         # Of the frame itself: detail that the small frame lacks makes for less slope, not for more.
-        variance = np.maximum(_mean(square) - self._mean * self._mean, 0)
+        variance = np.maximum(_mean(squares) - self._mean * self._mean, 0)
         self._variance = variance + np.float32(EPSILON)
 
     def cut(
@@ -189,7 +189,7 @@ class _Guide:
         for _ in range(PASSES):
             mean = _mean(chance)
             together = _mean(self._small * chance) - self._mean * mean
-            slope = together / self._variance
+            slope = np.asarray(together / self._variance, np.float32)
             spread = np.maximum(_mean(chance * chance) - mean * mean, FLAT)
             share = _mean(np.minimum(slope * together / spread, 1))
             filtered = _mean(slope) * self._small + _mean(mean - slope * self._mean)

@@ -55,7 +55,7 @@ def test_tasks_that_fail_do_not_stop_the_others(
     assert sorted(reasons)[:2] == [
         "KeyError: 'worse\\nthan bad'; the traceback above says where", "bad task; give another",
     ]  # fmt: skip
-    assert sorted(reasons)[2].startswith("there is not enough memory; scale the frames down")
+    assert sorted(reasons)[2].startswith("there is not enough memory (tried to")
     assert "Traceback" in capfd.readouterr().err
 
 
