@@ -1,6 +1,6 @@
 """What large frames cost, and what CLIP sees of the prompts on them.
 
-Used by `tools/bench.py hd`. One drawn picture is scaled to every size. The networks have the real
+Used by `tools/bench.py hd` and `edges`. One drawn picture is scaled to every size. The networks have the real
 architectures and random weights; each size has a process of its own, whose largest resident memory
 is told.
 """
@@ -23,16 +23,21 @@ import speed_bench
 import torch
 from numpy.typing import NDArray
 
+import carvid
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.segmenter import RecurrentSegmenter, _working_size
 from carvid.config import load_config
+from carvid.demo.pictures import load_sprites
+from carvid.demo.scenes import SceneSpec, make_scene
 from carvid.encode import VideoWriter
 from carvid.scale import Scales, shrink
 
 SIZES_HW = {"480p": (480, 854), "1080p": (1080, 1920), "4K": (2160, 3840)}
 STAY = ("car.theta=0", "car.keep_best=true", "temporal.key_every=2", "temporal.cut_trust=0")
 """All expressions stay, and every second frame is a key frame."""
+EDGE_PX = 2
+"""Tolerance of an edge, pixels of the frame: under one of 480p at 1080p."""
 VIEW_SIDE = 224
 """Side of CLIP's view, pixels."""
 
@@ -60,13 +65,15 @@ def prompt_changes(preset: str, settings: list[str]) -> dict[str, dict[str, floa
     config = load_config(preset, settings)
     changes: dict[str, dict[str, float]] = defaultdict(dict)
     for view in ("letterbox", "center-crop", "mask-crop"):
-        unit = MaskClassifier(None, load_config(preset, [*settings, f"classifier.view={view}"]).classifier)  # type: ignore[arg-type]  # fmt: skip
+        how = load_config(preset, [*settings, f"classifier.view={view}"]).classifier
+        unit = MaskClassifier(None, how)  # type: ignore[arg-type]  # no network is needed for views
         for name, size_hw in SIZES_HW.items():
             (image,) = draw_frames(1, size_hw)
             small = shrink(image, _working_size(image, config.prompts.scale))
             height, width = small.shape[:2]
             plane = np.zeros((height, width), np.uint8)
-            cv2.ellipse(plane, (width // 2, height // 2), (width // 20, height // 12), 0, 0, 360, 1, -1)  # fmt: skip
+            axes = (width // 20, height // 12)
+            cv2.ellipse(plane, (width // 2, height // 2), axes, 0, 0, 360, 1, -1)
             mask, scales = plane > 0, Scales(small, image)
             prompted = draw_prompts(small, mask, config.prompts.kinds)
             views = [unit._view(each, mask, VIEW_SIDE, scales) for each in (prompted, small)]
@@ -105,3 +112,40 @@ def run_clip(
         "loaded_mb": round(loaded_mb),
         "peak_mb": round(peaks["run"]),
     }
+
+
+def edges(sprites: Path, seed: int, frames: int, size_hw: tuple[int, int]) -> list[dict[str, Any]]:
+    """Segment a drawn scene with preset `tiny`; of each mask that is on its thing (J > 0.5): is it
+    of a key frame, and the F of its edge at a tolerance of `EDGE_PX`, as it is and as it would be
+    if its map were enlarged linearly."""
+    scene = make_scene(SceneSpec(seed, frames, size_hw), load_sprites(sprites))
+    drawn = list(scene.frames())
+    model = carvid.load("tiny", ["temporal.cut_trust=0"])
+    found = []
+    for result, (_, labels) in zip(
+        model.offline((image for image, _ in drawn), scene.texts), drawn, strict=True
+    ):
+        linear = result.proposals > 0.5
+        for k, mask in enumerate(result.masks):
+            truth = labels == k + 1
+            if speed_bench.iou(mask, truth) > 0.5:
+                found.append(
+                    {"key": result.state.since_key == 0, "f": edge_f(mask, truth),
+                     "linear_f": edge_f(linear[k], truth)}
+                )  # fmt: skip
+    return found
+
+
+def edge_f(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    """Boundary F of two masks, bool (H, W), at `EDGE_PX`."""
+    reach = np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)
+    lines = [
+        cv2.morphologyEx(each.view(np.uint8), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+        for each in (mask, truth)
+    ]
+    near = [cv2.dilate(line, reach) for line in lines]
+    precision, recall = (
+        float((line & other).sum() / max(1, line.sum()))
+        for line, other in zip(lines, near[::-1], strict=True)
+    )
+    return 2 * precision * recall / max(1e-9, precision + recall)
