@@ -36,8 +36,8 @@ from carvid.scale import Scales, shrink
 SIZES_HW = {"480p": (480, 854), "1080p": (1080, 1920), "4K": (2160, 3840)}
 STAY = ("car.theta=0", "car.keep_best=true", "temporal.key_every=2", "temporal.cut_trust=0")
 """All expressions stay, and every second frame is a key frame."""
-EDGE_PX = 2
-"""Tolerance of an edge, pixels of the frame: under one of 480p at 1080p."""
+EDGE_PX = 1
+"""Tolerance of an edge, pixels of the frame: half a pixel of 480p at 1080p."""
 VIEW_SIDE = 224
 """Side of CLIP's view, pixels."""
 
