@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-ROOM = 128_000_000
+ROOM = 32_000_000
 """Items may wait while those before them have less than so many bytes; who makes more waits."""
 
 

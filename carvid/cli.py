@@ -18,6 +18,7 @@ import typer
 from carvid import __version__
 from carvid.errors import CarvidError
 from carvid.files import write_text
+from carvid.memory import telling_out_of_memory
 
 if TYPE_CHECKING:
     from carvid.config import Config
@@ -536,7 +537,8 @@ def _resumable(out: Path, *, live: bool = False) -> Iterator[None]:
 def main() -> None:
     """Run the command line; errors that users can mend become one line on stderr."""
     try:
-        app()
+        with telling_out_of_memory():
+            app()
     except CarvidError as error:
         print(f"carvid: {error}", file=sys.stderr)
         sys.exit(1)

@@ -50,6 +50,9 @@ KEY_EVERY_S = 1 / 3
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
 
+SCALES = ("480p", "frame")
+"""The size at which something works: the frame scaled down to 480p, if it is larger, or its own."""
+
 
 def setting(
     default: Any,
@@ -123,6 +126,9 @@ class ProposalsConfig(Section):
     """Share of a CAM's maximum above which patches are connected to a part."""
     max_side: int = setting(0, low=0)
     """Scale frames down to this longer side in pixels before the generator; 0 keeps the size."""
+    max_tokens: int = setting(1620, low=0)
+    """Scale frames down, too, until they are at most so many patches: each attends to every other
+    one. 1620 is what 854×480 has of 16 pixels; 0 is no limit."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,10 @@ class PromptsConfig(Section):
     """Expressions that name stuff, not things; they get `stuff_kinds`."""
     stuff_kinds: tuple[str, ...] = setting(("blur", "gray"), choices=PROMPT_KINDS)
     """The prompts of stuff."""
+    scale: str = setting("480p", choices=SCALES)
+    """`480p`: prompts are drawn, and proposals compared, on the frame made so small that its
+    shorter side is 480 (a smaller frame as it is), so that their lines and blur are as strong in
+    the classifier's view whatever the frame's size; `frame`: at the frame's own size."""
     swap_gray: bool = setting(False)
     """Grey weighs red and blue the wrong way round, as the released code does."""
 
@@ -189,6 +199,9 @@ class CrfConfig(Section):
     """Off: a mask is the proposal above `prompts.eta`."""
     mode: str = setting("fast", choices=("fast", "exact"))
     """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
+    scale: str = setting("480p", choices=SCALES)
+    """`480p`: it runs on a frame whose shorter side is 480 at most, and its masks are enlarged with
+    the frame as a guide; `frame`: at the frame's own size, which its kernels were not made for."""
     iterations: int = setting(10, low=1)
     """Mean-field iterations."""
     smooth_sxy: float = setting(1.0, low=0.01, high=100.0)

@@ -6,7 +6,8 @@
     ├── WeightsError            model weights that are missing, or of the wrong kind
     ├── VideoError              an input that cannot be opened or decoded
     ├── OutputError             a place that cannot be written, or holds something else
-    └── DatasetError            a data set or a prediction that is not whole
+    ├── DatasetError            a data set or a prediction that is not whole
+    └── OutOfMemoryError        frames, queries or models too large for this machine
 
 The command line prints these as one line and exits 1. Mistakes of a caller in Python (a wrong
 dtype or shape) are `ValueError`s instead.
@@ -44,6 +45,10 @@ class OutputError(CarvidError):
 
 class DatasetError(CarvidError):
     """A data set or a set of predictions that is not whole or not of the expected form."""
+
+
+class OutOfMemoryError(CarvidError):
+    """The memory, of this machine or of its GPU, is too small for what was asked."""
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

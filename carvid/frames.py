@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from carvid.errors import CarvidError, ConfigError, VideoError
 
 PREFETCHED_FRAMES = 4
+PREFETCHED_BYTES = 32_000_000
+"""Frames that are made ahead take no more than this, but for a single one."""
 MAX_PIXELS = 80_000_000
 """Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header
 says."""
@@ -266,6 +268,11 @@ def check_size(
             f"'{path}' has frames of {width}×{height} pixels, more than {MAX_PIXELS // 10**6} "
             "million; scale it down first"
         )
+
+
+def frames_ahead(size_hw: tuple[int, int]) -> int:
+    """Return how many frames of a size to make ahead."""
+    return max(1, min(PREFETCHED_FRAMES, PREFETCHED_BYTES // (3 * size_hw[0] * size_hw[1])))
 
 
 def prefetch(items: Iterable[T], depth: int = PREFETCHED_FRAMES) -> Generator[T, None, None]:

@@ -24,9 +24,12 @@ from carvid.config import Config, load_config, settings_files
 from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
 from carvid.folder import run_paths, tidy
+from carvid.frames import frames_ahead
 from carvid.guard import check_apart, files_in
 from carvid.interrupt import never
 from carvid.lock import locked
+from carvid.memory import telling_out_of_memory
+from carvid.scale import cut
 from carvid.smoothing import Step, smooth
 from carvid.temporal import (
     TemporalState,
@@ -49,6 +52,7 @@ from carvid.video import (
 )
 
 
+@telling_out_of_memory()
 def load(
     preset: str | Path | Config = "default",
     overrides: Iterable[str] = (),
@@ -67,6 +71,7 @@ def load(
     Raises:
         ConfigError: an unknown preset or setting.
         WeightsError: weights that are missing or of the wrong kind.
+        OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     sam = sharpener(config)
@@ -121,6 +126,7 @@ class Carvid:
         """Files that this was loaded from, which no run may write onto."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
+    @telling_out_of_memory()
     def segment_image(
         self,
         image: NDArray[np.uint8],
@@ -163,8 +169,10 @@ class Carvid:
         Raises:
             ExpressionError: an expression is empty or too long.
         """
-        for step in self._steps(frames, Queries(tuple(texts), tuple(distractors)), state):
-            yield step.result
+        queries = Queries(tuple(texts), tuple(distractors))
+        with telling_out_of_memory():
+            for step in self._steps(frames, queries, state):
+                yield step.result
 
     def offline(
         self,
@@ -182,10 +190,11 @@ class Carvid:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
             return
         steps = self._steps(frames, queries, state)
-        yield from smooth(
-            steps, len(queries.texts), config, self.segmenter.sharpen,
-            present=self.config.car.present,
-        )  # fmt: skip
+        with telling_out_of_memory():
+            yield from smooth(
+                steps, len(queries.texts), config, self.segmenter.sharpen,
+                present=self.config.car.present,
+            )  # fmt: skip
 
     def _steps(
         self,
@@ -203,27 +212,27 @@ class Carvid:
             arrival = arrive(
                 state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
             )
-            size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None
                 state = after_carrying(arrival)
-                proposals = taken(arrival.carried, state.chosen, count, size_hw)
-                masks = proposals > 0.5
+                maps = taken(arrival.carried, state.chosen, count, arrival.carried.shape[1:])
+                masks = cut(maps, frame.image)
             else:
                 found = self.segmenter.segment(
                     frame.image,
                     queries,
                     alive=arrival.asked,
-                    prior=arrival.prior(size_hw, config),
+                    prior=arrival.prior(self.segmenter.size_of(frame.image), config),
                     recall=partial(recall, arrival, config=config),
                 )
-                masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
+                masks, maps, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
-                frame.index, frame.time_s, masks, proposals, state.scores[:count],
+                frame.index, frame.time_s, masks, maps, state.scores[:count],
                 state.cosines[:count], state,
             )  # fmt: skip
             yield Step(frame.image, arrival, result)
 
+    @telling_out_of_memory()
     def segment(
         self,
         video: str | Path,
@@ -406,7 +415,7 @@ class Carvid:
         Raises:
             _Stopped: `stop` said so, and what still waits for later frames is not to be decided.
         """
-        frames = prefetch(reader.frames(start))
+        frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
         shown = map(see, frames) if see is not None and reader.info.live else frames
         bar = tqdm(
             shown, initial=start, total=reader.expected, unit="frame",
@@ -419,6 +428,7 @@ class Carvid:
                 distractors=queries.distractors, state=state,
             )  # fmt: skip
         finally:
+            bar.close()  # what is said next has a line of its own
             frames.close()
 
 

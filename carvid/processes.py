@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from carvid.errors import CarvidError
+from carvid.memory import telling_out_of_memory
 
 Tool = TypeVar("Tool")
 Task = TypeVar("Task")
@@ -94,8 +95,9 @@ def run_tasks(
 def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
     """Do one task and yield what happens; what was not foreseen leaves a traceback on stderr."""
     try:
-        for value in work(tool, task):
-            yield Event("step", index, value)
+        with telling_out_of_memory():
+            for value in work(tool, task):
+                yield Event("step", index, value)
     except BrokenPipeError:  # the parent is gone
         raise
     except CarvidError as error:

@@ -2,26 +2,28 @@
 
 The path that is worth most at a later key frame is followed back to the one that is decided
 (fixed-lag smoothing); between two key frames, masks are carried from both of them. Memory is that
-of `temporal.lag` key frames and what lies between; a cut ends the wait.
+of `temporal.lag` key frames and what lies between, large images as JPEGs; a cut ends the wait.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.car.choice import NONE, SAME
 from carvid.config import TemporalConfig
 from carvid.flow import Places, carry
+from carvid.scale import Waiting, cut, shrink_masks
 from carvid.temporal import (
     HALF,
     Arrival,
     TemporalState,
     from_levels,
-    resize,
     settle,
     taken,
     to_levels,
@@ -56,10 +58,12 @@ class _Held:
     """Where the pixels of the frame before have gone."""
     trust: NDArray[np.uint8] | None
     """uint8 (h, w): how far to believe where this frame's pixels came from, in steps of 1/255."""
-    image: NDArray[np.uint8] | None
-    """Of a key frame."""
-    proposals: NDArray[np.uint8] | None
-    """Of a key frame: its N soft maps, in steps of 1/255."""
+    image: Waiting | None
+    """RGB of a key frame; grey of one between that is larger than its maps."""
+    maps: NDArray[np.uint8] | None
+    """uint8 (N, h, w), of a key frame: its masks, in steps of 1/255."""
+    masks: NDArray[np.uint8] | None
+    """uint8: the same, bool (N, H, W), as bits."""
 
     @classmethod
     def of(cls, step: Step) -> _Held:
@@ -73,13 +77,34 @@ class _Held:
             arrival.colors,
             None if arrival.flow is None else arrival.flow.onward,
             None if arrival.flow is None else to_levels(arrival.flow.trust),
-            step.image if is_key else None,
-            to_levels(result.proposals) if is_key else None,
+            _waiting(step),
+            to_levels(result.maps) if is_key else None,
+            np.packbits(result.masks) if is_key else None,
         )
 
     @property
     def is_key(self) -> bool:
-        return self.image is not None
+        return self.masks is not None
+
+    def unpacked(self) -> NDArray[np.bool_]:
+        """The masks of a key frame, bool (N, H, W)."""
+        assert self.masks is not None and self.maps is not None
+        shape = (len(self.maps), *self.size_hw)
+        return np.unpackbits(self.masks, count=math.prod(shape)).reshape(shape).view(bool)
+
+    def cut(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The masks, bool (N, H, W), of a frame between that maps, float32 (N, h, w), become."""
+        assert self.state.gray is not None
+        return cut(maps, self.state.gray if self.image is None else self.image.image())
+
+
+def _waiting(step: Step) -> Waiting | None:
+    """What of a frame's image is still needed when it is decided."""
+    if step.arrival.asked is not None:
+        return Waiting(step.image)
+    if step.arrival.gray is None or step.arrival.gray.shape == step.image.shape[:2]:
+        return None
+    return Waiting(np.asarray(cv2.cvtColor(step.image, cv2.COLOR_RGB2GRAY), np.uint8))
 
 
 def smooth(
@@ -140,11 +165,11 @@ class _Smoother:
         for later in reversed(keys[1:]):
             chosen = _source(later.state, chosen)
         chosen = self._with_present(chosen, key.state)
-        position, maps = self._waiting.index(key), self._maps(key, chosen)
+        position, (maps, masks) = self._waiting.index(key), self._maps(key, chosen)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
         yield from self._between(before, self._carried_back(before, key, maps, chosen))
         self._before = chosen
-        yield self._result(key, maps, chosen)
+        yield self._result(key, maps, masks, chosen)
 
     def _with_present(self, chosen: NDArray[np.int64], state: TemporalState) -> NDArray[np.int64]:
         """The chosen tracks, and where it is known that something is there (`car.present`), but
@@ -155,21 +180,25 @@ class _Smoother:
             return chosen
         return np.where(lost, state.chosen, chosen)
 
-    def _maps(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
+    def _maps(
+        self, key: _Held, chosen: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """A key frame's chosen tracks as maps, float32 (N, h, w), and masks, bool (N, H, W)."""
         state, count = key.state, self._count
-        assert key.image is not None and key.proposals is not None and state.maps is not None
-        maps = from_levels(key.proposals)
+        assert key.image is not None and key.maps is not None and state.maps is not None
+        maps, masks = from_levels(key.maps), key.unpacked()
         other = np.flatnonzero(chosen[:count] != state.chosen[:count])
-        maps[other] = 0
+        maps[other], masks[other] = 0, False
         found = other[chosen[other] != NONE]
         if len(found):
-            tracks = resize(from_levels(state.maps[chosen[found]]), key.size_hw)
-            maps[found] = self._sharpen(key.image, tracks)
+            tracks = from_levels(state.maps[chosen[found]])
+            masks[found] = self._sharpen(key.image.image(), tracks)
+            maps[found] = shrink_masks(masks[found], _small_size(key))
             if self._present == "each":
-                gone = found[~maps[found].any(axis=(1, 2))]
-                maps[gone] = tracks[np.isin(found, gone)]
-        return maps
+                gone = ~masks[found].any(axis=(1, 2))
+                maps[found[gone]] = tracks[gone]
+                masks[found[gone]] = key.cut(tracks[gone])
+        return maps, masks
 
     def _carried_back(
         self,
@@ -189,7 +218,7 @@ class _Smoother:
         assert self._before is not None
         known = self._before[: self._count] != NONE
         carried: list[NDArray[np.uint8]] = []
-        levels, later = to_levels(resize(maps, _small_size(key))), key
+        levels, later = to_levels(maps), key
         for held in reversed(frames):
             assert held.state.gray is not None
             assert later.onward is not None and later.trust is not None
@@ -233,20 +262,26 @@ class _Smoother:
                 maps = np.stack(
                     [mix(before, after, nearness, new=bool(each)) for before, after, each in sides]
                 )
+            masks = held.cut(maps)
             if self._present == "each":  # the causal pass has lost none of them
-                gone = ~(maps > 0.5).any(axis=(1, 2))
+                gone = ~masks.any(axis=(1, 2))
                 held_maps = taken(held.state.maps, held.state.chosen, self._count, maps.shape[1:])
                 maps[gone] = held_maps[gone]
-            yield self._result(held, resize(maps, held.size_hw), self._before)
+                masks[gone] = held.cut(held_maps[gone])
+            yield self._result(held, maps, masks, self._before)
 
     @staticmethod
-    def _result(held: _Held, maps: NDArray[np.float32], chosen: NDArray[np.int64]) -> FrameResult:
+    def _result(
+        held: _Held,
+        maps: NDArray[np.float32],
+        masks: NDArray[np.bool_],
+        chosen: NDArray[np.int64],
+    ) -> FrameResult:
         state = replace(held.state, smoothed=chosen)
         count = len(maps)
         return FrameResult(
-            held.index, held.time_s, maps > 0.5, maps, state.scores[:count], state.cosines[:count],
-            state,
-        )  # fmt: skip
+            held.index, held.time_s, masks, maps, state.scores[:count], state.cosines[:count], state
+        )
 
 
 def mix(

@@ -33,6 +33,7 @@ from carvid.flow import (
     standing_still,
     to_gray,
 )
+from carvid.scale import resize, shrink_masks
 
 if TYPE_CHECKING:  # that module needs torch, which a state does not
     from carvid.car.segmenter import StepResult
@@ -448,8 +449,8 @@ def after_key(
         config: settings.
 
     Returns:
-        Masks, bool (N, H, W); the same as maps, float32 (N, H, W), or what they were cut from where
-        masks are not carried; the state for the next frame.
+        Masks, bool (N, H, W); the same as maps, float32 (N, h, w) of the flow's size, or what they
+        were cut from where masks are not carried; the state for the next frame.
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
@@ -460,14 +461,15 @@ def after_key(
     values: list[float] = []
     sources: list[int] = []
     planes: list[NDArray[np.float32]] = []
-    maps = result.masks.astype(np.float32)
+    size_hw = result.maps.shape[1:] if arrival.gray is None else arrival.gray.shape
+    maps = shrink_masks(result.masks, (size_hw[0], size_hw[1]))
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, 1 if state.settled[query] else config.tracks):
             plane = candidates.masks[index]
             if index == candidates.best and kept[query]:
                 chosen[query] = len(owners)
-                if query < len(result.masks) and result.masks[query].any():
+                if query < len(maps) and maps[query].any():
                     plane = maps[query]
             owners.append(query)
             values.append(float(candidates.values[index]))
@@ -491,7 +493,7 @@ def after_key(
         seen=arrival.seen,
     )
     if arrival.gray is None:
-        return result.masks, result.proposals, following
+        return result.masks, result.maps, following
     small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
     for track, plane in zip(small, planes, strict=True):
         track[:] = to_levels(resize(plane[None], arrival.gray.shape)[0])
@@ -556,16 +558,6 @@ def to_levels(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
 def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return maps in steps of 1/255, uint8, as float32 in [0, 1]."""
     return np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
-
-
-def resize(maps: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """Resize maps, float32 (N, h, w), to `size_hw`."""
-    if maps.shape[1:] == size_hw:
-        return maps
-    resized = np.empty((len(maps), *size_hw), np.float32)
-    for plane, result in zip(maps, resized, strict=True):
-        cv2.resize(plane, size_hw[::-1], dst=result, interpolation=cv2.INTER_LINEAR)
-    return resized
 
 
 def _doubtful(

@@ -49,8 +49,10 @@ from carvid.folder import (
 from carvid.guard import check_apart
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
+from carvid.memory import release_unused
 from carvid.overlay import write_overlay
 from carvid.overlay_along import OverlayAlong
+from carvid.scale import ROWS, enlarged_rows, resize
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
@@ -71,6 +73,9 @@ same view with the query's own text, empty where there was none; `area` counts t
 PROGRESS_SHARE = 0.1
 """What writing the progress may take of the time: where frames are many and large, not each frame's
 is written, and a kill loses some."""
+LARGE_PIXELS = 4_000_000
+"""The overlay of frames that have more, 4K's, is not drawn along: a second decoder and x264 take
+half a gigabyte there, beside the networks."""
 NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
             zlib.error)  # fmt: skip
 """What reading a run's files raises when carvid did not write them."""
@@ -86,9 +91,9 @@ class FrameResult:
     """The frame's time, seconds; NaN where the input has none."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); masks of different expressions may overlap."""
-    proposals: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]: what the masks were made from; where masks are carried, the
-    soft maps that they are cut from at 0.5."""
+    maps: NDArray[np.float32]
+    """float32 (N, h, w) in [0, 1]: what the masks were made from; where masks are carried, the
+    soft maps that they are cut from at 0.5. Of frames larger than 480p they are smaller."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
     cosines: NDArray[np.float32]
@@ -97,15 +102,27 @@ class FrameResult:
     """The state that this frame leaves to the next."""
 
     @property
+    def proposals(self) -> NDArray[np.float32]:
+        """`maps` at the frame's size, float32 (N, H, W)."""
+        return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
+
+    @property
     def nbytes(self) -> int:
         """What the frame's arrays take, about."""
-        return self.masks.nbytes + self.proposals.nbytes
+        return self.masks.nbytes + self.maps.nbytes
 
     def labels(self) -> NDArray[np.uint8]:
         """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
         weighted by what its expression's choice is worth along time."""
-        rank = self.proposals * self.state.worth(len(self.masks))[:, None, None]
-        return label_map(np.where(self.masks, 0.5 + rank / 2, 0).astype(np.float32))
+        size_hw = self.masks.shape[1:]
+        worth = self.state.worth(len(self.masks))[:, None, None]
+        labels = np.empty(size_hw, np.uint8)
+        for top in range(0, len(labels), ROWS):
+            part = slice(top, top + ROWS)
+            rank = worth * [enlarged_rows(plane, size_hw, top) for plane in self.maps]
+            planes = np.where(self.masks[:, part], 0.5 + rank / 2, 0)
+            labels[part] = label_map(planes.astype(np.float32))
+        return labels
 
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the frame's rows of scores.csv."""
@@ -403,10 +420,10 @@ class RunFolder:
 
     def draw_along(self) -> None:
         """Draw the overlay while the frames are added, from the first one on; it is drawn at the
-        end otherwise."""
-        if self.facts.config.overlay.enabled:
+        end otherwise, as that of large frames is."""
+        facts, (height, width) = self.facts, self.facts.video.size_hw
+        if facts.config.overlay.enabled and (facts.video.live or height * width < LARGE_PIXELS):
             path = self.folder / "overlay.mp4"
-            facts = self.facts
             self._along = OverlayAlong(path, facts.video, facts.texts, facts.config.overlay)
 
     def see(self, frame: Frame) -> Frame:
@@ -479,6 +496,7 @@ class RunFolder:
         if self._along is not None:
             self._along.close()
         elif self.facts.config.overlay.enabled and not self.facts.video.live:
+            release_unused()
             self.write_overlay(progress=progress, stop=stop)
         values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
         write_text(

@@ -108,7 +108,7 @@ def test_absent_things_do_not_find_each_other(frames: list[NDArray[np.uint8]], p
 def test_a_query_is_not_its_own_background(tiny: Carvid, frames: list[NDArray[np.uint8]]) -> None:
     """In the CAM and in the classifier: the words that it names take nothing from it."""
     trace = Trace()
-    tiny.segmenter.segment(frames[0], Queries(("the road", "the dog")), trace=trace)
+    tiny.segmenter.segment(frames[0], Queries(("the roads", "the dog")), trace=trace)
     step = trace.steps[0]
     road = [step.competitors.index(word) for word in ("road", "street")]
     assert (step.scores[0, road] == 0).all() and (step.scores[1, road] > 0).all()

@@ -10,6 +10,8 @@ tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
+tools/bench.py edges SPRITES      edges of masks at key frames and between them, at 1080p
+tools/bench.py hd                 prompts as CLIP sees them, time and memory, at 480p, 1080p and 4K
 
 Each command imports torch only if it needs it: every process that an evaluation starts imports this
 file once more.
@@ -483,6 +485,51 @@ def large(
         memory_bench.write_clip(clip, frames, size)
         line = memory_bench.run_large(clip, Path(folder) / "out", preset, max_side)
         typer.echo(json.dumps(line))
+
+
+@app.command()
+def hd(
+    frames: Annotated[int, typer.Option(help="Of each clip; every second is a key frame.")] = 6,
+    size: Annotated[list[str], typer.Option(help="480p, 1080p, 4K.")] = ["480p", "4K"],  # noqa: B006
+    n: Annotated[int, typer.Option("-n", help="Expressions, up to 5.")] = 3,
+    preset: str = "default",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """What CLIP sees of the prompts at each size, and time and memory of full-size networks."""
+    import hd_bench
+
+    for view, changes in hd_bench.prompt_changes(preset, settings).items():
+        typer.echo(json.dumps({"view": view, "prompts_change": changes}))
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in size:
+            clip = Path(folder) / f"{name}.mp4"
+            with ProcessPoolExecutor(1, context) as alone:  # what it leaves in memory goes with it
+                alone.submit(hd_bench.write_clip, clip, frames, hd_bench.SIZES_HW[name]).result()
+            with ProcessPoolExecutor(1, context) as alone:
+                run = alone.submit(hd_bench.run_clip, clip, name, preset, settings, n, threads)
+                typer.echo(json.dumps(run.result()))
+
+
+@app.command()
+def edges(
+    sprites: Annotated[Path, typer.Argument(help="The folder that tools/get_sprites.py makes.")],
+    clips: int = 3,
+    frames: int = 17,
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (1080, 1920),
+    first_seed: int = 5_000_000,
+) -> None:
+    """How well the edges of masks fit at key frames and between them, where the thing is found."""
+    import hd_bench
+
+    found = [
+        each for k in range(clips) for each in hd_bench.edges(sprites, first_seed + k, frames, size)
+    ]
+    for key in (True, False):
+        mine = [each for each in found if each["key"] == key]
+        means = {k: round(float(np.mean([each[k] for each in mine])), 3) for k in ("f", "linear_f")}
+        typer.echo(json.dumps({"key_frames": key, "masks": len(mine), **means}))
 
 
 if __name__ == "__main__":

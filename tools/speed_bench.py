@@ -67,14 +67,17 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (carvid.car.proposals, name)
         for name in ("normalize_affinity", "refine", "affinity_boxes", "to_masks")
     ),
-    "prompts": ((carvid.car.segmenter, "draw_prompts"), (MaskClassifier, "_view")),
+    "prompts": (
+        (carvid.car.segmenter, "draw_prompts"), (MaskClassifier, "_view"),
+        (carvid.car.segmenter, "shrink"),
+    ),
     "classifier": ((ClipBackbone, "encode_images"),),
-    "crf": ((carvid.car.segmenter, "crf_masks"),),
+    "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut")),
     "carry": (
         *((carvid.pipeline, name) for name in ("arrive", "after_key", "after_carrying", "taken")),
         (carvid.pipeline, "recall"), (carvid.temporal.Arrival, "prior"),
         *((carvid.smoothing._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
-        (carvid.smoothing, "taken"),
+        (carvid.smoothing, "taken"), (carvid.smoothing, "cut"), (carvid.pipeline, "cut"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (
@@ -195,7 +198,7 @@ class OneByOneProposals(ProposalGenerator):
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         self._image, self._fresh = image, True
-        size_hw = patch_multiple(image.shape[:2], self.backbone.patch_size, self.config.max_side)
+        size_hw = self.input_size(image.shape[:2])
         pixels = to_pixels(image, size_hw)
         features = encode_with_maps(self.backbone, pixels, self.config.affinity_blocks)
         return EncodedFrame(features, normalize_affinity(features.attention))
@@ -299,7 +302,8 @@ def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:
     """The floor: what a frame of `count` expressions needs of its networks, and nothing else."""
     generator, classifier = model.backbones
     proposals = model.config.proposals
-    size_hw = patch_multiple(image.shape[:2], generator.patch_size, proposals.max_side)
+    limits = (proposals.max_side, proposals.max_tokens)
+    size_hw = patch_multiple(image.shape[:2], generator.patch_size, *limits)
     pixels = to_pixels(image, size_hw)[None]
     generator.encode_images(pixels, last_block=False)
     vision = generator.model.vision_model

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
+from carvid.scale import Scales
 
 
 class MaskClassifier:
@@ -24,18 +25,26 @@ class MaskClassifier:
     def __init__(self, backbone: ClipBackbone, config: ClassifierConfig) -> None:
         self.backbone, self.config = backbone, config
 
-    def encode(self, images: Sequence[NDArray[np.uint8]], masks: NDArray[np.bool_]) -> Tensor:
+    def encode(
+        self,
+        images: Sequence[NDArray[np.uint8]],
+        masks: NDArray[np.bool_],
+        scales: Scales | None = None,
+    ) -> Tensor:
         """Encode prompted images in batches.
 
         Args:
             images: B images, uint8 (H, W, 3) RGB.
             masks: bool (B, H, W), what each of them marks; only `mask-crop` looks at them.
+            scales: the frame without prompts; where it is larger than the images, crops of small
+                things have its detail.
 
         Returns:
             float32 (B, D), unit.
         """
         side = self.backbone.image_size
-        views = [self._view(image, mask, side) for image, mask in zip(images, masks, strict=True)]
+        pairs = zip(images, masks, strict=True)
+        views = [self._view(image, mask, side, scales) for image, mask in pairs]
         return self.backbone.encode_images(torch.stack(views), last_block=self.config.last_block)
 
     def score(
@@ -85,11 +94,16 @@ class MaskClassifier:
     def _in_templates(self, texts: Sequence[str]) -> list[list[str]]:
         return [[template.format(text) for text in texts] for template in self.config.templates]
 
-    def _view(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> Tensor:
+    def _view(
+        self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int, scales: Scales | None
+    ) -> Tensor:
         if self.config.view == "center-crop":
             return center_crop(image, side, self.backbone.preprocessing)
         if self.config.view == "mask-crop" and mask.any():
-            image = mask_crop(image, mask, self.config.crop_margin)
+            box = crop_box(mask, self.config.crop_margin)
+            crop = image[box]
+            enlarges = max(crop.shape) < side
+            image = crop if scales is None or not enlarges else scales.detailed(crop, box)
         return letterbox(image, side, self.backbone.preprocessing)
 
 
@@ -130,9 +144,13 @@ def mask_crop(
         mask: bool (H, W), not empty.
         margin: side of the square over the longer side of the mask's bounding box.
     """
+    return image[crop_box(mask, margin)]
+
+
+def crop_box(mask: NDArray[np.bool_], margin: float) -> tuple[slice, slice]:
+    """Return rows and columns of the square that `mask_crop` cuts."""
     rows, columns = np.nonzero(mask)
     center_y, center_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
     half = margin * max(np.ptp(rows) + 1, np.ptp(columns) + 1) / 2
     top, left = max(0, int(center_y - half)), max(0, int(center_x - half))
-    crop = image[top : int(np.ceil(center_y + half)), left : int(np.ceil(center_x + half))]
-    return crop
+    return slice(top, int(np.ceil(center_y + half))), slice(left, int(np.ceil(center_x + half)))

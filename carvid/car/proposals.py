@@ -27,6 +27,8 @@ LAMBDA_STEP = 0.1
 """How far λ is lowered when no patch passes (CLIP-ES)."""
 SINKHORN_ROUNDS = 3
 """Column and row normalisations of the affinity (CLIP-ES)."""
+FULL = 0.95
+"""Of grids with at least this share of the most patches, the aspect ratio decides."""
 EPSILON = 1e-15
 """Keeps a map of zeros at zero in min-max scaling."""
 
@@ -63,9 +65,14 @@ class ProposalGenerator:
     def __init__(self, backbone: ClipBackbone, config: ProposalsConfig, *, competing: bool) -> None:
         self.backbone, self.config, self.competing = backbone, config, competing
 
+    def input_size(self, size_hw: Sequence[int]) -> tuple[int, int]:
+        """Return the size at which a frame is encoded: whole patches, within the limits."""
+        limits = (self.config.max_side, self.config.max_tokens)
+        return patch_multiple(size_hw, self.backbone.patch_size, *limits)
+
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
-        size_hw = patch_multiple(image.shape[:2], self.backbone.patch_size, self.config.max_side)
+        size_hw = self.input_size(image.shape[:2])
         features = self.backbone.encode_patches(
             to_pixels(image, size_hw, self.backbone.preprocessing),
             attention_blocks=self.config.affinity_blocks,
@@ -126,14 +133,29 @@ class ProposalGenerator:
         return cams[index if self.competing else 0]
 
 
-def patch_multiple(size_hw: Sequence[int], patch: int, max_side: int = 0) -> tuple[int, int]:
-    """Return the size to resize to: at most `max_side` (if > 0), rounded up to whole patches."""
+def patch_multiple(
+    size_hw: Sequence[int], patch: int, max_side: int = 0, max_tokens: int = 0
+) -> tuple[int, int]:
+    """Return the size to resize to: whole patches, rounded up from a longer side of at most
+    `max_side`; if those are more than `max_tokens`, about as many, in the same aspect ratio. 0 is
+    no limit."""
     height, width = size_hw
     scale = min(1.0, max_side / max(height, width)) if max_side else 1.0
-    return (
-        math.ceil(round(height * scale, 6) / patch) * patch,
-        math.ceil(round(width * scale, 6) / patch) * patch,
-    )
+    down, across = (math.ceil(round(side * scale, 6) / patch) for side in (height, width))
+    if max_tokens and down * across > max_tokens:
+        down, across = _within(max_tokens, down, across, height / width)
+    return down * patch, across * patch
+
+
+def _within(most: int, down: int, across: int, ratio: float) -> tuple[int, int]:
+    """Patches down and across, at most `most` and hardly fewer, of nearly the aspect ratio, height
+    over width."""
+    exact = math.sqrt(most * ratio)
+    rows = {min(max(1, round(exact) + step), down, most) for step in (-1, 0, 1)}
+    grids = [(row, min(across, most // row, math.ceil(row / ratio))) for row in sorted(rows)]
+    least = FULL * max(row * column for row, column in grids)
+    full = [grid for grid in grids if grid[0] * grid[1] >= least]
+    return min(full, key=lambda grid: abs(math.log(grid[0] / grid[1] / ratio)))
 
 
 def affinity_boxes(cam: NDArray[np.float32], lambda_: float) -> tuple[Box, ...]:

@@ -26,7 +26,9 @@ from carvid.car.refine import crf_masks
 from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
+from carvid.memory import release_unused
 from carvid.phrases import Phrase, understand
+from carvid.scale import Scales, cut, resize, shrink, small_size
 
 Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
@@ -36,8 +38,9 @@ Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float3
 class StepResult:
     """What the recurrent unit leaves of one frame: N expressions and D distractors, Q queries."""
 
-    proposals: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]; zeros where a query is not kept."""
+    maps: NDArray[np.float32]
+    """float32 (N, h, w) in [0, 1], the proposals, at the size at which the loop works
+    (`prompts.scale`); zeros where a query is not kept."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); empty where a query is not kept."""
     query_scores: NDArray[np.float32]
@@ -49,6 +52,11 @@ class StepResult:
     """bool (Q,): h, the queries that are there."""
     candidates: dict[int, Candidates]
     """Of each query that was asked: what it could choose from when it was asked last."""
+
+    @property
+    def proposals(self) -> NDArray[np.float32]:
+        """`maps` at the frame's size, float32 (N, H, W)."""
+        return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
 
     @property
     def scores(self) -> NDArray[np.float32]:
@@ -111,6 +119,9 @@ class _Frame:
     """What is computed once for a frame, whatever the number of steps."""
 
     image: NDArray[np.uint8]
+    """uint8 (h, w, 3) RGB, as small as `prompts.scale` wants it."""
+    full: NDArray[np.uint8]
+    """uint8 (H, W, 3) RGB."""
     encoded: EncodedFrame
     prior: Prior | None
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
@@ -141,6 +152,10 @@ class RecurrentSegmenter:
         """Return what an expression asks of CLIP, and what of place, size and motion."""
         return understand(text, self.config.phrases)
 
+    def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        """Return height and width at which the loop works on an image (`prompts.scale`)."""
+        return _working_size(image, self.config.prompts.scale)
+
     def segment(
         self,
         image: NDArray[np.uint8],
@@ -157,7 +172,8 @@ class RecurrentSegmenter:
             image: uint8 (H, W, 3) RGB.
             queries: expressions and distractors, Q together.
             alive: bool (Q,), h_0: the queries to ask; all of them, if none is given.
-            prior: what earlier frames say; each of its tracks is a further proposal of its query.
+            prior: what earlier frames say, at `size_of` the image; each of its tracks is a further
+                proposal of its query.
             trace: filled with the steps.
             recall: turns the last proposals into those that memory would make, before they become
                 masks.
@@ -173,7 +189,8 @@ class RecurrentSegmenter:
         scores, cosines = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
         planes: dict[int, NDArray[np.float32]] = {}
         candidates: dict[int, Candidates] = {}
-        frame = _Frame(image, self.generator.encode(image), prior) if h else None
+        small = shrink(image, self.size_of(image))
+        frame = _Frame(small, image, self.generator.encode(image), prior) if h else None
         before = 0 if self.config.car.stop == "equal-counts" else len(h)
         for step in range(self.config.car.max_steps):
             if frame is None or not h:
@@ -189,6 +206,9 @@ class RecurrentSegmenter:
             if len(h) == before:
                 break
             before = len(h)
+        if frame is not None and small is not image:
+            frame = None
+            release_unused()
         return self._finish(image, queries, h, planes, (scores, cosines), candidates, recall)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
@@ -296,7 +316,8 @@ class RecurrentSegmenter:
                 new.append((key, mask))
             keys.append(key)
         if new:
-            encoded = self.classifier.encode(images, np.stack([mask for _, mask in new]))
+            scales = Scales(frame.image, frame.full)
+            encoded = self.classifier.encode(images, np.stack([mask for _, mask in new]), scales)
             frame.prompted.update(zip((key for key, _ in new), encoded, strict=True))
         return torch.stack([frame.prompted[key] for key in keys])
 
@@ -348,8 +369,8 @@ class RecurrentSegmenter:
             for i, text in enumerate(queries.all):
                 kept[i] &= text not in seen
                 seen.add(text)
-        proposals = np.zeros((count, *image.shape[:2]), np.float32)
-        masks = np.zeros(proposals.shape, bool)
+        maps = np.zeros((count, *self.size_of(image)), np.float32)
+        masks = np.zeros((count, *image.shape[:2]), bool)
         # In a joint CRF distractors compete too; one by one, nobody would see their masks.
         drawn = [i for i in h if kept[i] and i in planes and (self.competing or i < count)]
         if drawn:
@@ -358,22 +379,33 @@ class RecurrentSegmenter:
                 stack = recall(stack, [candidates[i] for i in drawn])
             for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
-                    proposals[i], masks[i] = proposal, mask
+                    maps[i], masks[i] = proposal, mask
                     if self.config.car.present == "each" and not mask.any():
-                        masks[i] = proposal > proposal.max() / 2
-        return StepResult(proposals, masks, *scores, kept, candidates)
+                        masks[i] = cut(proposal[None] / (proposal.max() or 1), image)[0]
+        return StepResult(maps, masks, *scores, kept, candidates)
 
     def sharpen(
         self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
-        """Turn proposals, float32 (n, H, W), into masks, bool (n, H, W) (section 3.3)."""
+        """Turn proposals, float32 (n, h, w), into masks of the image, bool (n, H, W) (section
+        3.3)."""
         crf = self.config.crf
-        masks = (
-            crf_masks(image, proposals, crf, joint=self.competing)
-            if crf.enabled
-            else proposals > self.config.prompts.eta
-        )
+        if crf.enabled:
+            small = shrink(image, _working_size(image, crf.scale))
+            proposals = resize(proposals, (small.shape[0], small.shape[1]))
+            found = crf_masks(small, proposals, crf, joint=self.competing)
+            masks = found if small is image else cut(found.astype(np.float32), image)
+        else:
+            masks = np.zeros((len(proposals), *image.shape[:2]), bool)
+            for mask, plane in zip(masks, proposals, strict=True):
+                mask[:] = resize(plane[None], mask.shape)[0] > self.config.prompts.eta
         return masks if self.sam is None else self.sam(image, masks)
+
+
+def _working_size(image: NDArray[np.uint8], scale: str) -> tuple[int, int]:
+    """Height and width of an image at one of `SCALES`."""
+    size_hw = (image.shape[0], image.shape[1])
+    return size_hw if scale == "frame" else small_size(size_hw)
 
 
 def _take(proposals: Proposals, rows: list[int]) -> Proposals:

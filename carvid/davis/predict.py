@@ -45,6 +45,7 @@ from carvid.folder import (
     set_aside,
     tidy,
 )
+from carvid.frames import frames_ahead
 from carvid.guard import check_apart
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve, weights_files
@@ -328,7 +329,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             model.check_texts(queries)
             start, state = folder.begin(resume=True)
             began = time.monotonic()
-            frames = prefetch(reader.frames(start))
+            frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
             try:
                 with behind(folder.add, attrgetter("nbytes")) as write:
                     for result in model.offline(frames, queries.texts, state=state):
