@@ -1,8 +1,8 @@
 """What large frames cost, and what CLIP sees of the prompts on them.
 
-Used by `tools/bench.py hd` and `edges`. One drawn picture is scaled to every size. The networks have the real
-architectures and random weights; each size has a process of its own, whose largest resident memory
-is told.
+Used by `tools/bench.py hd` and `edges`. One drawn picture is scaled to every size. The networks
+have the real architectures and random weights; each size has a process of its own, whose largest
+resident memory is told.
 """
 
 from __future__ import annotations
