@@ -18,6 +18,7 @@ import typer
 from carvid import __version__
 from carvid.errors import CarvidError
 from carvid.files import write_text
+from carvid.threads import sleeping_threads
 
 if TYPE_CHECKING:
     from carvid.config import Config
@@ -367,7 +368,7 @@ def evaluate(
     """Score predictions on a data set: J, F and J&F. Nothing is cached."""
     from carvid.davis import evaluate as davis
     from carvid.davis import report as reports
-    from carvid.processes import cores
+    from carvid.threads import cores
 
     def score(folder: Path) -> reports.Report:
         return davis.evaluate(
@@ -509,7 +510,8 @@ def _resumable(out: Path, *, live: bool = False) -> Iterator[None]:
 def main() -> None:
     """Run the command line; errors that users can mend become one line on stderr."""
     try:
-        app()
+        with sleeping_threads():
+            app()
     except CarvidError as error:
         print(f"carvid: {error}", file=sys.stderr)
         sys.exit(1)

@@ -7,7 +7,6 @@ end before they do the next step of their work.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,6 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from carvid.errors import CarvidError
+from carvid.threads import sleeping_threads
 
 Tool = TypeVar("Tool")
 Task = TypeVar("Task")
@@ -36,12 +36,6 @@ class Event:
     """Index of the task."""
     value: Any = None
     """Of a step what the work yielded, of a failure (`again`, too) one line that says why."""
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # Linux may grant fewer than there are; elsewhere Python cannot tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
@@ -169,7 +163,8 @@ class _Crew(Generic[Tool, Task]):
         process = self._context.Process(
             target=_serve, args=(theirs, self._prepare, self._work), daemon=True
         )
-        process.start()
+        with sleeping_threads():  # which it inherits
+            process.start()
         theirs.close()  # so that its end is ours alone to notice
         self._workers[ours] = _Worker(process, ours)
 

@@ -37,7 +37,8 @@ from carvid.files import make_folder, read_json, write_text
 from carvid.folder import PROGRESS_FOLDER, check_place, tidy
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve
-from carvid.processes import cores, run_tasks
+from carvid.processes import run_tasks
+from carvid.threads import cores
 from carvid.tracks import FrameResult, RunFacts, RunFolder
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
