@@ -81,7 +81,7 @@ def calibrate(
         OutputError: `out` is there already, or was made from other inputs.
         WeightsError: weights that are missing or no CLIP.
     """
-    check_places(out, resume=resume, overwrite=overwrite)
+    check_places(out, preset, resume=resume, overwrite=overwrite)
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     absent = absent and not config.car.keep_best
     chosen = None if videos is None else tuple(videos)

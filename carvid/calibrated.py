@@ -12,12 +12,15 @@ from typing import Any
 import yaml
 
 from carvid import __version__
-from carvid.config import Config, load_config
+from carvid.config import Config, load_config, preset_files
 from carvid.errors import ConfigError, OutputError
 
 SUFFIXES = (".yaml", ".yml")
 OF_THIS_MACHINE = ("weights.device", "sam.cache", "overlay.enabled")
 """Settings that are not a preset's business."""
+WRITTEN = "Written by carvid calibrate"
+BEGINS = (f"# {WRITTEN}", '{"calibration": ')
+"""How its two files begin; others are never replaced."""
 TOLERANCE = 1.0
 """Points that another processor, or half precision, may cost."""
 ENDS = BEGINNING, CHOSEN = "the preset", "as chosen"
@@ -136,7 +139,7 @@ class Calibration:
             )
             absent += f"should be found: {last.absent_dropped:.1f} % were dropped"
         return (
-            "Written by carvid calibrate: settings chosen by, and measured on, the same frames. "
+            f"{WRITTEN}: settings chosen by, and measured on, the same frames. "
             f"Data: {self.facts['data']}, {self.facts['split']}; frames: {self.frames}; queries: "
             f"{self.queries + self.absent_queries}{absent}. Weights: {' and '.join(self.weights)}. "
             "Mean J&F over the queries of single frames, without the temporal module, whose "
@@ -144,20 +147,27 @@ class Calibration:
         )
 
 
-def check_places(out: Path, *, resume: bool, overwrite: bool) -> None:
+def check_places(out: Path, preset: str | Path | Config, *, resume: bool, overwrite: bool) -> None:
     """Check that a calibration may be written, without making anything.
 
     Raises:
         ConfigError: `out` is no .yaml.
-        OutputError: it, or the .json beside it, is there, or its folder is not.
+        OutputError: it, or the .json beside it, is there and may not be replaced, or its folder is
+            not there.
     """
     if out.suffix not in SUFFIXES:
         raise ConfigError(f"a preset is a .yaml, got '{out}'; give such a name with -o")
     if not out.parent.is_dir():
         raise OutputError(f"no folder '{out.parent}'; make it, or choose another with -o")
-    there = [str(path) for path in (out, out.with_suffix(".json")) if path.exists()]
+    there = [path for path in (out, out.with_suffix(".json")) if path.exists()]
+    for path in there:
+        if not path.is_file() or not path.read_text(errors="replace").startswith(BEGINS):
+            raise OutputError(f"'{path}' is of no calibration; choose another name with -o")
+    read = [] if isinstance(preset, Config) else [p.resolve() for p in preset_files(preset)]
+    if any(path.resolve() in read for path in (out, out.with_suffix(".json"))):
+        raise OutputError(f"'{out}' is what it begins with; choose another name with -o")
     if there and not (resume or overwrite):
         raise OutputError(
-            f"'{' and '.join(there)}' is there already; add --resume to go on with it, "
-            "--overwrite to replace it, or choose another name with -o"
+            f"'{there[0]}' is there already; add --resume to go on with it, --overwrite to replace "
+            "it, or choose another name with -o"
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -416,6 +416,18 @@ def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
     """
     name = str(source)
     return () if name.endswith(".json") else _expectations(_read_preset(name))
+
+
+def preset_files(source: str | Path) -> Iterator[Path]:
+    """Yield the files of settings that a preset is read from, carvid's own left out.
+
+    Raises:
+        ConfigError: one of them is missing or cannot be read.
+    """
+    name = str(source)
+    while name.endswith((".yaml", ".yml", ".json")):
+        yield Path(name)
+        name = "" if name.endswith(".json") else str(_read_preset(name).get("extends", ""))
 
 
 def load_run_config(path: Path) -> Config:

@@ -206,10 +206,35 @@ def test_an_interrupted_calibration_goes_on(
         calibrated(broken, resume=True, limit=3)
     with pytest.raises(OutputError, match="is there already; add --resume"):
         calibrated(broken)
-    broken.with_suffix(".json").write_text("{}")
-    with pytest.raises(OutputError, match="is of no calibration"):
-        calibrated(broken, resume=True)
+    for damaged in ('{"calibration": ', '{"calibration": {}, "answers": {"a": 3}}'):
+        broken.with_suffix(".json").write_text(damaged)
+        with pytest.raises(OutputError, match="is of no calibration"):
+            calibrated(broken, resume=True)
     assert calibrated(broken, overwrite=True).rows == expected.rows
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+def test_nothing_of_anybody_elses_is_replaced(
+    tmp_path: Path, calibrated: Calibrate, tree: Path, options: dict[str, bool]
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("car:\n  theta: 0.25\n")
+    beside = tree / META
+    written = tmp_path / "written.yaml"
+    written.write_text("# Written by carvid calibrate\ncar:\n  theta: 0.25\n")
+    above = tmp_path / "above.yaml"
+    above.write_text(f"extends: {written}\n")
+    link = tmp_path / "link.yaml"
+    link.symlink_to(written)
+    for out, preset in (
+        (mine, "default"), (beside.with_suffix(".yaml"), "default"), (written, str(written)),
+        (written, str(above)), (link, str(written)), (tmp_path / "run.yaml", "default"),
+    ):  # fmt: skip
+        (tmp_path / "run.json").write_text('{"config": {}}')
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(OutputError, match="choose another name with -o"):
+            calibrated(out, preset, **options)
+        assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
 def test_where_all_is_there_theta_stays(tmp_path: Path, calibrated: Calibrate) -> None:
