@@ -69,8 +69,13 @@ Answers = dict[str, list[Answer]]
 """Name of a sample → its answers, in the order in which they were asked."""
 
 
-def answer(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[Answer]:
-    """Segment an image and compare: an answer for each of the sample's texts and absent ones.
+def ask(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[Answer]:
+    """Segment an image and compare with the truth.
+
+    Every other absent text, from the first, is asked alone, as users may; the rest with the texts.
+
+    Returns:
+        An answer for each of the sample's texts, and for each absent one.
 
     Raises:
         DatasetError: image and truth differ in size.
@@ -78,15 +83,31 @@ def answer(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[Answ
     truths, void = sample.truth()
     if void.shape != image.shape[:2]:
         raise DatasetError(f"{sample.name}: image and truth differ in size; unpack both again")
-    found = model.segment_image(image, [*sample.texts, *sample.absent])
-    nothing = np.zeros_like(void)
+    alone, beside = sample.absent[::2], sample.absent[1::2]
+    nothing = np.zeros((len(beside), *void.shape), bool)
+    all_truths = np.concatenate([truths, nothing])
+    answers = _compare(model, image, (*sample.texts, *beside), all_truths, void)
+    for text in alone:
+        answers += _compare(model, image, (text,), np.zeros((1, *void.shape), bool), void)
+    return answers
+
+
+def _compare(
+    model: Carvid,
+    image: NDArray[np.uint8],
+    texts: tuple[str, ...],
+    truths: NDArray[np.bool_],
+    void: NDArray[np.bool_],
+) -> list[Answer]:
+    """Ask for texts together; an answer for each, by its truth."""
+    found = model.segment_image(image, texts)
     answers = []
-    for k, mask in enumerate(found.masks):
-        truth = truths[k] & ~void if k < len(truths) else nothing
-        j, f = mask_scores(mask, truth, void)
+    for k, (mask, truth) in enumerate(zip(found.masks, truths, strict=True)):
+        j, f = mask_scores(mask, truth & ~void, void)
         candidates = found.candidates.get(k)
         worth = 0.0 if candidates is None else float(candidates.values[candidates.best])
-        answers.append(Answer(worth, (j + f) / 2, bool(truth.any()), bool(mask.any())))
+        there = bool((truth & ~void).any())
+        answers.append(Answer(worth, (j + f) / 2, there, bool(mask.any())))
     return answers
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid import __version__
-from carvid.answers import Answers, Once, Sample, SharingGenerator, Store, answer, best_theta
+from carvid.answers import Answers, Once, Sample, SharingGenerator, Store, ask, best_theta
 from carvid.calibrated import BEGINNING, CHOSEN, Calibration, Row, check_places
 from carvid.car.queries import Queries
 from carvid.config import Config, ExpectConfig, load_config
@@ -67,8 +67,9 @@ def calibrate(
         out: the preset, a .yaml; what was measured is kept in a .json beside it.
         preset: where to begin, as in `carvid.load`, as are `overrides`, `generator`, `classifier`.
         limit: frames in all, evenly spaced; 0 takes every one.
-        absent: also ask, in every frame, for as many things of other videos, and choose θ by what
-            is found of them; otherwise, and with `car.keep_best`, all is there and θ stays.
+        absent: also ask, in every frame, for as many things of other videos, half of them alone,
+            and choose θ by what is found of them; otherwise, and with `car.keep_best`, all is there
+            and θ stays.
         axes: settings and their values to try.
         videos: as in `open_dataset`, as are `split` and `resolution`.
         resume: go on with what an interrupted calibration has measured.
@@ -123,7 +124,7 @@ def reach(data: Path, preset: str | Path | Config, expected: ExpectConfig) -> fl
     )
     once = Once()
     model.segmenter.generator = SharingGenerator(model.segmenter.generator, once)
-    answers = [answer(model, once.image(sample), sample) for sample in samples]
+    answers = [ask(model, once.image(sample), sample) for sample in samples]
     return 100 * float(np.mean([each.found for found in answers for each in found]))
 
 
@@ -213,7 +214,7 @@ class _Search:
                 new = [name for name in names if sample.name not in self._store.known(name)]
                 for name, model in zip(names, models, strict=True):
                     if name in new:
-                        found = answer(model, once.image(sample), sample)
+                        found = ask(model, once.image(sample), sample)
                         self._store.add(name, sample.name, found)
                 for _ in names:
                     update()

@@ -126,7 +126,9 @@ class Calibration:
             "absent": self.facts["absent"], "source": f"measured by carvid {__version__}",
         }  # fmt: skip
         values = {**base, **self.changes(), "expect": [expect]}
-        header = textwrap.fill(self._header(), 98, initial_indent="# ", subsequent_indent="# ")
+        header = textwrap.fill(
+            self._header(), 98, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
+        )
         return f"{header}\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True)}"
 
     def _header(self) -> str:

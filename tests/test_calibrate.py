@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from carvid.answers import Answer, best_theta
-from carvid.calibrate import AXES, calibrate, reach
+from carvid.answers import Answer, ask, best_theta
+from carvid.calibrate import AXES, WHOLLY_ASKED, calibrate, reach
 from carvid.calibrated import Calibration
 from carvid.car.proposals import ProposalGenerator
 from carvid.config import Config, load_config, load_expectations
@@ -147,9 +147,12 @@ def test_what_is_written_is_what_a_run_reaches(
     # The same by hand, without anything of the calibration's but what it asks.
     model, values = load(config), []
     for sample in read_samples(tree, limit=4):
-        found = model.segment_image(sample.image(), [*sample.texts, *sample.absent])
+        first, *rest = sample.absent
+        assert len(rest) == len(sample.texts) - 1  # one alone, in both videos
+        found = model.segment_image(sample.image(), [*sample.texts, *rest])
+        alone = model.segment_image(sample.image(), [first])
         truth, void = sample.truth()
-        for k, mask in enumerate(found.masks):
+        for k, mask in enumerate((*found.masks, *alone.masks)):
             there = truth[k] if k < len(truth) else np.zeros_like(void)
             values.append(np.mean(mask_scores(mask, there, void)))
     assert 100 * np.mean(values) == pytest.approx(last.j_and_f, abs=1e-9)
@@ -201,7 +204,7 @@ def test_an_interrupted_calibration_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Carvid, "segment_image", None)  # nothing is segmented again
         assert calibrated(broken, resume=True).rows == expected.rows
-    assert done == 100 + 4 * 16 - asked
+    assert done == 100 + 2 * 4 * 16 - asked  # two questions a sample, in four passes
     with pytest.raises(OutputError, match="measured on other data or with other settings"):
         calibrated(broken, resume=True, limit=3)
     with pytest.raises(OutputError, match="is there already; add --resume"):
@@ -300,3 +303,14 @@ def test_expectations_are_checked(tmp_path: Path, text: str, message: str) -> No
     assert [each.value for each in load_expectations(path)] == [3.5]
     assert load_expectations("default") == ()
     assert load_config("default") == Config()
+
+
+def test_a_text_alone_must_be_told_from_one_that_is_there(
+    tree: Path, weights: dict[str, str]
+) -> None:
+    """Without competitors a single text scores 1, and no θ drops it: that costs."""
+    sample = read_samples(tree, limit=1)[0]
+    model = load("default", [*SETTINGS, "classifier.background=never", *WHOLLY_ASKED], **weights)
+    *_, beside, alone = ask(model, sample.image(), sample)
+    assert (alone.worth, alone.there, alone.shown) == (1.0, False, True)
+    assert alone.value(0.99) == 0 and beside.worth < 1 and beside.value(0.99) == 1

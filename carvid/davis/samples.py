@@ -56,7 +56,7 @@ class DavisSample:
     texts: tuple[str, ...]
     """What is asked; N expressions."""
     absent: tuple[str, ...]
-    """What is asked, too, and is not there."""
+    """What is asked, too, together or alone, and is not there."""
 
     def image(self) -> NDArray[np.uint8]:
         """Read the frame, uint8 (H, W, 3) RGB."""
