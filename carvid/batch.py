@@ -18,16 +18,18 @@ import torch
 from tqdm import tqdm
 
 from carvid.car.queries import Queries
-from carvid.config import Config
+from carvid.config import Config, settings_files
 from carvid.errors import ConfigError, OutputError
 from carvid.export import check_formats
-from carvid.folder import PROGRESS_FOLDER, check_place
+from carvid.folder import PROGRESS_FOLDER, check_contents, check_place, run_paths
+from carvid.guard import check_apart
 from carvid.interrupt import finishing_frames, never
 from carvid.lock import locked
 from carvid.manifest import Clip
-from carvid.pipeline import Carvid, load, resolve
+from carvid.pipeline import Carvid, load, resolve, weights_files
 from carvid.processes import Event, run_tasks
 from carvid.ray_engine import find_ray, ray_tasks
+from carvid.video import input_files
 
 Engine = Literal["serial", "ray"]
 
@@ -67,6 +69,7 @@ def run_batch(
     overwrite: bool = False,
     progress: bool = False,
     finish_frames: bool = False,
+    read: Iterable[Path] = (),
 ) -> BatchResult:
     """Segment clips one after the other, or several at a time.
 
@@ -86,12 +89,14 @@ def run_batch(
         overwrite: replace earlier runs of these clips.
         progress: show bars on stderr.
         finish_frames: Ctrl-C ends a serial run after the frame at hand; in the main thread only.
+        read: what else was read, such as the manifest, and is not to be overwritten.
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what is in `out` can be resumed.
         ConfigError: an unknown preset, setting or format, or Ray is not there.
         ExpressionError: a distractor is empty.
-        OutputError: the clips' folders cannot be used; all that cannot are named.
+        OutputError: the clips' folders cannot be used, all that cannot are named; or what is read
+            is in one of them.
         WeightsError: weights that are missing or no CLIP.
         ValueError: an unknown engine.
     """
@@ -101,6 +106,11 @@ def run_batch(
     for clip in clips:
         Queries(clip.texts, tuple(distractors))
     _check_places(clips, out, resume=resume, overwrite=overwrite)
+    inputs = [path for clip in clips for path in input_files(clip.video)]
+    check_apart(
+        [*inputs, *read, *settings_files(preset), *weights_files(config)],
+        [path for clip in clips for path in run_paths(out / clip.name)],
+    )
     serial = engine == "serial"
     work = partial(
         _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
@@ -203,7 +213,8 @@ def _check_places(clips: Sequence[Clip], out: Path, *, resume: bool, overwrite: 
         try:
             if os.path.realpath(folder) != os.path.join(os.path.realpath(out), clip.name):
                 raise OutputError(f"'{folder}' leads out of '{out}'; remove it, or give names")
-            check_place(folder, resume=resume, overwrite=overwrite)
+            if check_place(folder, resume=resume, overwrite=overwrite) and overwrite:
+                check_contents(folder)
         except OutputError as error:
             faults.append(str(error))
     if faults:

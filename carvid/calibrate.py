@@ -3,10 +3,10 @@
 One axis after the other, each value of a setting is tried with the best of the axes before; a
 change is taken if it gains more than `SURE` standard errors. θ costs nothing: every frame is
 segmented with θ = 0, and what each query was worth says what any θ would have kept. That is exact
-where dropping a query changes nothing for the others (they compete in the softmax, and share
-pixels in `crf.mode=fast`), and near elsewhere; so in the end the chosen settings are measured once
-more as they stand. Frames are looked at one by one: settings of the temporal module are not
-calibrated.
+where dropping a query changes nothing for the others (it does with `classifier.competitors=living`,
+and a little by the pixels that they share in `crf.mode=fast`); so in the end the chosen settings
+are measured once more as they stand. Frames are looked at one by one: settings of the temporal
+module are not calibrated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ AXES: dict[str, tuple[str, ...]] = {
 """Settings that are tried, in this order, each with its values; any but weights may be added."""
 SURE = 1.0
 """How many standard errors of its gain a change must gain to be taken."""
-WHOLLY_ASKED = ("car.theta=0", "car.keep_best=false")
+WHOLLY_ASKED = ("car.theta=0", "car.present=ask")
 """So that every query gets its mask, and θ can be put in afterwards."""
 
 
@@ -68,8 +68,8 @@ def calibrate(
         preset: where to begin, as in `carvid.load`, as are `overrides`, `generator`, `classifier`.
         limit: frames in all, evenly spaced; 0 takes every one.
         absent: also ask, in every frame, for as many things of other videos, half of them alone,
-            and choose θ by what is found of them; otherwise, and with `car.keep_best`, all is there
-            and θ stays.
+            and choose θ by what is found of them; otherwise, and where `car.present` is not
+            `ask`, all is there and θ stays.
         axes: settings and their values to try.
         videos: as in `open_dataset`, as are `split` and `resolution`.
         resume: go on with what an interrupted calibration has measured.
@@ -84,7 +84,7 @@ def calibrate(
     """
     check_places(out, preset, resume=resume, overwrite=overwrite)
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
-    absent = absent and not config.car.keep_best
+    absent = absent and config.car.present == "ask"
     chosen = None if videos is None else tuple(videos)
     samples = read_samples(
         Path(data), limit=limit, with_absent=absent, split=split, resolution=resolution,

@@ -12,8 +12,9 @@ from typing import Any
 import yaml
 
 from carvid import __version__
-from carvid.config import Config, load_config, preset_files
+from carvid.config import Config, load_config, settings_files
 from carvid.errors import ConfigError, OutputError
+from carvid.guard import check_apart
 
 SUFFIXES = (".yaml", ".yml")
 OF_THIS_MACHINE = ("weights.device", "sam.cache", "overlay.enabled")
@@ -165,9 +166,7 @@ def check_places(out: Path, preset: str | Path | Config, *, resume: bool, overwr
     for path in there:
         if not path.is_file() or not path.read_text(errors="replace").startswith(BEGINS):
             raise OutputError(f"'{path}' is of no calibration; choose another name with -o")
-    read = [] if isinstance(preset, Config) else [p.resolve() for p in preset_files(preset)]
-    if any(path.resolve() in read for path in (out, out.with_suffix(".json"))):
-        raise OutputError(f"'{out}' is what it begins with; choose another name with -o")
+    check_apart(settings_files(preset), (out, out.with_suffix(".json")))
     if there and not (resume or overwrite):
         raise OutputError(
             f"'{there[0]}' is there already; add --resume to go on with it, --overwrite to replace "

@@ -68,7 +68,10 @@ Resolution = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue after the last whole frame.")]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace an earlier run in the folder, once the new one has a frame."
+    ),
 ]
 Start = Annotated[str | None, typer.Option(help="Begin there: seconds, or 1:02.5.")]
 End = Annotated[str | None, typer.Option(help="End before that: seconds, or 1:02.5.")]
@@ -154,13 +157,14 @@ def run(
 ) -> None:
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     from carvid.car.queries import Queries
-    from carvid.config import load_config
+    from carvid.config import load_config, settings_files
     from carvid.export import check_formats
-    from carvid.folder import check_place
+    from carvid.folder import check_contents, check_place, run_paths
     from carvid.frames import Part, raw_frames, seconds
+    from carvid.guard import check_apart
     from carvid.manifest import clips_of, read_manifest
     from carvid.phrases import understand
-    from carvid.video import is_live, open_video
+    from carvid.video import input_files, is_live, open_video
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
@@ -195,7 +199,8 @@ def run(
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
         clips = clips or clips_of(videos, expr, part)
-        how = {**models, **options, "engine": engine, "workers": workers}
+        read = [*settings_files(preset), *([] if manifest is None else [manifest])]
+        how = {**models, **options, "engine": engine, "workers": workers, "read": read}
         _run_batch(clips, out, config, how, as_json=as_json)
         return
     if engine != "serial" or workers is not None:
@@ -204,7 +209,9 @@ def run(
     form = None if raw is None else raw_frames(raw)
     if not is_live(source):
         open_video(source, part=part).close()
-    check_place(out, resume=resume, overwrite=overwrite)
+    check_apart([*input_files(source), *settings_files(preset)], run_paths(out))
+    if check_place(out, resume=resume, overwrite=overwrite) and overwrite:
+        check_contents(out)
     _run_one(
         source, expr, out, config, models, {**options, "part": part, "raw": form}, as_json=as_json
     )
@@ -270,10 +277,12 @@ def overlay(
     style: Style = [],  # noqa: B006
 ) -> None:
     """Draw masks over a video."""
-    from carvid.config import load_config
+    from carvid.config import load_config, settings_files
+    from carvid.guard import check_apart
     from carvid.tracks import expressions_beside, overlay_from_folder, part_beside
 
     config = load_config(preset, _overrides(settings, None, style=style))
+    check_apart(settings_files(preset), [out])
     texts = expr or expressions_beside(masks)
     count = overlay_from_folder(
         masks, video, out, texts, config.overlay, part=part_beside(masks), progress=True
@@ -368,12 +377,17 @@ def evaluate(
     """Score predictions on a data set: J, F and J&F. Nothing is cached."""
     from carvid.davis import evaluate as davis
     from carvid.davis import report as reports
+    from carvid.guard import check_distinct
     from carvid.threads import cores
+
+    written = [path for path in (csv, plot) if path is not None]
+    check_distinct(written, remedy="give --csv and --plot a file each")
 
     def score(folder: Path) -> reports.Report:
         return davis.evaluate(
             folder, data, protocol, videos=videos, split=split, resolution=resolution,
             workers=cores() if workers is None else workers, progress=sys.stderr.isatty(),
+            written=written,
         )  # fmt: skip
 
     report = score(predictions)
@@ -527,6 +541,19 @@ def _tell_found(facts: Mapping[str, Any], name: str = "") -> None:
             f"{name}{entry['label']}: {entry['text']}: in {entry['frames_found']} of "
             f"{facts['frames']} frames, mean score {entry['mean_score']:.2f}"
         )
+        if not entry["frames_found"] and facts["frames"]:
+            typer.echo(f"{name}{entry['label']}: {_why_not(entry, facts['theta'])}")
+
+
+def _why_not(entry: Mapping[str, Any], theta: float) -> str:
+    """Say why an expression was found in no frame."""
+    why = (
+        f"not found: best score {entry['best_score']:.2f} at frame {entry['best_frame']}, "
+        f"θ {theta:.2f}"
+    )
+    if entry["best_score"] > theta:
+        why += "; the frames around it speak against it"
+    return why
 
 
 def _tell_failed(failed: Mapping[str, str], whole: int, things: str, out: Path) -> None:

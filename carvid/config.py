@@ -10,10 +10,13 @@ The table in which `reference` and `default` part is in the README, "Two behavio
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 import yaml
@@ -41,6 +44,9 @@ PALETTES = ("vivid", "okabe-ito")
 """The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
 tell apart too."""
 
+KEY_EVERY_S = 1 / 3
+"""Seconds between key frames: 8 frames at 24 a second."""
+
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
 
@@ -51,10 +57,15 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     choices: tuple[str, ...] | None = None,
+    template: bool = False,
 ) -> Any:
-    """Declare one setting: its default and what it may be (inclusive range, or choices)."""
+    """Declare one setting: its default and what it may be (inclusive range, or choices).
+
+    A template is a text, or a list of some, that an expression is put into.
+    """
     return dataclasses.field(
-        default=default, metadata={"low": low, "high": high, "choices": choices}
+        default=default,
+        metadata={"low": low, "high": high, "choices": choices, "template": template},
     )
 
 
@@ -91,7 +102,10 @@ class ProposalsConfig(Section):
     """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
     background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
     """Background queries, which take away activations of things nobody asked for."""
-    template: str = setting(TEMPLATE)
+    skip_own_words: bool = setting(True)
+    """A background query that an expression names ("the road", "a tree in front of a house") does
+    not compete with it, here and in the classifier; off in the released code."""
+    template: str = setting(TEMPLATE, template=True)
     """Text of a query, `{}` being the expression."""
     switch_text: bool = setting(False)
     """Step 1 sees bare expressions, later steps the template (the released code)."""
@@ -131,7 +145,7 @@ class PromptsConfig(Section):
 class ClassifierConfig(Section):
     """g, the mask classifier (paper section 3.2, equation 3)."""
 
-    templates: tuple[str, ...] = setting((TEMPLATE,))
+    templates: tuple[str, ...] = setting((TEMPLATE,), template=True)
     """Texts of a query; several are scored each and summed."""
     view: str = setting("letterbox", choices=("letterbox", "center-crop", "mask-crop"))
     """What of a prompted frame is seen: all of it, its centre, or a square around the mask."""
@@ -139,8 +153,11 @@ class ClassifierConfig(Section):
     """`mask-crop`: side of the square over the longer side of the mask's box."""
     last_block: bool = setting(True)
     """Run the last transformer block; the released code leaves it out."""
-    background: str = setting("auto", choices=("auto", "always", "never"))
-    """Background queries compete with the expressions: `auto` when nothing else competes."""
+    competitors: str = setting("run", choices=("run", "living"))
+    """Whose texts compete: those of the whole run, in every step and frame, or only those of the
+    queries that are still alive (the released code)."""
+    background: str = setting("always", choices=("always", "never"))
+    """Background queries compete with the expressions; `never` in the released code."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +168,10 @@ class CarConfig(Section):
     """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
     theta: float = setting(0.3, low=0.0, high=1.0)
     """θ: a query stays while its score is above it."""
-    keep_best: bool = setting(False)
-    """When no query passes, keep the best one, so that something is always found."""
+    present: str = setting("ask", choices=("ask", "best", "each"))
+    """`ask`: an expression may name something that is not there. `best`: one of them is there, and
+    where none passes, the best one is kept (the released code). `each`: all of them are, in every
+    frame, and each keeps its best candidate (Ref-DAVIS)."""
     max_steps: int = setting(10, low=1)
     """Upper bound of the steps on one frame; 1 is CaR without recurrence."""
     stop: str = setting("fixed-point", choices=("fixed-point", "equal-counts"))
@@ -172,11 +191,11 @@ class CrfConfig(Section):
     """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
     iterations: int = setting(10, low=1)
     """Mean-field iterations."""
-    smooth_sxy: float = setting(1.0, low=0.01)
+    smooth_sxy: float = setting(1.0, low=0.01, high=100.0)
     """Standard deviation of the smoothness kernel, pixels."""
     smooth_compat: float = setting(3.0, low=0.0)
     """Weight of the smoothness kernel."""
-    bilateral_sxy: float = setting(67.0, low=0.01)
+    bilateral_sxy: float = setting(67.0, low=0.01, high=1000.0)
     """Standard deviation of the appearance kernel in space, pixels."""
     bilateral_srgb: float = setting(3.0, low=0.01)
     """Standard deviation of the appearance kernel in colour, levels of 255."""
@@ -230,6 +249,8 @@ class SamConfig(Section):
     """Automatic masks: of those whose boxes overlap more, the best stays."""
     cache: str = setting("auto")
     """Folder that keeps automatic masks; `auto` is carvid/sam in the user's cache, `off` none."""
+    cache_mb: int = setting(2000, low=1)
+    """All that is kept, megabytes; what was used longest ago makes room."""
 
 
 @dataclass(frozen=True)
@@ -241,8 +262,10 @@ class TemporalConfig(Section):
     queries of every frame as an image's."""
     carry_masks: bool = setting(True)
     """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
-    key_every: int = setting(8, low=1)
-    """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
+    key_every_s: float = setting(KEY_EVERY_S, low=0.0)
+    """The CLIP step comes every so many seconds, and earlier where the carrying is doubtful."""
+    key_every: int = setting(0, low=0)
+    """K: it comes every so many frames instead, however fast they are; 0 leaves it to the time."""
     tracks: int = setting(2, low=1)
     """Up to so many masks of a query are followed from where it is first seen to the key frame
     after, so that a wrong one can be left."""
@@ -261,7 +284,7 @@ class TemporalConfig(Section):
     """All queries are offered again after so many key frames, so that things can return."""
     motion: float = setting(0.5, low=0.0, high=1.0)
     """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
-    color: float = setting(0.7, low=0.0)
+    color: float = setting(0.7, low=0.0, high=5.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
     prior: float = setting(0.35, low=0.0, high=1.0)
@@ -275,7 +298,10 @@ class TemporalConfig(Section):
     """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as
     live input does."""
     cut_trust: float = setting(0.35, low=0.0, high=1.0)
-    """Less trust than this over the whole frame is a scene cut: masks and scores are forgotten."""
+    """Less trust than this over the whole frame is a scene cut where the picture has changed too:
+    masks and scores are forgotten. 0 looks for no cuts, dissolves and flashes."""
+    cut_change: float = setting(0.45)
+    """How much it must have changed (`carvid.cuts.change`, from -2 to 2)."""
     flow_side: int = setting(854, low=16)
     """The longer side at which flow is computed and masks are carried, pixels."""
     snap_radius: int = setting(3, low=1)
@@ -386,6 +412,7 @@ class Config:
                 raise ConfigError(f"section '{name}' must be a mapping of settings")
             section = getattr(config, name)
             known = _names(section)
+            changes = dict(_renamed(name, key, value) for key, value in changes.items())
             for key in changes:
                 if key not in known:
                     raise ConfigError(f"unknown key '{name}.{key}'{suggest(key, known)}")
@@ -418,16 +445,13 @@ def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
     return () if name.endswith(".json") else _expectations(_read_preset(name))
 
 
-def preset_files(source: str | Path) -> Iterator[Path]:
-    """Yield the files of settings that a preset is read from, carvid's own left out.
-
-    Raises:
-        ConfigError: one of them is missing or cannot be read.
-    """
-    name = str(source)
-    while name.endswith((".yaml", ".yml", ".json")):
-        yield Path(name)
-        name = "" if name.endswith(".json") else str(_read_preset(name).get("extends", ""))
+def settings_files(source: str | Path | Config) -> list[Path]:
+    """Return the user's files that `load_config` has read the settings from, without a fault."""
+    files: list[Path] = []
+    while not isinstance(source, Config) and Path(source).suffix in (".json", ".yaml", ".yml"):
+        files.append(Path(source))
+        source = _parent_of(files[-1]) if files[-1].suffix != ".json" else Config()
+    return files
 
 
 def load_run_config(path: Path) -> Config:
@@ -490,6 +514,16 @@ def _read_preset(name: str) -> dict[str, Any]:
         path = shipped_folder("configs") / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
+    return _settings_in(path, name)
+
+
+def _parent_of(path: Path) -> str | Config:
+    """What a file of settings extends."""
+    return str(_settings_in(path, str(path)).get("extends") or "") or Config()
+
+
+def _settings_in(path: Any, name: str) -> dict[str, Any]:
+    """The sections that a YAML file holds, and what it extends."""
     try:
         text = read_text(path, limit=MAX_SETTINGS_BYTES)
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
@@ -500,6 +534,25 @@ def _read_preset(name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ConfigError(f"'{name}' must hold sections of settings, such as 'car:'")
     return values
+
+
+OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any]]] = {
+    "car.keep_best": lambda value: (
+        "present", "best" if BOOLEANS.get(str(value).lower(), value) else "ask"
+    ),
+}  # fmt: skip
+"""Settings of earlier versions, and what they are now."""
+
+
+def _renamed(section: str, key: str, value: Any) -> tuple[str, Any]:
+    """Return a setting under its present name; an old one is told in a line."""
+    if not (rename := OLD_SETTINGS.get(f"{section}.{key}")):
+        return key, value
+    now, then = rename(value)
+    logging.getLogger("carvid").warning(
+        "the setting %s.%s is now %s.%s=%s; it was read so", section, key, section, now, then
+    )
+    return now, then
 
 
 def _override(config: Config, text: str) -> Config:
@@ -540,10 +593,35 @@ def _check(name: str, value: Any, field: dataclasses.Field[Any], owner: type) ->
     if (low is not None and not value >= low) or (high is not None and not value <= high):
         span = f"at least {low}" if high is None else f"in [{low}, {high}]"
         raise ConfigError(f"{name} must be {span}, got {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, got {value!r}")
     if choices is not None:
         for item in value if isinstance(value, tuple) else (value,):
             if item not in choices:
                 raise ConfigError(f"{name} cannot be '{item}'{suggest(str(item), choices)}")
+    if field.metadata["template"]:
+        _check_templates(name, value if isinstance(value, tuple) else (value,))
+
+
+def _check_templates(name: str, templates: tuple[str, ...]) -> None:
+    if not templates:
+        raise ConfigError(f"{name} is an empty list; give a text with {{}} for the expression")
+    for template in templates:
+        if not _takes_expression(template):
+            raise ConfigError(
+                f"{name} must hold the expression as {{}}, and no other braces (two make a "
+                f"brace), got {template!r}"
+            )
+
+
+def _takes_expression(template: str) -> bool:
+    """Whether `template.format(expression)` works, and holds any expression as it is."""
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError:
+        return False
+    fields = [(field, spec, way) for _, field, spec, way in parts if field is not None]
+    return fields == [("", "", None)] or set(fields) == {("0", "", None)}
 
 
 def _is_a(value: Any, hint: Any) -> bool:

@@ -19,6 +19,8 @@ from carvid.frames import check_size
 
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frame rate of what has none of its own, such as a folder of images (DAVIS is shown at 24)."""
+SHORTEST_FRAME_S = 0.001
+"""Frames that a file shows at one time are so far apart."""
 FILES_ONLY = {"protocol_whitelist": "file"}
 """A playlist in a video's clothes must not reach for the network."""
 ONE_PACKET_A_FRAME = {"h264", "hevc"}
@@ -180,7 +182,7 @@ class _Clock:
                 self._shift = given - expected  # the beginning, or a clock that was set back
             time_s = given - self._shift
             if self.last_s is not None and time_s <= self.last_s:  # two frames of one time
-                time_s = self.last_s + min(self.step_s, 0.001)
+                time_s = self.last_s + min(self.step_s, SHORTEST_FRAME_S)
             self._given = given
         self.last_s = time_s
         return time_s

@@ -2,7 +2,7 @@
 
     CarvidError                 one readable line that ends with the remedy
     ├── ConfigError             a setting, preset or expression that cannot be used
-    │   └── ExpressionError     empty, or longer than the text encoder reads
+    │   └── ExpressionError     empty, too long for the text encoder, or the same to it as another
     ├── WeightsError            model weights that are missing, or of the wrong kind
     ├── VideoError              an input that cannot be opened or decoded
     ├── OutputError             a place that cannot be written, or holds something else
@@ -27,7 +27,7 @@ class ConfigError(CarvidError):
 
 
 class ExpressionError(ConfigError):
-    """An expression that is empty, or longer than the text encoder reads."""
+    """An expression that is empty, too long for the text encoder, or the same to it as another."""
 
 
 class WeightsError(CarvidError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from carvid.davis.writer import MAX_LABEL
 from carvid.encode import BT709
 from carvid.errors import ConfigError, OutputError, suggest
 from carvid.files import cannot_write, make_folder, replacing, write_text
-from carvid.folder import CUTOUT_FOLDER, MASK_NAME
+from carvid.folder import CUTOUT_FOLDER, MASK_NAME, RUN_CONTENTS
+from carvid.guard import check_apart
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import overlay_writer
@@ -55,7 +56,8 @@ def export(
 
     Raises:
         ConfigError: an unknown format.
-        OutputError: a place cannot be written, a run is writing to it, or the input came only once.
+        OutputError: a place cannot be written, or is one of what is read, a run is writing to it,
+            or the input came only once.
         VideoError: the video is no longer there.
     """
     check_formats(formats, track.facts.video)
@@ -77,9 +79,12 @@ def write_formats(
         KeyboardInterrupt: `stop`, which is asked after each frame, said so.
         CarvidError: as `export`.
     """
-    for name in dict.fromkeys(formats):
-        if name == DAVIS:
-            continue
+    wanted = [name for name in dict.fromkeys(formats) if name != DAVIS]
+    check_apart(
+        track.files(), [folder / FILES[name] for name in wanted],
+        remedy="export to another folder",
+    )  # fmt: skip
+    for name in wanted:
         with closing(_frames(track, name)) as frames, tqdm(
             stopping(frames, stop), total=len(track), desc=name, unit="frame", disable=not progress
         ) as bar:  # fmt: skip
@@ -181,12 +186,12 @@ def _write_coco(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
         "categories": [{"id": k, "name": text} for k, text in enumerate(track.texts, 1)],
         "annotations": annotations,
     }
-    write_text(folder / "coco.json", json.dumps(values, ensure_ascii=False) + "\n")
+    write_text(folder / FILES[COCO], json.dumps(values, ensure_ascii=False) + "\n")
 
 
 def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
     """alpha.mov: ProRes 4444, opaque where any expression is."""
-    video, path = track.facts.video, folder / "alpha.mov"
+    video, path = track.facts.video, folder / FILES["alpha"]
     height, width = video.size_hw
     ticks = 90_000
     try:
@@ -215,30 +220,45 @@ def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
 
 def _write_green(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
     """green.mp4: what was found, on green, with the video's times and sound."""
-    with overlay_writer(folder / "green.mp4", track.facts.video) as writer:
+    with overlay_writer(folder / FILES["green"], track.facts.video) as writer:
         for frame, labels in zip(frames, track.label_maps, strict=True):
             shown = np.where(labels[..., None] > 0, frame.image, np.array(GREEN, np.uint8))
             writer.write(shown, frame.time_s)
 
 
 def _write_cutouts(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
-    """cutouts/<label>/%05d.png: RGBA of the frame's size, for each frame with that expression."""
-    for k in range(len(track.texts)):
-        make_folder(folder / CUTOUT_FOLDER / str(k + 1))
-    for frame, labels in zip(frames, track.label_maps, strict=True):
-        for label in np.unique(labels[labels > 0]).tolist():
-            mask = labels == label
+    """cutouts/<label>/%05d.png: RGBA of the frame's size, for each frame and expression; wholly
+    transparent where it is not found. Those of an earlier, longer run go."""
+    labels = range(1, len(track.texts) + 1)
+    places = {label: folder / CUTOUT_FOLDER / str(label) for label in labels}
+    for place in places.values():
+        make_folder(place)
+    written = set()
+    for frame, plane in zip(frames, track.label_maps, strict=True):
+        for label, place in places.items():
+            mask = plane == label
             rgba = np.dstack([frame.image * mask[..., None], np.where(mask, MAX_LABEL, 0)])
-            path = folder / CUTOUT_FOLDER / str(label) / MASK_NAME.format(frame.index)
+            path = place / MASK_NAME.format(frame.index)
             with replacing(path) as partial:
                 Image.fromarray(rgba.astype(np.uint8)).save(partial, format="PNG")
+            written.add(path)
+    for path in set(folder.glob(f"{CUTOUT_FOLDER}/*/*.png")) - written:
+        if RUN_CONTENTS.fullmatch(path.relative_to(folder).as_posix()):
+            path.unlink()
+            with suppress(OSError):  # others of that label are still there
+                path.parent.rmdir()
 
 
 def _write_html(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
     """view.html: frames, masks and scores in one file that needs nothing else."""
-    write_page(track, folder / "view.html", frames)
+    write_page(track, folder / FILES["html"], frames)
 
 
+FILES = {
+    COCO: "coco.json", "alpha": "alpha.mov", "green": "green.mp4", "cutouts": CUTOUT_FOLDER,
+    "html": "view.html",
+}  # fmt: skip
+"""What each format is called in its folder."""
 FORMATS: dict[str, Writer] = {
     COCO: _write_coco,
     "alpha": _write_alpha,

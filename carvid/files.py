@@ -23,16 +23,27 @@ def is_partial(path: Path) -> bool:
     return path.name.startswith(".") and PARTIAL in path.suffixes
 
 
+def partial_of(path: Path, tag: str = "") -> Path:
+    """Return the hidden name beside `path` under which it is written; `tag` makes it another."""
+    return path.with_name(f".{path.stem}{tag}{PARTIAL}{path.suffix}")
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, tag: str = "") -> Iterator[Path]:
     """Give a hidden name beside `path`, of the same suffix, to write to; rename it at the end.
 
     An exception removes the temporary file and leaves what was at `path` as it was.
 
+    Args:
+        path: where it goes.
+        tag: of the temporary file's name, where several may write to one place at a time.
+
     Raises:
         OutputError: the place cannot be written.
     """
-    partial = path.with_name(f".{path.stem}{PARTIAL}{path.suffix}")
+    partial = partial_of(path, tag)
+    with suppress(OSError):
+        partial.unlink(missing_ok=True)  # it may be a link, through which something was written
     try:
         yield partial
         os.replace(partial, path)

@@ -6,7 +6,9 @@ and forth leads home: the forward-backward check of Sundaram et al., ECCV 2010, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -30,9 +32,15 @@ SPARSE = 4
 """... and the camera's from every so manieth in each direction."""
 FIT_SCALE = 0.5
 """Error, pixels, at which a vector's weight in the fit is halved."""
+ROUNDING = 1e-6
+"""Variance of grey in [0, 1] that float32 cannot tell from none; a step of 1/255 has 1.5e-5."""
 LARGEST_CHANGE = 3.0
 """A mask does not grow or shrink by more than this factor."""
 
+
+_COUNTING = threading.Lock()
+_inside, _threads = 0, 1
+"""How many threads are in `one_cv2_thread`, and what OpenCV was set to before."""
 
 Places = tuple[NDArray[Any], NDArray[Any]]
 """A place for each pixel, as `cv2.remap` reads it: float32 (h, w), x and y; or, in less memory,
@@ -68,13 +76,9 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     dis.setPatchStride(6)  # 5 takes 1.4 times as long, 4 twice
     dis.setFinestScale(1)  # without refinement: it blurs the edges of what moves
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # what DIS finds depends on their number
-    try:
+    with one_cv2_thread():  # what DIS finds depends on their number
         back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
         forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
-    finally:
-        cv2.setNumThreads(threads)
     back_x, back_y = cv2.split(back)
     grid_x, grid_y = _grid(now.shape[0], now.shape[1])
     x, y = grid_x + back_x, grid_y + back_y
@@ -88,6 +92,32 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     # In fixed point, since those of many frames of a file wait in memory.
     onward = cv2.convertMaps(grid_x + forth[..., 0], grid_y + forth[..., 1], cv2.CV_16SC2)
     return Flow(-back, np.asarray(trust, np.float32), (x, y), onward)
+
+
+def standing_still(size_hw: tuple[int, int]) -> Flow:
+    """Return the flow of a picture that does not move, float32 of `size_hw`, wholly trusted."""
+    x, y = _grid(*size_hw)
+    onward = cv2.convertMaps(x, y, cv2.CV_16SC2)
+    return Flow(np.zeros((*size_hw, 2), np.float32), np.ones(size_hw, np.float32), (x, y), onward)
+
+
+@contextmanager
+def one_cv2_thread() -> Iterator[None]:
+    """Let OpenCV, whose setting is the whole process's, use one thread while anybody is in here;
+    the last one to leave restores what the first one found."""
+    global _inside, _threads
+    with _COUNTING:
+        if not _inside:
+            _threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _COUNTING:
+            _inside -= 1
+            if not _inside:
+                cv2.setNumThreads(_threads)
 
 
 def carry(maps: NDArray[np.uint8], places: Places) -> NDArray[np.uint8]:
@@ -122,7 +152,7 @@ def snap_to_edges(
 
     mean_guide, mean_map = mean(guide), mean(chance)
     variance = mean(guide * guide) - mean_guide * mean_guide + epsilon
-    slope = (mean(guide * chance) - mean_guide * mean_map) / variance
+    slope = (mean(guide * chance) - mean_guide * mean_map) / np.maximum(variance, ROUNDING)
     filtered = mean(slope) * guide + mean(mean_map - slope * mean_guide)
     return np.asarray(np.clip(filtered, 0, 1), np.float32)
 

@@ -63,9 +63,9 @@ _NAMELESS = {"the", "a", "an", "one", "thing", "object", "that", "is", "which", 
 """Words that name nothing: an expression of them alone stays as it is."""
 _BARE_MOTION = {"moving", "going", "heading", "coming", "travelling", "traveling"}
 """Verbs that say nothing but the motion."""
-STILL = 0.002
-"""Speed, in picture widths a frame, at which a thing is half still."""
-MOVING = 0.004
+STILL = 0.048
+"""Speed, in picture widths a second, at which a thing is half still."""
+MOVING = 0.096
 """Speed, likewise, at which a direction is half sure."""
 _WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 SAME = 0.5
@@ -167,9 +167,9 @@ def grant(
     Args:
         wishes: at least one.
         masks: bool (C, H, W), none of them empty.
-        flow: float32 (h, w, 2), pixels: by how much each pixel has moved (x, y) since the frame
-            before; the camera's part, the median, is taken away. None where it is not known: then
-            nothing seems to move.
+        flow: float32 (h, w, 2), pixels a second: how fast each pixel has moved (x, y) since the
+            frame before; the camera's part, the median, is taken away. None where it is not known:
+            then nothing seems to move.
 
     Returns:
         float32 (C,) in [0, 1], the mean over the wishes.
@@ -221,7 +221,7 @@ def _in_row(along: NDArray[np.float32], masks: NDArray[np.bool_], nth: int) -> N
 
 
 def _speeds(masks: NDArray[np.bool_], flow: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Median motion of each mask, float32 (C, 2), picture widths a frame, without the camera's."""
+    """Median motion of each mask, float32 (C, 2), picture widths a second, without the camera's."""
     if flow is None:
         return np.zeros((len(masks), 2), np.float32)
     height, width = flow.shape[:2]

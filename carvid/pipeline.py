@@ -20,10 +20,11 @@ from carvid.car.sam import Sharpen, sharpener
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
-from carvid.config import Config, load_config
+from carvid.config import Config, load_config, settings_files
 from carvid.errors import VideoError
 from carvid.export import check_formats, write_formats
-from carvid.folder import tidy
+from carvid.folder import run_paths, tidy
+from carvid.guard import check_apart, files_in
 from carvid.interrupt import never
 from carvid.lock import locked
 from carvid.smoothing import Step, smooth
@@ -36,7 +37,16 @@ from carvid.temporal import (
     taken,
 )
 from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
-from carvid.video import WHOLE, Frame, Part, VideoInfo, VideoReader, open_video, prefetch
+from carvid.video import (
+    WHOLE,
+    Frame,
+    Part,
+    VideoInfo,
+    VideoReader,
+    input_files,
+    open_video,
+    prefetch,
+)
 
 
 def load(
@@ -67,7 +77,15 @@ def load(
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
-    return Carvid(config, first, second, sam)
+    model = Carvid(config, first, second, sam)
+    model.sources = (*settings_files(preset), *weights_files(config))
+    return model
+
+
+def weights_files(config: Config) -> list[Path]:
+    """Return the files and folders that the networks are read from, as far as they are local."""
+    names = (config.weights.generator, config.weights.classifier, config.sam.model)
+    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
 
 
 def resolve(
@@ -103,6 +121,8 @@ class Carvid:
     ) -> None:
         self.config = config
         self.backbones = (generator, classifier)
+        self.sources: tuple[Path, ...] = ()
+        """Files that this was loaded from, which no run may write onto."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
     def segment_image(
@@ -166,7 +186,10 @@ class Carvid:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
             return
         steps = self._steps(frames, queries, state)
-        yield from smooth(steps, len(queries.texts), config, self.segmenter.sharpen)
+        yield from smooth(
+            steps, len(queries.texts), config, self.segmenter.sharpen,
+            present=self.config.car.present,
+        )  # fmt: skip
 
     def _steps(
         self,
@@ -178,9 +201,12 @@ class Carvid:
         count, config = len(queries.texts), self.config.temporal
         phrases = [self.segmenter.understand(text) for text in queries.all]
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
+        surely = self.segmenter.surely_there(count)
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
-            arrival = arrive(state, frame.image, config, of_motion=of_motion)
+            arrival = arrive(
+                state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
+            )
             size_hw = (frame.image.shape[0], frame.image.shape[1])
             if arrival.asked is None:
                 assert arrival.carried is not None
@@ -197,8 +223,9 @@ class Carvid:
                 )
                 masks, proposals, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
-                frame.index, frame.time_s, masks, proposals, state.scores[:count], state
-            )
+                frame.index, frame.time_s, masks, proposals, state.scores[:count],
+                state.cosines[:count], state,
+            )  # fmt: skip
             yield Step(frame.image, arrival, result)
 
     def segment(
@@ -225,23 +252,25 @@ class Carvid:
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
             resume: go on after the last whole frame that `out` holds.
-            overwrite: replace an earlier run in `out`.
+            overwrite: replace an earlier run in `out`, when the first frame is done; it is kept in
+                `out/.carvid/replaced` until the new one is whole.
             progress: show a bar with frames per second on stderr.
             part: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
             formats: what else to write into `out`; see `carvid.export.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
-                ahead has not decided by then are done again.
+                ahead has not decided by then are done again. Without `out` the frames until then
+                are the whole clip, and the track is returned.
 
         Raises:
-            KeyboardInterrupt: `stop` said so; `out` can be resumed, or is whole if the input is
-                live.
+            KeyboardInterrupt: `stop` said so, and there is `out`; it can be resumed, or is whole if
+                the input is live.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
             ConfigError: an unknown format.
-            OutputError: `out` holds something else, cannot be written, or a format cannot be had
-                of live input.
+            OutputError: `out` holds something else, or what is read here, cannot be written, or a
+                format cannot be had of live input.
             ValueError: there are formats and no `out`.
         """
         if formats and out is None:
@@ -250,12 +279,10 @@ class Carvid:
         with open_video(video, part=part, raw=raw) as reader:
             facts = self.facts(reader.info, queries)
             if out is None:
-                store = MemoryStore(facts)
-                for result in self._results(reader, queries, 0, None, progress=progress):
-                    store.add(result)
-                return store.track(reader.lost)
+                return self._in_memory(facts, reader, queries, progress=progress, stop=stop)
             check_formats(formats, reader.info)
             folder = RunFolder(Path(out), facts)
+            check_apart([*input_files(video), *self.sources], run_paths(folder.folder))
             folder.check(resume=resume, overwrite=overwrite)
             self.check_texts(queries)
             with locked(folder.folder):
@@ -282,6 +309,31 @@ class Carvid:
                 if stopped:
                     raise KeyboardInterrupt
         return track
+
+    def _in_memory(
+        self,
+        facts: RunFacts,
+        reader: VideoReader,
+        queries: Queries,
+        *,
+        progress: bool,
+        stop: Callable[[], bool],
+    ) -> Track:
+        """Do a clip's frames until `stop` says so, and keep their masks."""
+        store, stopped = MemoryStore(facts), False
+
+        def noted() -> bool:
+            nonlocal stopped
+            stopped = stop()
+            return stopped
+
+        results = self._results(
+            reader, queries, 0, None, progress=progress, stop=noted, decide_all=True
+        )
+        with closing(results):
+            for result in results:
+                store.add(result)
+        return store.track(reader.lost, cut_short=stopped)
 
     def _fill(
         self,
@@ -350,12 +402,13 @@ class Carvid:
         progress: bool,
         see: Callable[[Frame], Frame] | None = None,
         stop: Callable[[], bool] = never,
+        decide_all: bool = False,
     ) -> Generator[FrameResult, None, None]:
         """Yield the frames' results; `stop` is asked after each frame that was looked at, whose
         result may have to wait for later ones.
 
         Raises:
-            _Stopped: `stop` said so.
+            _Stopped: `stop` said so, and what still waits for later frames is not to be decided.
         """
         frames = prefetch(reader.frames(start))
         shown = map(see, frames) if see is not None and reader.info.live else frames
@@ -366,8 +419,9 @@ class Carvid:
         try:
             follow = self.stream if reader.info.live else self.offline
             yield from follow(
-                _until(bar, stop), queries.texts, distractors=queries.distractors, state=state
-            )
+                _until(bar, stop, quietly=decide_all), queries.texts,
+                distractors=queries.distractors, state=state,
+            )  # fmt: skip
         finally:
             frames.close()
 
@@ -376,13 +430,17 @@ class _Stopped(Exception):
     """Somebody wants to stop."""
 
 
-def _until(frames: Iterable[Frame], stop: Callable[[], bool]) -> Iterator[Frame]:
+def _until(
+    frames: Iterable[Frame], stop: Callable[[], bool], *, quietly: bool = False
+) -> Iterator[Frame]:
     """Yield frames; `stop` is asked after each.
 
     Raises:
-        _Stopped: it said so.
+        _Stopped: it said so, and they should not end `quietly`.
     """
     for frame in frames:
         yield frame
         if stop():
+            if quietly:
+                return
             raise _Stopped

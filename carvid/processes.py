@@ -6,6 +6,7 @@ end before they do the next step of their work.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import signal
 import traceback
@@ -36,6 +37,15 @@ class Event:
     """Index of the task."""
     value: Any = None
     """Of a step what the work yielded, of a failure (`again`, too) one line that says why."""
+
+
+_number = 0
+
+
+def worker_number() -> int:
+    """Return which of several workers this process is, from 0; one that takes the place of a dead
+    one has its number. 0 in any other process."""
+    return _number
 
 
 def run_tasks(
@@ -98,6 +108,8 @@ def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Ite
 class _Worker:
     process: BaseProcess
     channel: Connection
+    number: int
+    """See `worker_number`."""
     task: int | None = None
     """What it is doing; None while it prepares its tool or waits."""
 
@@ -160,13 +172,15 @@ class _Crew(Generic[Tool, Task]):
 
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
+        taken = {worker.number for worker in self._workers.values()}
+        number = next(number for number in itertools.count() if number not in taken)
         process = self._context.Process(
-            target=_serve, args=(theirs, self._prepare, self._work), daemon=True
+            target=_serve, args=(theirs, number, self._prepare, self._work), daemon=True
         )
         with sleeping_threads():  # which it inherits
             process.start()
         theirs.close()  # so that its end is ours alone to notice
-        self._workers[ours] = _Worker(process, ours)
+        self._workers[ours] = _Worker(process, ours, number)
 
     def _bury(self, worker: _Worker) -> Event:
         worker.process.join()
@@ -184,8 +198,12 @@ class _Crew(Generic[Tool, Task]):
         worker.process.close()
 
 
-def _serve(channel: Connection, prepare: Callable[[], Tool], work: Work[Tool, Task]) -> None:
+def _serve(
+    channel: Connection, number: int, prepare: Callable[[], Tool], work: Work[Tool, Task]
+) -> None:
     """What a process does: prepare, then one task after the other until the parent hangs up."""
+    global _number
+    _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:

@@ -51,7 +51,7 @@ class _Held:
     size_hw: tuple[int, int]
     state: TemporalState
     colors: NDArray[np.uint16] | None
-    """uint16 (h, w)."""
+    """uint16 (h, w); None in a flash."""
     onward: Places | None
     """Where the pixels of the frame before have gone."""
     trust: NDArray[np.uint8] | None
@@ -83,7 +83,12 @@ class _Held:
 
 
 def smooth(
-    steps: Iterable[Step], count: int, config: TemporalConfig, sharpen: Sharpen
+    steps: Iterable[Step],
+    count: int,
+    config: TemporalConfig,
+    sharpen: Sharpen,
+    *,
+    present: str = "ask",
 ) -> Iterator[FrameResult]:
     """Yield each frame's result, `config.lag` key frames late.
 
@@ -92,12 +97,13 @@ def smooth(
         count: N, the number of expressions.
         config: settings.
         sharpen: for a mask that is chosen only now.
+        present: `car.present`, what is there whatever it scores.
     """
-    smoother = _Smoother(count, config, sharpen)
+    smoother = _Smoother(count, config, sharpen, present)
     for step in steps:
         if step.arrival.is_fresh:
             yield from smoother.finish()
-            smoother = _Smoother(count, config, sharpen)
+            smoother = _Smoother(count, config, sharpen, present)
         yield from smoother.add(step)
     yield from smoother.finish()
 
@@ -105,8 +111,9 @@ def smooth(
 class _Smoother:
     """The frames of one shot that are not decided yet."""
 
-    def __init__(self, count: int, config: TemporalConfig, sharpen: Sharpen) -> None:
+    def __init__(self, count: int, config: TemporalConfig, sharpen: Sharpen, present: str) -> None:
         self._count, self._config, self._sharpen = count, config, sharpen
+        self._present = present
         self._waiting: list[_Held] = []
         self._before: NDArray[np.int64] | None = None
         """The tracks that were chosen at the last decided key frame."""
@@ -132,11 +139,21 @@ class _Smoother:
         key, chosen = keys[0], keys[-1].state.chosen
         for later in reversed(keys[1:]):
             chosen = _source(later.state, chosen)
+        chosen = self._with_present(chosen, key.state)
         position, maps = self._waiting.index(key), self._maps(key, chosen)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
         yield from self._between(before, self._carried_back(before, key, maps, chosen))
         self._before = chosen
         yield self._result(key, maps, chosen)
+
+    def _with_present(self, chosen: NDArray[np.int64], state: TemporalState) -> NDArray[np.int64]:
+        """The chosen tracks, and where it is known that something is there (`car.present`), but
+        none was chosen, those of the causal pass."""
+        lost = chosen == NONE
+        lost[self._count :] = False
+        if self._present == "ask" or (self._present == "best" and not lost[: self._count].all()):
+            return chosen
+        return np.where(lost, state.chosen, chosen)
 
     def _maps(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
@@ -147,8 +164,11 @@ class _Smoother:
         maps[other] = 0
         found = other[chosen[other] != NONE]
         if len(found):
-            tracks = from_levels(state.maps[chosen[found]])
-            maps[found] = self._sharpen(key.image, resize(tracks, key.size_hw))
+            tracks = resize(from_levels(state.maps[chosen[found]]), key.size_hw)
+            maps[found] = self._sharpen(key.image, tracks)
+            if self._present == "each":
+                gone = found[~maps[found].any(axis=(1, 2))]
+                maps[gone] = tracks[np.isin(found, gone)]
         return maps
 
     def _carried_back(
@@ -171,13 +191,15 @@ class _Smoother:
         carried: list[NDArray[np.uint8]] = []
         levels, later = to_levels(resize(maps, _small_size(key))), key
         for held in reversed(frames):
-            assert held.state.gray is not None and held.colors is not None
+            assert held.state.gray is not None
             assert later.onward is not None and later.trust is not None
             for query in np.flatnonzero(~known):
                 levels[query] = self._seen_before(levels[query], later.trust)
             planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
             levels, trust = planes[:-1], from_levels(planes[-1])
-            for query in np.flatnonzero(chosen[: self._count] != NONE):
+            there = np.flatnonzero(chosen[: self._count] != NONE)
+            for query in there if held.colors is not None else ():
+                assert held.colors is not None
                 levels[query] = settle(
                     levels[query], trust, held.state.gray, held.colors,
                     key.state.colors[chosen[query]], self._config,
@@ -211,13 +233,20 @@ class _Smoother:
                 maps = np.stack(
                     [mix(before, after, nearness, new=bool(each)) for before, after, each in sides]
                 )
+            if self._present == "each":  # the causal pass has lost none of them
+                gone = ~(maps > 0.5).any(axis=(1, 2))
+                held_maps = taken(held.state.maps, held.state.chosen, self._count, maps.shape[1:])
+                maps[gone] = held_maps[gone]
             yield self._result(held, resize(maps, held.size_hw), self._before)
 
     @staticmethod
     def _result(held: _Held, maps: NDArray[np.float32], chosen: NDArray[np.int64]) -> FrameResult:
         state = replace(held.state, smoothed=chosen)
-        scores = state.scores[: len(maps)]
-        return FrameResult(held.index, held.time_s, maps > 0.5, maps, scores, state)
+        count = len(maps)
+        return FrameResult(
+            held.index, held.time_s, maps > 0.5, maps, state.scores[:count], state.cosines[:count],
+            state,
+        )  # fmt: skip
 
 
 def mix(

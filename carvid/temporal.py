@@ -2,7 +2,8 @@
 
 A *key frame* gets CaR's step; the carried masks compete with what it proposes, and the colours and
 the motion of what was chosen complete it. A frame between two key frames gets the carried masks,
-corrected by their colours and snapped to its edges. A scene cut forgets everything.
+corrected by their colours and snapped to its edges. A scene cut forgets everything; a flash is
+passed over.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from numpy.typing import NDArray
 from carvid.appearance import COLORS, by_color, count_colors, log_odds, to_colors
 from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
 from carvid.config import TemporalConfig
-from carvid.flow import Flow, box_around, carry, flow_between, moving_along, snap_to_edges, to_gray
+from carvid.cuts import SIZE_WH, SMALL_WH, Seen, look
+from carvid.flow import (
+    Flow,
+    box_around,
+    carry,
+    flow_between,
+    moving_along,
+    snap_to_edges,
+    standing_still,
+    to_gray,
+)
 
 if TYPE_CHECKING:  # that module needs torch, which a state does not
     from carvid.car.segmenter import StepResult
@@ -47,10 +58,15 @@ EDGE, SHRUNK = 3, 0.7
 this share of the area that it had at the last key frame."""
 DECAY = 0.8
 """What colours that were seen count for at the next key frame."""
-HALF = 127
-"""A soft map in steps of 1/255 is a mask above this."""
 MAX_STATE_BYTES = 1 << 30
 """More masks than this are not loaded: 1400 tracks of the largest flow have less."""
+USUAL_STEP_S = 1 / 24
+"""Seconds from one frame to the next where the frames have no times, or impossible ones."""
+MOST_BETWEEN = 24
+"""A key frame comes after so many frames at the latest, however fast they follow each other:
+looking ahead has some key frames' worth of them in memory."""
+HALF = 127
+"""A soft map in steps of 1/255 is a mask above this."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,8 @@ class TemporalState:
 
     scores: NDArray[np.float32]
     """float32 (Q,): P[i, i] when each query was asked last."""
+    cosines: NDArray[np.float32]
+    """float32 (Q,): cosine of the same view with the query's text; NaN where there was none."""
     absent: NDArray[np.float32]
     """float32 (Q,): what the best path to "not there" is worth, in units of score."""
     absent_sources: NDArray[np.int64]
@@ -90,11 +108,17 @@ class TemporalState:
     """Key frames since all queries were last asked together."""
     since_key: int = 0
     """Frames since the last key frame."""
+    since_key_s: float = 0.0
+    """Seconds since then."""
+    time_s: float = 0.0
+    """The last frame's time, seconds."""
     maps: NDArray[np.uint8] | None = None
     """uint8 (M, h, w): the tracks in the last frame, at the size of `gray`; a mask is what is above
     `HALF`."""
     gray: NDArray[np.uint8] | None = None
     """uint8 (h, w): the last frame, at most `temporal.flow_side`; None before the first one."""
+    seen: Seen | None = None
+    """What cuts are told from; None before the first frame."""
     smoothed: NDArray[np.int64] | None = None
     """int64 (Q,): the track that looking ahead has chosen at the last key frame, or `NONE`; None
     where nothing looks ahead."""
@@ -105,7 +129,8 @@ class TemporalState:
         zeros, nothing = np.zeros(queries, np.float32), np.zeros(queries, np.int64)
         none, empty = np.full(queries, NONE), np.zeros(0, np.int64)
         return cls(
-            scores=zeros, absent=zeros, absent_sources=none, chosen=none, misses=nothing,
+            scores=zeros, cosines=np.full(queries, np.nan, np.float32), absent=zeros,
+            absent_sources=none, chosen=none, misses=nothing,
             settled=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
             areas=empty, colors=np.zeros((0, 2, COLORS), np.float32),
         )  # fmt: skip
@@ -128,6 +153,7 @@ class TemporalState:
             "maps": None if self.maps is None else _pack(self.maps),
             "gray": None if self.gray is None else _pack(self.gray),
             "size_hw": None if self.gray is None else list(self.gray.shape),
+            "seen": None if self.seen is None else _seen_to_dict(self.seen),
             "smoothed": None if self.smoothed is None else self.smoothed.tolist(),
         }
 
@@ -145,6 +171,8 @@ class TemporalState:
         state = cls(**loaded, colors=counts.view(np.float32)[..., 0])
         if values["smoothed"] is not None:
             state = replace(state, smoothed=np.array(values["smoothed"], np.int64))
+        if values["seen"] is not None:
+            state = replace(state, seen=_seen_from_dict(values["seen"]))
         if values["gray"] is None:
             return state
         size_hw = tuple(values["size_hw"])
@@ -152,8 +180,8 @@ class TemporalState:
         return replace(state, maps=maps, gray=_unpack(values["gray"], size_hw))
 
 
-_COUNTS = ("since_offer", "since_key")
-_FLOATS = ("scores", "absent", "values")
+_COUNTS = ("since_offer", "since_key", "since_key_s", "time_s")
+_FLOATS = ("scores", "cosines", "absent", "values")
 _INTS = ("absent_sources", "chosen", "misses", "settled", "owners", "sources", "areas")
 
 
@@ -164,15 +192,22 @@ class Arrival:
     state: TemporalState
     """What was left; nothing of it after a cut."""
     gray: NDArray[np.uint8] | None
-    """uint8 (h, w): the frame, for the flow; None where masks are not carried."""
+    """uint8 (h, w): the frame, for the flow, or the one before a flash; None where masks are not
+    carried."""
     colors: NDArray[np.uint16] | None
-    """uint16 (h, w): its colours."""
+    """uint16 (h, w): its colours; None where a flash hides them."""
     carried: NDArray[np.uint8] | None
     """uint8 (M, h, w): the tracks, carried into this frame, in steps of 1/255."""
     flow: Flow | None
     """How the picture moved, and how far to believe that."""
     asked: NDArray[np.bool_] | None
     """bool (Q,): h_0 of a key frame; None on a frame between."""
+    time_s: float = 0.0
+    """The frame's time, seconds."""
+    step_s: float = USUAL_STEP_S
+    """Seconds since the frame before."""
+    seen: Seen | None = None
+    """What cuts are told from, from now on."""
 
     @property
     def is_fresh(self) -> bool:
@@ -187,7 +222,7 @@ class Arrival:
         return Prior(
             resize(from_levels(self.carried), size_hw), state.owners, state.values, state.absent,
             state.chosen, state.settled, config.smoothing, config.hysteresis,
-            self.flow.motion, config.alike, config.fresh, self._leaving(),
+            self.flow.motion / np.float32(self.step_s), config.alike, config.fresh, self._leaving(),
         )  # fmt: skip
 
     def _leaving(self) -> NDArray[np.bool_]:
@@ -204,7 +239,9 @@ def arrive(
     image: NDArray[np.uint8],
     config: TemporalConfig,
     *,
+    time_s: float = math.nan,
     of_motion: Sequence[int] = (),
+    surely: Sequence[int] = (),
 ) -> Arrival:
     """Carry the state into a new frame and decide if it is a key frame.
 
@@ -212,32 +249,69 @@ def arrive(
         state: what the frame before left.
         image: uint8 (H, W, 3) RGB.
         config: settings.
+        time_s: the frame's time, seconds; NaN where it has none.
         of_motion: queries that motion decides on: seen once, they are looked at again at once.
+        surely: queries that are there in every frame: lost, they are looked for at once.
     """
+    now_s, step_s = _clock(state, time_s)
     if not config.carry_masks:
-        return Arrival(state, None, None, None, None, queries_to_ask(state, config))
+        asked = queries_to_ask(state, config)
+        return Arrival(state, None, None, None, None, asked, now_s, step_s)
     gray = to_gray(image, config.flow_side)
     colors = to_colors(image, gray.shape)
-    if state.gray is None or state.maps is None or state.gray.shape != gray.shape:
-        return Arrival(state, gray, colors, None, None, queries_to_ask(state, config))
-    flow = flow_between(state.gray, gray)
-    if flow.trust.mean() < config.cut_trust:
-        fresh = TemporalState.initial(len(state.scores))
-        return Arrival(fresh, gray, colors, None, None, queries_to_ask(fresh, config))
+    known = state.gray is not None and state.maps is not None and state.gray.shape == gray.shape
+    flow = flow_between(state.gray, gray) if known and state.gray is not None else None
+    verdict, seen = look(
+        state.seen if known else None,
+        image,
+        now_s,
+        float(flow.trust.mean()) if flow else 1.0,
+        config,
+    )
+    if verdict == "flash" and state.gray is not None:
+        still = standing_still(state.gray.shape)
+        return Arrival(state, state.gray, None, state.maps, still, None, now_s, step_s, seen)
+    if flow is None or verdict == "cut" or state.maps is None:
+        state = TemporalState.initial(len(state.scores)) if known else state
+        asked = queries_to_ask(state, config)
+        return Arrival(state, gray, colors, None, None, asked, now_s, step_s, seen)
     carried = carry(state.maps, flow.source)
-    chosen = state.chosen[state.chosen != NONE]
-    for track in chosen:
+    for track in state.chosen[state.chosen != NONE]:
         carried[track] = settle(
             carried[track], flow.trust, gray, colors, state.colors[track], config
         )
     key = (
-        state.since_key + 1 >= config.key_every
+        _is_due(state, step_s, config)
         or any(state.settled[query] == 1 for query in of_motion)
+        or any(
+            state.chosen[query] == NONE or not (carried[state.chosen[query]] > HALF).any()
+            for query in surely
+        )
         or _doubtful(state, carried, flow.trust, config)
     )
     return Arrival(
-        state, gray, colors, carried, flow, queries_to_ask(state, config) if key else None
-    )
+        state, gray, colors, carried, flow, queries_to_ask(state, config) if key else None,
+        now_s, step_s, seen,
+    )  # fmt: skip
+
+
+def _clock(state: TemporalState, time_s: float) -> tuple[float, float]:
+    """The time of a frame, and seconds since the one before; of frames without times, or whose
+    clock stands or goes back, as if they came 24 a second."""
+    step_s = time_s - state.time_s
+    if state.gray is None and math.isfinite(time_s):
+        return time_s, USUAL_STEP_S
+    if math.isfinite(step_s) and step_s > 0:
+        return time_s, step_s
+    return (time_s if math.isfinite(time_s) else state.time_s + USUAL_STEP_S), USUAL_STEP_S
+
+
+def _is_due(state: TemporalState, step_s: float, config: TemporalConfig) -> bool:
+    """Whether a frame is the one nearest to the time when the next key frame should come."""
+    if config.key_every:
+        return state.since_key + 1 >= config.key_every
+    late_s = state.since_key_s + step_s - config.key_every_s
+    return late_s > -step_s / 2 or state.since_key + 1 >= MOST_BETWEEN
 
 
 def settle(
@@ -379,7 +453,7 @@ def after_key(
     """
     state, asked = arrival.state, arrival.asked
     assert asked is not None
-    count = len(asked)
+    count, kept = len(asked), result.queries_kept
     absent = np.full(count, theta, np.float32)
     absent_sources, chosen = np.full(count, NONE), np.full(count, NONE)
     owners: list[int] = []
@@ -391,7 +465,7 @@ def after_key(
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
         for index in _followed(candidates, 1 if state.settled[query] else config.tracks):
             plane = candidates.masks[index]
-            if index == candidates.best and result.kept[query]:
+            if index == candidates.best and kept[query]:
                 chosen[query] = len(owners)
                 if query < len(result.masks) and result.masks[query].any():
                     plane = maps[query]
@@ -400,18 +474,21 @@ def after_key(
             sources.append(int(candidates.sources[index]))
             planes.append(plane)
     following = TemporalState(
-        scores=np.where(asked, result.scores, state.scores),
+        scores=np.where(asked, result.query_scores, state.scores),
+        cosines=np.where(asked, result.query_cosines, state.cosines),
         absent=absent,
         absent_sources=absent_sources,
         chosen=chosen,
-        misses=np.where(result.kept, 0, state.misses + asked),
-        settled=np.where(result.kept, state.settled + 1, 0),
+        misses=np.where(kept, 0, state.misses + asked),
+        settled=np.where(kept, state.settled + 1, 0),
         owners=np.array(owners, np.int64),
         values=np.array(values, np.float32),
         sources=np.array(sources, np.int64),
         areas=np.zeros(len(owners), np.int64),
         colors=np.zeros((len(owners), 2, COLORS), np.float32),
         since_offer=0 if asked.all() else state.since_offer + 1,
+        time_s=arrival.time_s,
+        seen=arrival.seen,
     )
     if arrival.gray is None:
         return result.masks, result.proposals, following
@@ -449,6 +526,9 @@ def after_carrying(arrival: Arrival) -> TemporalState:
     return replace(
         arrival.state,
         since_key=arrival.state.since_key + 1,
+        since_key_s=arrival.state.since_key_s + arrival.step_s,
+        time_s=arrival.time_s,
+        seen=arrival.seen,
         maps=arrival.carried,
         gray=arrival.gray,
     )
@@ -503,6 +583,20 @@ def _doubtful(
         if area and not area / config.area_jump < now < area * config.area_jump:
             return True
     return False
+
+
+def _seen_to_dict(seen: Seen) -> dict[str, Any]:
+    return {
+        "last": _pack(seen.last), "time_s": seen.time_s, "flashes": seen.flashes,
+        "past": _pack(seen.past), "times_s": seen.times_s.tolist(), "told_s": seen.told_s,
+    }  # fmt: skip
+
+
+def _seen_from_dict(values: dict[str, Any]) -> Seen:
+    times_s = np.array(values["times_s"], np.float64)
+    last = _unpack(values["last"], (*SIZE_WH[::-1], 3))
+    past = _unpack(values["past"], (len(times_s), *SMALL_WH[::-1], 3))
+    return Seen(last, values["time_s"], past, times_s, values["flashes"], values["told_s"])
 
 
 def _pack(array: NDArray[Any]) -> str:

@@ -34,8 +34,19 @@ from tqdm import tqdm
 from carvid.config import Config, OverlayConfig
 from carvid.davis.writer import label_map, read_label_png, write_label_png
 from carvid.errors import OutputError
-from carvid.files import is_partial, make_folder, read_json, write_text
-from carvid.folder import CUTOUT_FOLDER, MASK_NAME, PROGRESS_FOLDER, RUN_FILES, check_place
+from carvid.files import cannot_write, is_partial, make_folder, read_json, write_text
+from carvid.folder import (
+    MASK_FOLDER,
+    MASK_NAME,
+    PROGRESS_FOLDER,
+    check_contents,
+    check_place,
+    is_half_moved,
+    put_back,
+    run_paths,
+    set_aside,
+)
+from carvid.guard import check_apart
 from carvid.interrupt import never, stopping
 from carvid.lock import locked
 from carvid.overlay import write_overlay
@@ -43,17 +54,20 @@ from carvid.overlay_along import OverlayAlong
 from carvid.temporal import TemporalState
 from carvid.video import (
     DEFAULT_FRAME_RATE,
+    SHORTEST_FRAME_S,
     WHOLE,
     Frame,
     Part,
     VideoInfo,
+    input_files,
     is_live,
     natural_key,
     open_video,
 )
 
-SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "found", "area")
-"""`score` is P[i, i] when the query was last asked; `area` counts the mask's pixels."""
+SCORE_COLUMNS = ("frame", "time_s", "label", "expression", "score", "cosine", "found", "area")
+"""`score` is P[i, i] when the query was last asked, among all who compete; `cosine` is that of the
+same view with the query's own text, empty where there was none; `area` counts the mask's pixels."""
 PROGRESS_SHARE = 0.1
 """What writing the progress may take of the time: where frames are many and large, not each frame's
 is written, and a kill loses some."""
@@ -77,6 +91,8 @@ class FrameResult:
     soft maps that they are cut from at 0.5."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
+    cosines: NDArray[np.float32]
+    """float32 (N,): cosine of the same view with the expression; NaN where there was none."""
     state: TemporalState
     """The state that this frame leaves to the next."""
 
@@ -94,9 +110,10 @@ class FrameResult:
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
         """Return the frame's rows of scores.csv."""
         areas = self.masks.sum(axis=(1, 2)).tolist()
+        cosines = ["" if math.isnan(cosine) else f"{cosine:.6f}" for cosine in self.cosines]
         return [
             (str(self.index), f"{self.time_s:.6f}", str(k + 1), text, f"{self.scores[k]:.6f}",
-             str(int(areas[k] > 0)), str(areas[k]))
+             cosines[k], str(int(areas[k] > 0)), str(areas[k]))
             for k, text in enumerate(texts)
         ]  # fmt: skip
 
@@ -135,6 +152,9 @@ class Track:
     """float64 (T,): the frames' times."""
     scores: NDArray[np.float32]
     """float32 (T, N) in [0, 1]."""
+    cosines: NDArray[np.float32]
+    """float32 (T, N): cosine of the views that were scored with the expressions; NaN where there
+    was none."""
     masks: Sequence[NDArray[np.bool_]]
     """T entries of bool (N, H, W), unpacked or read when they are asked for."""
     label_maps: Sequence[NDArray[np.uint8]]
@@ -162,9 +182,13 @@ class Track:
             values = read_json(folder / "run.json")
             facts = _facts_from(values)
             rows = list(read_scores(folder / "scores.csv", len(facts.texts)))
-            times_s = np.array([time for time, _ in rows], np.float64)
-            scores = np.array([scores for _, scores in rows], np.float32)
-            scores = scores.reshape(-1, len(facts.texts))
+            times_s = np.array([row.time_s for row in rows], np.float64)
+            scores, cosines = (
+                np.array([getattr(row, key) for row in rows], np.float32).reshape(
+                    -1, len(facts.texts)
+                )
+                for key in ("scores", "cosines")
+            )
             lost = tuple(values.get("lost", ()))
         except (OSError, *NOT_OURS):
             raise OutputError(
@@ -172,19 +196,22 @@ class Track:
             ) from None
         maps = _FolderMaps(folder / "masks", len(rows))
         masks = _MasksOfMaps(maps, len(facts.texts))
-        return cls(facts, times_s, scores, masks, maps, lost)
+        return cls(facts, times_s, scores, cosines, masks, maps, lost)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, JSON-able: the number of frames, and of each expression in how
-        many it was found and its mean score."""
+        many it was found, its mean score, and its best one and where."""
         found = [0] * len(self.texts)
         for masks in self.masks:
             found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
+        best = self.scores.argmax(axis=0).tolist()
         return {
             "frames": len(self),
+            "theta": self.facts.config.car.theta,
             "expressions": [
                 {"label": k + 1, "text": text, "frames_found": found[k],
-                 "mean_score": round(float(self.scores[:, k].mean()), 4)}
+                 "mean_score": round(float(self.scores[:, k].mean()), 4),
+                 "best_score": round(float(self.scores[best[k], k]), 4), "best_frame": best[k]}
                 for k, text in enumerate(self.texts)
             ],
         }  # fmt: skip
@@ -194,24 +221,33 @@ class Track:
         and so a live input, whose frames are gone, has none.
 
         Raises:
-            OutputError: the folder holds something else, another run is writing to it, or it
-                cannot be written.
+            OutputError: the folder holds something else, or what is read here, another run is
+                writing to it, or it cannot be written.
             VideoError: the video is no longer there.
         """
         target = RunFolder(Path(folder), self.facts)
         target.check(overwrite=overwrite)
         with locked(target.folder):
+            check_apart(self.files(), run_paths(target.folder))
             target.begin(overwrite=overwrite)
             state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
             for index, masks in enumerate(self.masks):
                 target.add(
                     FrameResult(
                         index, float(self.times_s[index]), masks, masks.astype(np.float32),
-                        self.scores[index], state,
+                        self.scores[index], self.cosines[index], state,
                     ),
                     labels=self.label_maps[index],
                 )  # fmt: skip
             target.finish({}, lost=self.lost, progress=progress)
+
+    def files(self) -> list[Path]:
+        """Return the files that are read for this track's frames and masks."""
+        maps = self.label_maps
+        return [
+            *input_files(self.facts.video.path),
+            *([maps.folder, *maps.folder.glob("*.png")] if isinstance(maps, _FolderMaps) else ()),
+        ]
 
 
 class MemoryStore:
@@ -221,6 +257,7 @@ class MemoryStore:
         self.facts = facts
         self._times: list[float] = []
         self._scores: list[NDArray[np.float32]] = []
+        self._cosines: list[NDArray[np.float32]] = []
         self._masks: list[bytes] = []
         self._maps: list[bytes] = []
 
@@ -228,20 +265,29 @@ class MemoryStore:
         """Keep one frame."""
         self._times.append(result.time_s)
         self._scores.append(result.scores)
+        self._cosines.append(result.cosines)
         self._masks.append(zlib.compress(np.packbits(result.masks).tobytes(), 1))
         self._maps.append(zlib.compress(result.labels().tobytes(), 1))
 
-    def track(self, lost: Sequence[str] = ()) -> Track:
-        """Return what was collected, and what could not be read."""
+    def track(self, lost: Sequence[str] = (), *, cut_short: bool = False) -> Track:
+        """Return what was collected, and what could not be read; `cut_short`: as a clip that ends
+        after the last frame."""
         count, size_hw = len(self.facts.texts), self.facts.video.size_hw
         return Track(
-            self.facts,
+            self._until_now() if cut_short else self.facts,
             np.array(self._times, np.float64),
             np.array(self._scores, np.float32).reshape(-1, count),
+            np.array(self._cosines, np.float32).reshape(-1, count),
             _PackedMasks(self._masks, (count, *size_hw)),
             _PackedMaps(self._maps, size_hw),
             tuple(lost),
         )
+
+    def _until_now(self) -> RunFacts:
+        video = self.facts.video
+        part = replace(video.part, end_s=self._times[-1] + SHORTEST_FRAME_S / 2)
+        count = None if video.frame_count is None else len(self._times)
+        return replace(self.facts, video=replace(video, part=part, frame_count=count))
 
 
 class RunFolder:
@@ -257,14 +303,19 @@ class RunFolder:
         """The state that the last of them has left."""
         self._save_from = -math.inf
         """When to save the progress next."""
+        self._replaces = False
+        """Whether an earlier run is still in its place, which the first frame will take."""
 
     def check(self, *, resume: bool = False, overwrite: bool = False) -> None:
         """Say early that the folder cannot be used.
 
         Raises:
-            OutputError: it holds something else, or another run than the one to resume.
+            OutputError: it holds something else, or another run than the one to resume; or
+                something else is among what would be replaced.
         """
         holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
+        if holds_run and overwrite:
+            check_contents(self.folder)
         saved = self._saved_inputs() if holds_run and not overwrite else None
         if saved is not None and saved != self._inputs:
             raise OutputError(
@@ -275,14 +326,19 @@ class RunFolder:
     def begin(
         self, *, resume: bool = False, overwrite: bool = False
     ) -> tuple[int, TemporalState | None]:
-        """Make the folder; return the first frame to do, and the state before it, if saved."""
+        """Make the folder; return the first frame to do, and the state before it, if saved.
+
+        A run that is replaced stays until the first frame of the new one is there, and is then kept
+        in `.carvid/replaced` until that is whole.
+        """
         self.check(resume=resume, overwrite=overwrite)
+        self._done, self._replaces = 0, overwrite
         if overwrite:
-            self._remove()
-        make_folder(self._progress)  # first: it marks the folder as a run's
-        for folder in self.mask_folders:
-            make_folder(folder)
-        saved, self._done = self._progress / "progress.json", 0
+            return 0, None
+        if is_half_moved(self.folder):
+            self._set_aside()
+        self._make_folders()
+        saved = self._progress / "progress.json"
         if saved.exists() and self.facts.video.live:
             raise OutputError(
                 f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
@@ -311,7 +367,7 @@ class RunFolder:
     @property
     def mask_folders(self) -> tuple[Path, ...]:
         """Where the masks go."""
-        return (self.folder / "masks",)
+        return (self.folder / MASK_FOLDER,)
 
     def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
         """Write one frame; it counts once the progress is saved, which is soon.
@@ -321,6 +377,7 @@ class RunFolder:
         """
         labels = result.labels() if labels is None else labels
         rows = result.rows(self.facts.texts)
+        self._take_place()
         self.write_masks(result, labels)
         if self._along is not None:
             column = SCORE_COLUMNS.index("score")  # rounded, as they are read back
@@ -358,6 +415,9 @@ class RunFolder:
 
     def pause(self, *, progress: bool = False) -> None:
         """Leave a video of what is done so far; the run can be resumed."""
+        if self._replaces:  # nothing is
+            self.abandon()
+            return
         self._save_progress()
         if self._along is not None:
             self._along.close()
@@ -368,9 +428,14 @@ class RunFolder:
             self._overlay(rows_of_frames, unfinished=True, progress=progress)
 
     def abandon(self) -> None:
-        """Leave a video of what came of a live input, which will not come again; for failures."""
-        with suppress(OutputError):  # a full disk is the failure itself
-            self._save_progress()
+        """Leave a video of what came of a live input, which will not come again, or the run that
+        was to be replaced, if nothing came; for failures."""
+        if not self._done and not self._replaces:
+            with suppress(OSError):
+                self._replaces = put_back(self.folder)
+        if not self._replaces:
+            with suppress(OutputError):  # a full disk is the failure itself
+                self._save_progress()
         if self._along is None:
             return
         if not self.facts.video.live:
@@ -382,7 +447,8 @@ class RunFolder:
     def forget_if_empty(self) -> None:
         """Leave nothing of a run without a frame, which would be in the way of a better one."""
         if not self._done:
-            shutil.rmtree(self._progress, ignore_errors=True)
+            if not self._replaces:
+                shutil.rmtree(self._progress, ignore_errors=True)
             for folder in (*self.mask_folders, self.folder):
                 with suppress(OSError):  # somebody else's things are in it
                     folder.rmdir()
@@ -402,6 +468,7 @@ class RunFolder:
             OutputError: the place cannot be written.
             VideoError: the video is no longer there.
         """
+        self._take_place()
         self._save_progress()
         rows = self._progress / "scores.csv"
         header = ",".join(SCORE_COLUMNS) + "\n"
@@ -427,7 +494,7 @@ class RunFolder:
 
     def _overlay(
         self,
-        rows: Iterable[tuple[float, list[float]]],
+        rows: Iterable[FrameScores],
         *,
         unfinished: bool = False,
         progress: bool,
@@ -436,7 +503,7 @@ class RunFolder:
         video = self.facts.video
         overlay_from_folder(
             self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
-            self.facts.config.overlay, scores=[row for _, row in rows],
+            self.facts.config.overlay, scores=[row.scores for row in rows],
             frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
             progress=progress, stop=stop,
         )  # fmt: skip
@@ -489,14 +556,23 @@ class RunFolder:
         csv.writer(text, lineterminator="\n").writerows(rows[: frames * len(self.facts.texts)])
         write_text(path, text.getvalue())
 
-    def _remove(self) -> None:
-        """Remove an earlier run's files, and nothing else."""
-        # What is half removed must not look whole, and must still look like a run.
-        make_folder(self._progress)
-        for name in RUN_FILES:
-            (self.folder / name).unlink(missing_ok=True)
-        for folder in (*self.mask_folders, self.folder / CUTOUT_FOLDER, self._progress):
-            shutil.rmtree(folder, ignore_errors=True)
+    def _take_place(self) -> None:
+        """Take the place of an earlier run, if one is to be replaced and still there."""
+        if self._replaces:
+            self._set_aside()
+            self._make_folders()
+            self._replaces = False
+
+    def _set_aside(self) -> None:
+        try:
+            set_aside(self.folder)
+        except OSError as error:
+            raise cannot_write(self.folder, str(error.strerror or error)) from None
+
+    def _make_folders(self) -> None:
+        make_folder(self._progress)  # first: it marks the folder as a run's
+        for folder in self.mask_folders:
+            make_folder(folder)
 
 
 def expressions_beside(masks: Path) -> list[str]:
@@ -555,7 +631,8 @@ def overlay_from_folder(
 
     Raises:
         KeyboardInterrupt: `stop` said so; nothing is left.
-        OutputError: there are fewer or more masks than frames, or the place cannot be written.
+        OutputError: there are fewer or more masks than frames, or the place cannot be written, or
+            is one of what is read.
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
@@ -563,6 +640,7 @@ def overlay_from_folder(
         raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
     paths = [path for path in masks.glob("*.png") if not is_partial(path)]
     paths.sort(key=lambda path: natural_key(path.name))
+    check_apart([*input_files(video), *paths, masks.parent / "run.json"], [output])
     with open_video(video, frame_rate=frame_rate, part=part) as reader:
         count, frames = reader.info.frame_count, reader.frames()
         if unfinished and scores is not None:
@@ -589,19 +667,31 @@ def overlay_from_folder(
             bar.close()
 
 
-def read_scores(path: Path, count: int) -> Iterator[tuple[float, list[float]]]:
-    """Yield each frame's time and `count` scores from a scores.csv."""
+@dataclass(frozen=True)
+class FrameScores:
+    """What scores.csv says of a frame and its N expressions."""
+
+    time_s: float
+    scores: list[float]
+    cosines: list[float]
+    """NaN where there was none."""
+
+
+def read_scores(path: Path, count: int) -> Iterator[FrameScores]:
+    """Yield what a scores.csv says of each frame, with `count` expressions."""
     with path.open(encoding="utf-8", newline="") as file:
         yield from _scores_of(file, count)
 
 
-def _scores_of(lines: Iterable[str], count: int) -> Iterator[tuple[float, list[float]]]:
-    scores: list[float] = []
-    for row in csv.DictReader(lines):
-        scores.append(float(row["score"]))
-        if len(scores) == count:
-            yield float(row["time_s"]), scores
-            scores = []
+def _scores_of(lines: Iterable[str], count: int) -> Iterator[FrameScores]:
+    rows = csv.DictReader(lines)
+    while frame := list(itertools.islice(rows, count)):
+        if len(frame) == count:
+            yield FrameScores(
+                float(frame[-1]["time_s"]),
+                [float(row["score"]) for row in frame],
+                [float(row.get("cosine") or "nan") for row in frame],
+            )
 
 
 def _facts_from(values: dict[str, Any]) -> RunFacts:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from carvid.container import DEFAULT_FRAME_RATE
+from carvid.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
 from carvid.decode import CAMERA, URL, LiveReader, first_line, open_file
 from carvid.errors import VideoError
 from carvid.frames import (
@@ -31,6 +31,7 @@ from carvid.images import open_image
 
 __all__ = [
     "DEFAULT_FRAME_RATE",
+    "SHORTEST_FRAME_S",
     "WHOLE",
     "Backend",
     "Frame",
@@ -38,6 +39,7 @@ __all__ = [
     "Part",
     "VideoInfo",
     "VideoReader",
+    "input_files",
     "is_live",
     "natural_key",
     "open_video",
@@ -73,11 +75,7 @@ def open_video(
         return LiveReader(str(source), part, raw)
     path = Path(source)
     if path.is_dir():
-        paths = sorted(
-            (p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-             and not p.name.startswith(".")),
-            key=lambda p: natural_key(p.name),
-        )  # fmt: skip
+        paths = _images_in(path)
         if not paths:
             raise VideoError(
                 f"'{path}' holds no images; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -92,6 +90,24 @@ def open_video(
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImagesReader(path, [path], frame_rate, part)
     return open_file(path, backend, part)
+
+
+def input_files(source: str | Path) -> list[Path]:
+    """Return the files that an input is read from; of a folder of images it and them."""
+    path = Path(source)
+    try:
+        return [path, *_images_in(path)] if path.is_dir() else [path]
+    except (OSError, ValueError):  # nothing that can be opened
+        return [path]
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images in a folder, in natural order."""
+    return sorted(
+        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
+         and not p.name.startswith(".")),
+        key=lambda p: natural_key(p.name),
+    )  # fmt: skip
 
 
 def is_live(source: str | Path) -> bool:

@@ -235,14 +235,14 @@ def test_nothing_of_anybody_elses_is_replaced(
     ):  # fmt: skip
         (tmp_path / "run.json").write_text('{"config": {}}')
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-        with pytest.raises(OutputError, match="choose another name with -o"):
+        with pytest.raises(OutputError, match=r"choose another (name|place) with -o"):
             calibrated(out, preset, **options)
         assert before == {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
 
 
 def test_where_all_is_there_theta_stays(tmp_path: Path, calibrated: Calibrate) -> None:
     result = calibrated(tmp_path / "a.yaml", preset="davis", axes={})
-    assert (result.config.car.theta, result.config.car.keep_best) == (0.3, True)
+    assert (result.config.car.theta, result.config.car.present) == (0.3, "each")
     assert result.absent_queries == 0 and np.isnan(result.rows[0].absent_dropped)
     assert result.rows[0].j_and_f == pytest.approx(result.rows[0].kept_all)
     assert result.changes()["car"] == {"max_steps": 1}
@@ -266,7 +266,7 @@ def test_the_command(tree: Path, tmp_path: Path, weights: dict[str, str]) -> Non
     names = [line.split("  ")[0].strip() for line in lines[1:-1]]
     assert (names[0], names[-1]) == ("the preset", "as chosen")
     tried = sum(len(values) for values in AXES.values()) - len(AXES)
-    assert len(names) == 2 + tried or len(names) == 2 + tried + 1  # "auto" is none of "always", …
+    assert len(names) == 2 + tried
     assert "calibrate:" in result.stderr
     again = carvid("calibrate", tree, "-o", out, "--limit", 1, "--resume", "--json", *given)
     assert again.returncode == 0, again.stderr

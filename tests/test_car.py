@@ -316,7 +316,7 @@ def test_one_expression_can_be_absent(backbones: Backbones, image: NDArray[np.ui
     assert "ground" in trace.steps[0].competitors
     assert 0 < result.scores[0] < 0.9999
     assert not result.kept[0] and not result.masks.any()
-    kept = segmenter(backbones, "car.theta=0.9999", "car.keep_best=true")
+    kept = segmenter(backbones, "car.theta=0.9999", "car.present=best")
     assert kept.segment(image, Queries(("a dog",))).kept[0]
     alone = segmenter(backbones, "classifier.background=never")
     assert alone.segment(image, Queries(("a dog",))).scores[0] == 1
@@ -340,9 +340,14 @@ def test_distractors_compete_without_a_mask(backbones: Backbones, image: NDArray
     trace = Trace()
     unit = segmenter(backbones, "car.theta=0")
     result = unit.segment(image, Queries(("a dog",), ("a cat", "sky")), trace=trace)
-    assert trace.steps[0].competitors == ("a dog", "a cat", "sky")
+    assert trace.steps[0].competitors[:3] == ("a dog", "a cat", "sky")
+    assert trace.steps[0].competitors.count("sky") == 1
     assert result.masks.shape == (1, *image.shape[:2])
-    assert result.scores.shape == result.kept.shape == (3,)
+    assert result.scores.shape == result.kept.shape == (1,)
+    assert result.distractor_scores.shape == result.distractors_kept.shape == (2,)
+    own = trace.steps[0].own
+    assert [*result.scores, *result.distractor_scores] == own.tolist()
+    assert result.query_scores.tolist() == own.tolist() and result.queries_kept.all()
 
 
 def test_steps_prune_until_h_stands_still(backbones: Backbones, image: NDArray[np.uint8]) -> None:

@@ -53,7 +53,8 @@ def test_default_preset_is_the_defaults() -> None:
         ("car.theta=nan", "car.theta must be in [0.0, 1.0], got nan"),
         ("car.mode=refr", "car.mode cannot be 'refr'; did you mean 'refer'?"),
         ("prompts.kinds=blur,grey", "prompts.kinds cannot be 'grey'; did you mean 'gray'?"),
-        ("car.keep_best=maybe", "car.keep_best must be true or false, got 'maybe'"),
+        ("phrases.enabled=maybe", "phrases.enabled must be true or false, got 'maybe'"),
+        ("car.present=always", "car.present cannot be 'always'; known are: ask, best, each"),
         ("car.max_steps=1.5", "car.max_steps must be a whole number, got '1.5'"),
         ("theta", "cannot read the setting 'theta'; write section.key=value"),
     ],
@@ -64,12 +65,45 @@ def test_bad_settings(override: str, message: str) -> None:
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    "template",
+    ["", "a photo", "{x}", "{1}", "{", "}", "a {} {", "{!r}", "{0!s}", "{:>9999999999}", "{:.3}",
+     "{} and {}", "{0} {}", "{0} {1}", "{{}}", "{{}", "{0.upper}", "{0[0]}", "{:{}}", "{ }"],
+)  # fmt: skip
+def test_templates_that_lose_the_expression(template: str) -> None:
+    for values in (
+        {"proposals": {"template": template}},
+        {"classifier": {"templates": ["a {}", template]}},
+    ):
+        with pytest.raises(ConfigError, match=r"s?\.templates? must hold the expression as \{\}"):
+            Config.from_dict(values)
+    with pytest.raises(ConfigError, match=r"^proposals\.template must"):
+        load_config("default", [f"proposals.template={template}"])
+
+
+def test_templates_that_keep_the_expression() -> None:
+    for template in ("{}", "a {}.", "{0}, that is {0}", "{{{}}}", "{{{}"):
+        config = Config.from_dict({"proposals": {"template": template}})
+        for expression in ("the dog", "a {dog}", "{} {0} {x}", "}{"):
+            assert expression in config.proposals.template.format(expression)
+    with pytest.raises(ConfigError, match=r"classifier\.templates is an empty list"):
+        Config.from_dict({"classifier": {"templates": []}})
+    with pytest.raises(ConfigError, match=r"classifier\.templates is an empty list"):
+        load_config("default", ["classifier.templates="])
+
+
 def test_overrides_are_parsed_by_type() -> None:
     config = load_config(
-        "default", ["car.theta=1e-1", "car.keep_best=yes", "prompts.kinds=blur,gray"]
+        "default", ["car.theta=1e-1", "phrases.enabled=no", "prompts.kinds=blur,gray"]
     )
-    assert (config.car.theta, config.car.keep_best) == (0.1, True)
+    assert (config.car.theta, config.phrases.enabled) == (0.1, False)
     assert config.prompts.kinds == ("blur", "gray")
+
+
+@pytest.mark.parametrize(("old", "now"), [("yes", "best"), ("false", "ask")])
+def test_settings_of_earlier_versions(caplog: pytest.LogCaptureFixture, old: str, now: str) -> None:
+    assert load_config("default", [f"car.keep_best={old}"]).car.present == now
+    assert f"the setting car.keep_best is now car.present={now}" in caplog.text
 
 
 def test_yaml_files(tmp_path: Path) -> None:

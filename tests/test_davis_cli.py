@@ -62,7 +62,7 @@ def test_official_numbers(shared: Path, carvid: Command, protocol: str) -> None:
     )
     assert (code, err) == (0, "")
     values = json.loads(out)
-    assert list(values) == ["protocol", "J", "F", "J&F", "objects"]
+    assert list(values) == ["protocol", "truth", "J", "F", "J&F", "objects"]
     assert values["protocol"] == protocol
     found = {(o["video"], o["object"]): o for o in values["objects"]}
     assert list(found) == sorted(found)
@@ -99,7 +99,7 @@ def test_json_has_one_form(
     code, out, err = scored(predictions, protocol, "--json")
     assert (code, err) == (0, "")
     values = json.loads(out)
-    assert list(values) == ["protocol", "J", "F", "J&F", "objects", *extra]
+    assert list(values) == ["protocol", "truth", "J", "F", "J&F", "objects", *extra]
     assert values["protocol"] == protocol
     assert len(values["objects"]) == count
     for each in values["objects"]:
@@ -121,6 +121,7 @@ def test_tables_name_the_protocol(scored: Command) -> None:
         ["ape", "1", "90.00", "80.00", "100.00"],
         ["cat", "1", "90.00", "80.00", "100.00"],
         ["cat", "2", "90.00", "80.00", "100.00"],
+        ["truth:", "Annotations/480p"],
     ]
     code, out, _ = scored("run", "refdavis17", "--markdown")
     assert code == 0

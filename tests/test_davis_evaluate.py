@@ -49,7 +49,7 @@ def test_official_numbers(
         golden / "predictions", golden, protocol, videos=list(official), workers=workers
     )
     values = json.loads(json.dumps(report.to_json()))
-    assert list(values) == ["protocol", "J", "F", "J&F", "objects"]
+    assert list(values) == ["protocol", "truth", "J", "F", "J&F", "objects"]
     places = [(o["video"], o["object"]) for o in values["objects"]]
     assert places == sorted(
         (video, k + 1) for video, scores in official.items() for k in range(len(scores["J_M"]))
@@ -185,6 +185,27 @@ def test_per_expression_is_the_mean_over_expressions(tree: Path) -> None:
         other.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(other)
     assert run(tree, "per-expression", "other") == report
+
+
+@pytest.mark.parametrize(("protocol", "predictions"), [
+    ("per-expression", "run"), ("refdavis17", "run"), ("unsupervised", "run/anno_1"),
+])  # fmt: skip
+def test_no_other_truth_stands_in(tree: Path, protocol: str, predictions: str) -> None:
+    shutil.rmtree(tree / "data" / "Annotations_unsupervised")
+    with pytest.raises(DatasetError, match=(
+        r"looked for valid/Annotations, Annotations_unsupervised/480p, .*; Annotations is there, "
+        "and is another truth; unpack"
+    )):  # fmt: skip
+        run(tree, protocol, predictions)
+    # In ReferFormer's layout that is the name of the truth of 2019.
+    (tree / "data" / "valid").mkdir()
+    shutil.move(tree / "data" / "Annotations" / "480p", tree / "data" / "valid" / "Annotations")
+    (tree / "data" / "Annotations").rmdir()
+    report = run(tree, protocol, predictions)
+    assert report.truth == report.to_json()["truth"] == "valid/Annotations"
+    assert report.to_text().endswith("\ntruth: valid/Annotations")
+    with pytest.raises(DatasetError, match="no truth in"):
+        run(tree, "semi-supervised")
 
 
 def test_objects_are_those_of_the_first_frame(tree: Path) -> None:
@@ -379,6 +400,7 @@ def test_csv_holds_every_number(tree: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(report.to_csv())))
     assert len(rows) == 5 * 4
     assert {row["protocol"] for row in rows} == {"refdavis17"}
+    assert {row["truth"] for row in rows} == {"Annotations_unsupervised/480p"}
     assert float(rows[0]["J&F"]) == report.j_and_f
     assert (rows[2]["video"], rows[2]["object"]) == ("cat", "1")
     assert float(rows[2]["F_decay"]) == report.objects[1].f.decay
@@ -388,7 +410,8 @@ def test_markdown_is_in_percent(tree: Path) -> None:
     lines = run(tree, "semi-supervised").to_markdown().splitlines()
     assert lines[0].startswith("| semi-supervised, percent | J&F | J mean |")
     assert lines[2] == "| all | 90.00 | 80.00 | 100.00 | 0.00 | 100.00 | 100.00 | 0.00 |"
-    assert [line.split(" | ")[0] for line in lines[3:]] == ["| ape 1", "| cat 1", "| cat 2"]
+    assert [line.split(" | ")[0] for line in lines[3:6]] == ["| ape 1", "| cat 1", "| cat 2"]
+    assert lines[6:] == ["", "Truth: Annotations/480p."]
 
 
 def test_two_runs_side_by_side(tree: Path) -> None:

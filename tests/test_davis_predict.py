@@ -14,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from carvid.config import load_config
+from carvid.davis import predict as module
 from carvid.davis.predict import Prediction, predict
 from carvid.davis.writer import read_label_png
 from carvid.errors import ConfigError, DatasetError, OutputError, WeightsError
@@ -272,3 +275,24 @@ def test_everything_wrong_is_said_before_anything_is_written(
     with pytest.raises(DatasetError, match=r"bear' lacks 00002\.jpg; .*cow' lacks 00000\.jpg; unp"):
         predicted(out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "count", "chosen"),
+    [
+        ("auto", 3, 2, [0, 1, 0]), ("cuda", 2, 4, [0, 1]), ("cuda:1", 2, 2, []),
+        ("cpu", 2, 2, []), ("auto", 2, 0, []), ("auto", 1, 2, []),
+    ],
+)  # fmt: skip
+def test_workers_take_the_gpus_in_turn(
+    monkeypatch: pytest.MonkeyPatch, device: str, workers: int, count: int, chosen: list[int]
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    monkeypatch.setattr(module, "load", lambda config: config.weights.device)
+    for number in range(workers):
+        monkeypatch.setattr(module, "worker_number", lambda each=number: each)
+        config = load_config("davis", [f"weights.device={device}"])
+        assert module._prepare(config, workers) == device
+    assert taken == chosen

@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -129,16 +129,29 @@ def test_green_is_where_nothing_is(track: Track, tmp_path: Path) -> None:
 
 def test_cutouts_are_the_frame_under_the_mask(track: Track, tmp_path: Path) -> None:
     export(track, tmp_path, ["cutouts"])
-    assert not (tmp_path / "cutouts" / "2" / "00000.png").exists()
-    for label in (1, 2):
+    for label in (1, 2):  # of which the second is not in the first frame
         for t, (plane, image) in enumerate(zip(label_planes(), make_frames(COUNT), strict=True)):
-            path = tmp_path / "cutouts" / str(label) / f"{t:05d}.png"
-            if not (plane == label).any():
-                assert not path.exists()
-                continue
-            rgba = np.array(Image.open(path))
-            assert ((rgba[..., 3] == 255) == (plane == label)).all()
-            assert (rgba[plane == label][:, :3] == image[plane == label]).all()
+            rgba = np.array(Image.open(tmp_path / "cutouts" / str(label) / f"{t:05d}.png"))
+            assert rgba.shape == (*SIZE, 4)
+            assert (rgba[..., 3] == np.where(plane == label, 255, 0)).all()
+            assert (rgba[..., :3] == image * (plane == label)[..., None]).all()
+
+
+def test_cutouts_of_an_earlier_longer_run_go(track: Track, tmp_path: Path) -> None:
+    place = tmp_path / "cutouts"
+    stale = [place / "1" / "00006.png", place / "3" / "00000.png", place / "12" / "123456.png"]
+    kept = [place / "mine.png", place / "1" / "mine.png", place / "3" / "notes.txt"]
+    for path in (*stale, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    nothing: Any = _Planes(np.zeros_like(label_planes()))
+    for each in (track, replace(track, label_maps=nothing)):
+        export(each, tmp_path, ["cutouts"])
+        assert not any(path.exists() for path in stale) and not (place / "12").exists()
+        assert all(path.read_bytes() == b"x" for path in kept)
+        written = sorted(place.rglob("0*.png"))
+        assert len(written) == 2 * COUNT
+    assert not any(np.array(Image.open(path)).any() for path in written)
 
 
 def test_the_page_holds_everything_and_nothing_breaks_out(track: Track, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tests.conftest import Finished, in_this_process
 
@@ -23,8 +24,12 @@ def check() -> Callable[..., Finished]:
     """The tool, in this process."""
     names = runpy.run_path(str(TOOL))
 
-    def call(*paths: Path) -> Finished:
-        return in_this_process(lambda: sys.exit(names["main"]()), *paths)
+    def call(*arguments: object) -> Finished:
+        threads = torch.get_num_threads()
+        try:
+            return in_this_process(lambda: sys.exit(names["main"]()), *arguments)
+        finally:
+            torch.set_num_threads(threads)
 
     return call
 
@@ -36,6 +41,20 @@ def test_committed_goldens() -> None:
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "semantic_voc loop: masks" in result.stdout
+
+
+def test_other_sums_than_the_golden_processors(check: Callable[..., Finished]) -> None:
+    """Two threads add in another order; what falls the other way at η must not fail a score."""
+    assert check(*OURS, "--threads", 2).returncode == 0
+
+
+def test_a_wrong_score_of_the_loop_is_found(tmp_path: Path, check: Callable[..., Finished]) -> None:
+    values = dict(np.load(OURS[-1]))
+    values["scores"] = values["scores"] - 0.01
+    np.savez(tmp_path / "wrong.npz", **values)
+    result = check(tmp_path / "wrong.npz")
+    assert result.returncode == 1
+    assert "OUT  wrong loop: scores" in result.stdout
 
 
 def test_all_goldens(shared: Path, check: Callable[..., Finished]) -> None:

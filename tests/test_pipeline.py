@@ -169,7 +169,9 @@ def test_segment_image_fills_a_trace(model: Carvid) -> None:
     trace = carvid.Trace()
     result = model.segment_image(make_frames(1)[0], TEXTS, distractors=["sky"], trace=trace)
     assert result.masks.shape == (2, HEIGHT, WIDTH)
-    assert trace.steps and trace.steps[0].competitors == ("a dog", "a white cat", "sky")
+    assert trace.steps[0].competitors[:3] == ("a dog", "a white cat", "sky")
+    assert len(result.scores) == len(result.kept) == len(result.masks)
+    assert len(result.distractor_scores) == len(result.distractors_kept) == 1
 
 
 def test_public_names() -> None:

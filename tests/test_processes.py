@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from carvid.errors import CarvidError
-from carvid.processes import Event, run_tasks
+from carvid.processes import Event, run_tasks, worker_number
 
 
 def prepare() -> int:
@@ -154,3 +154,17 @@ for _ in run_tasks(prepare, slow, [Path(word) for word in sys.argv[1:]], 2):
     stamps = [path.stat().st_mtime_ns for path in paths]
     time.sleep(0.2)
     assert [path.stat().st_mtime_ns for path in paths] == stamps
+
+
+def number_and_task(tool: int, task: str) -> Generator[tuple[int, int], None, None]:
+    yield tool, worker_number()
+    if task == "fatal":
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_workers_are_numbered_and_a_number_is_given_again() -> None:
+    assert worker_number() == 0
+    events = list(run_tasks(worker_number, number_and_task, ["fatal", "one", "fatal", "two"], 2))
+    told = [event.value for event in events if event.kind == "step"]
+    assert len(told) == 4 and {number for number, _ in told} <= {0, 1}
+    assert all(one == other for one, other in told)

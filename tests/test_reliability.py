@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ from tests.odd_files import MAKERS, RATE
 from tests.test_cli import ENVIRONMENT, options
 from tests.test_pipeline import FAST, TEXTS, files
 
+RATE_OF_CLIP = Fraction(30000, 1001)
 KILLS = int(os.environ.get("CARVID_KILLS", "4"))
 """Kills in the suite; set it higher for a longer look."""
 
@@ -95,6 +97,41 @@ def test_a_run_that_looks_ahead_stops_after_the_frame_at_hand(
     assert model.backbones[0].counts["patches"] == looked_at + 1 + 3  # none after the stop
     model.segment(clip, TEXTS, out=broken, resume=True)
     assert files(broken) == files(whole)
+
+
+@pytest.mark.parametrize("lag", [0, 1, 4])
+def test_a_clip_in_memory_ends_when_told(
+    weights: dict[str, str], clip: Path, tmp_path: Path, lag: int
+) -> None:
+    settings = [*FAST, "temporal.key_every=2", f"temporal.lag={lag}"]
+    model = carvid.load("default", settings, **weights)
+    asked = iter([False, False, True])
+    track = model.segment(clip, TEXTS, stop=lambda: next(asked))
+    part = Part(end_s=2.5 / float(RATE_OF_CLIP))
+    wanted = model.segment(clip, TEXTS, part=part)
+    assert len(track) == len(wanted) == 3 and track.facts.video.frame_count in (None, 3)
+    assert [(a == b).all() for a, b in zip(track.masks, wanted.masks, strict=True)] == [True] * 3
+    track.save(tmp_path / "out")  # as a clip of its own
+    assert frames_in(tmp_path / "out" / "overlay.mp4") == 3
+    export(carvid.Track.open(tmp_path / "out"), tmp_path / "out", ["green"])
+    assert frames_in(tmp_path / "out" / "green.mp4") == 3
+    assert track.summary()["frames"] == 3
+
+
+def test_a_live_input_in_memory_ends_when_told(model: Carvid, tmp_path: Path) -> None:
+    """The pipe stays open, and more would come."""
+    path, pipe = MAKERS["y4m"](tmp_path), tmp_path / "pipe"
+    os.mkfifo(pipe)
+    end = os.open(pipe, os.O_RDWR)
+    writer = subprocess.Popen(["cat", path], stdout=end)
+    asked = iter([False, True])
+    try:
+        track = model.segment(pipe, TEXTS, stop=lambda: next(asked))
+    finally:
+        writer.kill()
+        writer.wait()
+        os.close(end)
+    assert len(track) == 2 and track.masks[1].shape[0] == 2
 
 
 FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 3, 3 + 7, 3 + 7 + 7
@@ -265,7 +302,7 @@ def test_a_run_without_a_frame_leaves_nothing(model: Carvid, tmp_path: Path) -> 
     (out / "notes.txt").write_text("mine")
     with pytest.raises(VideoError, match="no frame"):
         model.segment(clip, TEXTS, out=out, part=Part(start_s=9), overwrite=True)
-    assert [path.name for path in out.iterdir()] == ["notes.txt"]
+    assert files(out) == kept | {"notes.txt": b"mine"} and len(carvid.Track.open(out)) == 3
 
 
 @pytest.mark.parametrize("change", [{"stride": 0}, {"start_s": -1}, {"end_s": 0}, {"max_side": -1}])

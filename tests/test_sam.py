@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -38,6 +40,7 @@ from carvid.davis.metrics import mask_scores
 from carvid.errors import OutputError, WeightsError
 from carvid.mask_cache import MaskCache, cache_folder
 from tests.conftest import make_frames
+from tests.fake_hub import FakeHub
 
 Bools = NDArray[np.bool_]
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dog-jumping"
@@ -413,6 +416,76 @@ def test_cache_by_content(sams: dict[str, str], tmp_path: Path, image: NDArray[n
     assert len(calls) == 5
 
 
+def test_the_cache_has_a_limit_and_keeps_what_was_used_last(tmp_path: Path) -> None:
+    folder, frames = tmp_path / "masks", make_frames(6)
+    made: list[int] = []
+
+    def generate(frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        made.append(1)
+        noise = np.random.default_rng(len(made))
+        return noise.random((3, *frame.shape[:2])) > 0.5  # of nearly the same size each
+
+    def used(number: int) -> None:
+        cache.get(frames[number], generate)
+        newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+        os.utime(newest, (clock := next(times), clock))
+
+    times = iter(range(1000, 2000))
+    cache = MaskCache(folder, {}, ())
+    used(0)
+    size = next(folder.iterdir()).stat().st_size
+    cache = MaskCache(folder, {}, (), max_bytes=3.5 * size)
+    others = [folder / "mine.npz", folder / f"{'a' * 40}.txt"]
+    for path in others:
+        path.write_bytes(bytes(4 * size))
+        os.utime(path, (1, 1))
+    for number in (1, 2):
+        used(number)
+    used(0)
+    used(3)  # in the place of 1, which was used longest ago
+    assert len(made) == 4 and len(list(folder.iterdir())) == 3 + len(others)
+    for number in (0, 2, 3):
+        used(number)
+    assert len(made) == 4
+    used(1)
+    assert len(made) == 5 and all(path.exists() for path in others)
+    MaskCache(folder, {}, (), max_bytes=1).get(frames[5], generate)
+    assert len(list(folder.iterdir())) == 1 + len(others)  # the newest stays
+
+
+def test_what_a_kill_left_in_the_cache_goes(tmp_path: Path, image: NDArray[np.uint8]) -> None:
+    cache = MaskCache(tmp_path, {}, ())
+    cache.get(image, lambda frame: np.ones((1, *frame.shape[:2]), bool))
+    name = next(tmp_path.iterdir()).stem
+    old, new = (tmp_path / f".{name}-{pid}-1.part.npz" for pid in (1, 2))
+    for path in (old, new):
+        path.write_bytes(b"x")
+    os.utime(old, (1, 1))
+    cache.get(image[::-1], lambda frame: np.ones((1, *frame.shape[:2]), bool))
+    assert not old.exists() and new.exists()
+
+
+def test_several_may_use_a_cache_that_is_too_small(tmp_path: Path) -> None:
+    frames = make_frames(4)
+    faults: list[BaseException] = []
+
+    def use(seed: int) -> None:
+        cache = MaskCache(tmp_path, {}, (), max_bytes=2000)
+        try:
+            for number in np.random.default_rng(seed).integers(0, 4, 40):
+                masks = cache.get(frames[number], lambda frame: frame[None, ..., 0] > 60)
+                assert (masks[0] == (frames[number][..., 0] > 60)).all()
+        except BaseException as fault:
+            faults.append(fault)
+
+    threads = [threading.Thread(target=use, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not faults and not list(tmp_path.glob(".*"))
+
+
 def test_cache_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("auto") == tmp_path / "carvid" / "sam"
@@ -477,6 +550,41 @@ def test_clear_errors(sams: dict[str, str], weights: dict[str, str], tmp_path: P
         load_sam(weights["generator"], "cpu")
     with pytest.raises(WeightsError, match="HF_HUB_OFFLINE"):
         load_sam("someone/no-such-sam", "cpu")
+
+
+def test_a_sam_of_the_hub_is_downloaded_once(
+    sams: dict[str, str], hub: FakeHub, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    hub.add("someone/sam", Path(sams["folder"]))
+    hub.models["someone/sam"] |= {"pytorch_model.bin": b"large", "tf_model.h5": b"large"}
+    hub.broken.add("model.safetensors")
+    with pytest.raises(WeightsError, match="broke off"):
+        load_sam("someone/sam", "cpu")
+    hub.broken.clear()
+    first = load_sam("someone/sam", "cpu").state_dict()
+    assert hub.got == ["config.json", "model.safetensors"]
+    assert "carvid: downloading someone/sam from the hub, once" in capsys.readouterr().err
+    hub.asked.clear()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    again = load_sam("someone/sam", "cpu").state_dict()
+    assert hub.asked == [] and capsys.readouterr().err == ""
+    assert all((first[key] == again[key]).all() for key in first)
+
+
+def test_sam_folders_of_other_kinds(sams: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "sam"
+    for content, reason in (
+        ({"model_type": "sam2"}, "'sam2' model, not a SAM (SAM 2 is another network)"),
+        ({"model_type": "sam_hq"}, "(HQ-SAM has further layers)"),
+        ({"model_type": "sam", "architectures": ["Other"]}, "a network of other code, ['Other']"),
+        ({"model_type": "sam"}, "neither model.safetensors nor pytorch_model.bin"),
+    ):
+        folder.mkdir(exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(content))
+        with pytest.raises(WeightsError) as error:
+            load_sam(str(folder), "cpu")
+        assert reason in str(error.value) and "sam_vit_b_01ec64.pth" in str(error.value)
 
 
 def test_want_of_memory_is_one_line(sams: dict[str, str], image: NDArray[np.uint8]) -> None:

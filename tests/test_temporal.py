@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +25,7 @@ from carvid.flow import (
     carry,
     flow_between,
     moving_along,
+    one_cv2_thread,
     snap_to_edges,
     to_gray,
 )
@@ -458,7 +460,7 @@ def test_a_state_is_saved_whole() -> None:
         loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
         for name, value in vars(state).items():
             again = getattr(loaded, name)
-            assert np.array_equal(again, value), name
+            np.testing.assert_array_equal(again, value, name)
             assert getattr(again, "dtype", None) == getattr(value, "dtype", None), name
 
 
@@ -521,7 +523,13 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
             proposals = (mask & there)[None].astype(np.float32)
             arrival = replace(arrival, asked=np.ones(1, bool))
         result = FrameResult(
-            index, index / 10, proposals > 0.5, proposals, np.ones(1, np.float32), state
+            index,
+            index / 10,
+            proposals > 0.5,
+            proposals,
+            np.ones(1, np.float32),
+            np.ones(1, np.float32),
+            state,
         )
         yield Step(image, arrival, result)
 
@@ -586,3 +594,51 @@ def test_a_run_that_looks_ahead_resumes_to_the_same_bytes(
     model.segment(long_clip, TEXTS, out=broken, resume=True)
     for path in [*sorted((whole / "masks").iterdir()), whole / "scores.csv"]:
         assert (broken / path.relative_to(whole)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_flow_in_several_threads_is_the_same_and_leaves_opencv_as_it_was() -> None:
+    rng = np.random.default_rng(4)
+    pairs = [
+        (gray, np.roll(gray, (2, 3), (0, 1)))
+        for gray in (cv2.GaussianBlur(rng.integers(0, 256, (120, 160), np.uint8), (0, 0), 2)
+                     for _ in range(4))
+    ]  # fmt: skip
+    wanted = [flow_between(*pair) for pair in pairs]
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda k: flow_between(*pairs[k % 4]), range(60)))
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+    for k, flow in enumerate(found):
+        assert (flow.motion == wanted[k % 4].motion).all()
+        assert (flow.trust == wanted[k % 4].trust).all()
+
+
+def test_threads_that_overlap_keep_opencv_at_one() -> None:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(3)
+    try:
+        first, second = one_cv2_thread(), one_cv2_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 1  # the second is still at work
+        second.__exit__(None, None, None)
+        assert cv2.getNumThreads() == 3
+    finally:
+        cv2.setNumThreads(before)
+
+
+def test_a_flat_frame_is_filtered_without_a_variance_to_divide_by() -> None:
+    """Without epsilon the guided filter is a regression of the map on the guide."""
+    chance = np.zeros((40, 60), np.float32)
+    chance[10:30, 20:40] = 1
+    flat = snap_to_edges(chance, np.full(chance.shape, 90, np.uint8), 3, 0.0)
+    mean = cv2.blur(cv2.blur(chance, (7, 7), borderType=cv2.BORDER_REFLECT), (7, 7),
+                    borderType=cv2.BORDER_REFLECT)  # fmt: skip
+    np.testing.assert_allclose(flat, mean, atol=1e-4)
+    gray = np.where(chance > 0, 200, 40).astype(np.uint8)
+    np.testing.assert_allclose(snap_to_edges(chance, gray, 3, 0.0), chance, atol=1e-2)

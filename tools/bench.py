@@ -5,6 +5,7 @@ tools/bench.py jf                 the evaluator against the official steps, done
 tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of a DAVIS tree
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
+tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py busy               a run beside a busy core, and two runs at once
@@ -357,6 +358,24 @@ def carry(
     for video in videos:
         j, f = (100 * value for value in temporal_bench.carry_truth(data, video, config))
         typer.echo(f"| {video} | {j:.1f} | {f:.1f} | {(j + f) / 2:.1f} |")
+
+
+@app.command()
+def cuts(
+    data: Annotated[Path, typer.Argument(help="JPEGImages/480p is there; no clip has a cut.")],
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    seed: int = 0,
+) -> None:
+    """Count what is taken for a cut: pairs of frames, joins of two clips, dissolves."""
+    import cuts_bench
+
+    failed = False
+    typer.echo(cuts_bench.HEAD)
+    for tally in cuts_bench.measure(data, load_config("default", settings).temporal, seed):
+        typer.echo(tally)
+        failed |= tally.right < tally.cases
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -6,7 +6,8 @@
     tools/make_demo.py SPRITES OUT --scenes 2 --events cut leave --mp4
 
 OUT becomes a data set in the form of Ref-DAVIS 2017, or, with `--mp4`, holds a clip and a folder of
-masks for each scene. `--example` draws the one clip that carvid comes with.
+masks for each scene. `--example` draws the one clip that carvid comes with. What is there already
+is replaced only with `--overwrite`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from tqdm import tqdm
 from carvid.demo.example import NAME, write_example
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
-from carvid.demo.write import write_clip, write_ref_davis
+from carvid.demo.write import TREE, write_clip, write_ref_davis
+from carvid.errors import CarvidError, OutputError
+from carvid.guard import check_apart
 
 
 def main() -> int:
@@ -39,13 +42,39 @@ def main() -> int:
     )
     parser.add_argument("--mp4", action="store_true", help="clips, not a data set")
     parser.add_argument("--example", action="store_true", help=f"the clip {NAME} alone")
+    parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT")
     options = parser.parse_args()
+    try:
+        draw(options)
+    except CarvidError as error:
+        print(f"make_demo: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def check_places(sprites: Path, places: list[Path], *, overwrite: bool) -> None:
+    """Refuse to write onto the sprites, or, unasked, onto anything else."""
+    check_apart(sprites.rglob("*"), places, remedy="choose another OUT")
+    there = [path for path in places if path.exists()]
+    if there and not overwrite:
+        raise OutputError(
+            f"'{there[0]}' is there already; choose another OUT, or replace it with --overwrite"
+        )
+
+
+def draw(options: argparse.Namespace) -> None:
     sprites = load_sprites(options.sprites)
+    seeds = range(options.first_seed, options.first_seed + options.scenes)
+    names = [NAME] if options.example else [f"scene-{seed}" for seed in seeds]
+    if options.example or options.mp4:
+        places = [options.out / each for name in names for each in (f"{name}.mp4", name)]
+    else:
+        places = [options.out / name for name in TREE]
+    check_places(options.sprites, places, overwrite=options.overwrite)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.example:
         write_example(sprites, options.out)
-        return 0
-    seeds = range(options.first_seed, options.first_seed + options.scenes)
+        return
     specs = [SceneSpec(seed, options.frames, tuple(options.size)) for seed in seeds]
     specs = [
         spec.with_some_events()
@@ -53,14 +82,13 @@ def main() -> int:
         else replace(spec, events=tuple(options.events))
         for spec in specs
     ]
-    named = [(f"scene-{spec.seed}", make_scene(spec, sprites)) for spec in specs]
+    named = [(name, make_scene(spec, sprites)) for name, spec in zip(names, specs, strict=True)]
     bar = tqdm(named, unit="scene")
     if options.mp4:
         for name, scene in bar:
             write_clip(scene, options.out / f"{name}.mp4", options.out / name)
     else:
         write_ref_davis(bar, options.out)
-    return 0
 
 
 if __name__ == "__main__":

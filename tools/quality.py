@@ -4,6 +4,7 @@
     tools/quality.py SPRITES --scenes 120
     tools/quality.py SPRITES --scenes 40 --ablate
     tools/quality.py SPRITES --scenes 40 --regions
+    tools/quality.py SPRITES --scenes 20 --absent 1 2 3 5
 
 SPRITES is the folder that tools/get_sprites.py makes. Every scene is a number, far from those of
 training: 480x854, 3 to 4 things, backgrounds that were not trained on, an expression for each thing
@@ -11,7 +12,8 @@ and one for something absent, all asked together; CaR on the still, no temporal 
 those of the DAVIS evaluation, per thing; a thing that was not found scores 0. With --regions also
 with the SAM ensemble on perfect automatic masks: the truth's things, each cut into so many pieces,
 and the background cut into pieces of about their size; and with whole things among them, as SAM
-gives wholes and parts.
+gives wholes and parts. With --absent so many expressions for absent things are asked together, with
+those of the things and without them.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from tqdm import tqdm
 import carvid
 from carvid.car.sam import ensemble
 from carvid.davis.metrics import mask_scores
-from carvid.demo.pictures import Sprites, load_sprites
+from carvid.demo.pictures import NOUNS, Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
 
 FIRST_SEED = 1_000_000
@@ -98,6 +100,18 @@ class Outcome:
 
 
 _worker: dict[str, Any] = {}
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Expressions for absent things, asked together of one scene."""
+
+    present: tuple[bool, ...]
+    """Which things were kept, in their company."""
+    with_things: tuple[bool, ...]
+    """Which of the absent ones were kept, asked together with the things."""
+    alone: tuple[bool, ...]
+    """The same, asked without the things."""
 
 
 def start_worker(sprites: Path, preset: str, overrides: Sequence[str]) -> None:
@@ -164,6 +178,40 @@ def measure(
     return Outcome(tuple(seen), bool(result.kept[len(scene.things)]))
 
 
+def measure_absence(task: tuple[int, int]) -> Absence:
+    """Ask a scene, by its seed, for so many absent things."""
+    seed, count = task
+    model: carvid.Carvid = _worker["model"]
+    scene = make_scene(still(seed), _worker["sprites"])
+    image, _ = scene.frame(0)
+    nouns = {thing.noun for thing in scene.things}
+    others = [f"the {noun}" for noun in NOUNS if noun not in nouns]
+    absent = np.random.default_rng(seed).choice(others, count, replace=False).tolist()
+    with_things = model.segment_image(image, [*scene.texts, *absent]).kept.tolist()
+    things = len(scene.things)
+    return Absence(
+        tuple(with_things[:things]), tuple(with_things[things:]),
+        tuple(model.segment_image(image, absent).kept.tolist()),
+    )  # fmt: skip
+
+
+def print_absence(
+    sprites: Path, preset: str, overrides: Sequence[str], seeds: Sequence[int],
+    counts: Sequence[int], workers: int,
+) -> None:  # fmt: skip
+    print("| absent together | dropped | dropped, beside the things | things kept |\n|-|-|-|-|")
+    with ProcessPoolExecutor(
+        workers, get_context("spawn"), start_worker, (sprites, preset, tuple(overrides))
+    ) as pool:
+        for count in counts:
+            found = list(pool.map(measure_absence, [(seed, count) for seed in seeds]))
+            alone, beside, kept = (
+                np.mean([flag for each in found for flag in getattr(each, key)])
+                for key in ("alone", "with_things", "present")
+            )
+            print(f"| {count} | {1 - alone:.0%} | {1 - beside:.0%} | {kept:.0%} |", flush=True)
+
+
 def measure_all(
     sprites: Path, preset: str, overrides: Sequence[str], seeds: Sequence[int], workers: int
 ) -> list[Outcome]:
@@ -228,6 +276,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--ablate", action="store_true", help="every variant, on the same scenes")
     parser.add_argument("--regions", action="store_true", help="the ensemble on perfect masks")
+    parser.add_argument("--absent", type=int, nargs="+", help="so many absent things together")
     parser.add_argument("--json", type=Path, help="write every thing's scores there")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.scenes)
@@ -238,6 +287,12 @@ def main() -> int:
             options.workers,
         )  # fmt: skip
 
+    if options.absent:
+        print_absence(
+            options.sprites, options.preset, options.overrides, seeds, options.absent,
+            options.workers,
+        )  # fmt: skip
+        return 0
     if not (options.ablate or options.regions):
         outcomes = outcomes_of(())
         print_quality(outcomes)

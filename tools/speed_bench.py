@@ -448,10 +448,10 @@ def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:
 
 def with_settings(model: Carvid, case: Case) -> Carvid:
     """The same networks, with θ and the CRF as a case wants them."""
-    theta, keep_best = (0.0, True) if case.survive == "all" else (1.0, True)
+    theta = 0.0 if case.survive == "all" else 1.0
     config = replace(
         model.config,
-        car=replace(model.config.car, theta=theta, keep_best=keep_best),
+        car=replace(model.config.car, theta=theta, present="best"),
         crf=replace(model.config.crf, enabled=case.crf, mode="fast"),
     )
     return Carvid(config, *model.backbones)

@@ -45,7 +45,7 @@ class Prior:
     hysteresis: float
     """What it costs a path to change from one thing to another, or to nothing and back."""
     flow: NDArray[np.float32]
-    """float32 (h, w, 2): motion since the frame before, (x, y) in pixels of its own size."""
+    """float32 (h, w, 2): motion, (x, y) in pixels of its own size a second."""
     alike: float
     """Masks that overlap by more (IoU) are shown to the classifier once."""
     fresh: int
@@ -77,11 +77,13 @@ class Candidates:
     """The track that it comes from, or `NONE`."""
     best: int
     """The candidate that the query takes, if it is there at all."""
+    surely: bool = False
+    """It is there, whatever the candidates score."""
 
     @property
     def there(self) -> bool:
         """Whether the best candidate is worth more than "not there"."""
-        return bool(self.values[self.best] > self.absent)
+        return self.surely or bool(self.values[self.best] > self.absent)
 
 
 def weigh(
@@ -93,6 +95,7 @@ def weigh(
     theta: float,
     wish_weight: float,
     prior: Prior | None,
+    surely: bool = False,
 ) -> Candidates:
     """Say what each of the C candidates of one query is worth.
 
@@ -105,6 +108,7 @@ def weigh(
         wish_weight: what wholly fulfilled wishes are worth when a thing is first seen, in units of
             score.
         prior: what earlier frames say, if there are any.
+        surely: the query is there in every frame: no path leads through "not there".
     """
     gain = own.copy()
     open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & (own >= PLAUSIBLE * own.max()))
@@ -115,10 +119,11 @@ def weigh(
         gain[open_to] += wish_weight * (granted - granted.max())
     if prior is None:
         sources = np.full(len(own), NONE, np.int64)
-        return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()))
+        return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()), surely)
     tracks = np.flatnonzero(prior.owners == query)
     carried = prior.masks[tracks] > 0.5
-    worth = np.append(prior.values[tracks], prior.absent[query])
+    absent = -np.inf if surely and len(tracks) else prior.absent[query]
+    worth = np.append(prior.values[tracks], absent)
     same = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)  # (C, tracks)
     was_taken = tracks == prior.chosen[query]
     # What the edge cuts off is not gone because it cannot be recognized: the past decides.
@@ -142,6 +147,7 @@ def weigh(
         float((1 - past) * theta + past * gone.max()),
         int(indices[gone.argmax()]),
         int((values + prior.hysteresis * taken).argmax()),
+        surely,
     )
 
 

@@ -14,11 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from carvid.clip.backbone import IMAGE_MEAN, ClipBackbone, to_pixels
+from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
-
-PADDING_RGB = tuple(round(255 * mean) for mean in IMAGE_MEAN)
-"""Colour around a letterboxed view: zero, once normalised."""
 
 
 class MaskClassifier:
@@ -41,55 +38,86 @@ class MaskClassifier:
         views = [self._view(image, mask, side) for image, mask in zip(images, masks, strict=True)]
         return self.backbone.encode_images(torch.stack(views), last_block=self.config.last_block)
 
-    def score(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return P, float32 (B, S): each image's probabilities over bare `texts`."""
-        return self.score_templates(
-            features, [[t.format(text) for text in texts] for t in self.config.templates]
-        )
+    def score(
+        self,
+        features: Tensor,
+        texts: Sequence[str],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.float32]:
+        """Return P, float32 (B, S): each image's probabilities over bare `texts`.
+
+        Args:
+            features: float32 (B, D), unit.
+            texts: S texts.
+            allowed: bool (B, S): the texts that each image is compared with; the others get 0. All
+                of them, if none are given.
+        """
+        return self.score_templates(features, self._in_templates(texts), allowed)
 
     def score_templates(
-        self, features: Tensor, texts: Sequence[Sequence[str]]
+        self,
+        features: Tensor,
+        texts: Sequence[Sequence[str]],
+        allowed: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.float32]:
         """As `score`, with the finished texts of every template, all of one length S.
 
         One template: softmax over the texts. Several: a softmax each, summed, and a softmax over
         the sum (the released code's semantic mode).
         """
+        out = None if allowed is None else torch.from_numpy(~allowed).to(features.device)
+
+        def softmax(logits: Tensor) -> Tensor:
+            return (logits if out is None else logits.masked_fill(out, -torch.inf)).softmax(dim=1)
+
         scale = self.backbone.logit_scale
-        each = [
-            (scale * features @ self.backbone.encode_texts(row).T).softmax(dim=1) for row in texts
-        ]
-        probabilities = each[0] if len(each) == 1 else torch.stack(each).sum(dim=0).softmax(dim=1)
+        each = [softmax(scale * features @ self.backbone.encode_texts(row).T) for row in texts]
+        probabilities = each[0] if len(each) == 1 else softmax(torch.stack(each).sum(dim=0))
         result: NDArray[np.float32] = probabilities.cpu().numpy()
         return result
 
+    def cosines(self, features: Tensor, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return each image's cosines with bare `texts`, float32 (B, S), means over templates."""
+        each = [features @ self.backbone.encode_texts(row).T for row in self._in_templates(texts)]
+        result: NDArray[np.float32] = torch.stack(each).mean(dim=0).cpu().numpy()
+        return result
+
+    def _in_templates(self, texts: Sequence[str]) -> list[list[str]]:
+        return [[template.format(text) for text in texts] for template in self.config.templates]
+
     def _view(self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int) -> Tensor:
         if self.config.view == "center-crop":
-            return center_crop(image, side)
+            return center_crop(image, side, self.backbone.preprocessing)
         if self.config.view == "mask-crop" and mask.any():
             image = mask_crop(image, mask, self.config.crop_margin)
-        return letterbox(image, side)
+        return letterbox(image, side, self.backbone.preprocessing)
 
 
-def letterbox(image: NDArray[np.uint8], side: int) -> Tensor:
-    """Fit all of uint8 (H, W, 3) RGB into a square: float32 (3, side, side), normalised."""
+def letterbox(image: NDArray[np.uint8], side: int, preprocessing: Preprocessing = OPENAI) -> Tensor:
+    """Fit all of uint8 (H, W, 3) RGB into a square: float32 (3, side, side), normalised.
+
+    What is around it is zero, as nearly as a colour can be.
+    """
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
-    canvas = Image.new("RGB", (side, side), PADDING_RGB)
+    canvas = Image.new("RGB", (side, side), preprocessing.padding_rgb)
     inner = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
     canvas.paste(inner, ((side - size_hw[1]) // 2, (side - size_hw[0]) // 2))
-    return to_pixels(canvas, (side, side))
+    return to_pixels(canvas, (side, side), preprocessing)
 
 
-def center_crop(image: NDArray[np.uint8], side: int) -> Tensor:
+def center_crop(
+    image: NDArray[np.uint8], side: int, preprocessing: Preprocessing = OPENAI
+) -> Tensor:
     """Scale the short side of uint8 (H, W, 3) RGB to `side` and keep the central square."""
     height, width = image.shape[:2]
     short = min(height, width)
     size_hw = (side * height // short, side * width // short)
     top, left = round((size_hw[0] - side) / 2), round((size_hw[1] - side) / 2)
     scaled = Image.fromarray(image).resize(size_hw[::-1], Image.Resampling.BICUBIC)
-    return to_pixels(scaled.crop((left, top, left + side, top + side)), (side, side))
+    square = scaled.crop((left, top, left + side, top + side))
+    return to_pixels(square, (side, side), preprocessing)
 
 
 def mask_crop(

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carvid.car.competitors import strangers
 from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
 from carvid.config import ProposalsConfig
 
@@ -66,31 +67,55 @@ class ProposalGenerator:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
         size_hw = patch_multiple(image.shape[:2], self.backbone.patch_size, self.config.max_side)
         features = self.backbone.encode_patches(
-            to_pixels(image, size_hw), attention_blocks=self.config.affinity_blocks
+            to_pixels(image, size_hw, self.backbone.preprocessing),
+            attention_blocks=self.config.affinity_blocks,
         )
         return EncodedFrame(features, normalize_affinity(features.attention))
 
     def propose(
-        self, frame: EncodedFrame, texts: Sequence[str], size_hw: tuple[int, int]
+        self,
+        frame: EncodedFrame,
+        texts: Sequence[str],
+        size_hw: tuple[int, int],
+        *,
+        bare: Sequence[str] = (),
     ) -> Proposals:
-        """Return the proposals of `texts`, already in their template, at `size_hw`."""
-        cams, recomputed = self._cams(frame.features, texts)
+        """Return the proposals of `texts`, already in their template, at `size_hw`.
+
+        Args:
+            frame: from `encode`.
+            texts: N texts.
+            size_hw: of the masks.
+            bare: the same outside their template, if they stand in one; background queries that
+                one of them names do not compete with it (`proposals.skip_own_words`).
+        """
+        cams, recomputed = self._cams(frame.features, texts, bare or texts)
         boxes = tuple(affinity_boxes(cam, self.config.lambda_) for cam in cams)
         refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
         return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
 
     def _cams(
-        self, features: PatchFeatures, texts: Sequence[str]
+        self, features: PatchFeatures, texts: Sequence[str], bare: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         queries = self.backbone.encode_texts(texts)
         names = [self.config.template.format(word) for word in self.config.background]
         background = self.backbone.encode_texts(names) if names else queries[:0]
         # With nothing to compete against, refer mode's softmax would be 1 and its gradient 0.
-        raw = self.backbone.gradient_cams(features, queries, background, competing=self.competing)
+        raw = self.backbone.gradient_cams(
+            features, queries, background, self._against(bare), competing=self.competing
+        )
         zero = raw.flatten(1).amax(dim=1) <= 0
         for i in torch.nonzero(zero).flatten().tolist():
             raw[i] = self._again(features, queries, i)
         return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
+
+    def _against(self, bare: Sequence[str]) -> NDArray[np.bool_] | None:
+        """Which background queries compete with each text, bool (N, B); None: all with all."""
+        words = self.config.background
+        if not (self.config.skip_own_words and words):
+            return None
+        against = np.stack([strangers(text, words) for text in bare])
+        return None if against.all() else against
 
     def _again(self, features: PatchFeatures, queries: Tensor, index: int) -> Tensor:
         """Compute a CAM that came out as zeros without the background (`proposals.zero_cam`)."""

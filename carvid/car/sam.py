@@ -166,7 +166,8 @@ class SamNetwork:
         settings = (
             config.points_per_side, config.min_iou, config.min_stability, config.max_box_iou,
         )  # fmt: skip
-        cache = MaskCache(folder, self.model.state_dict(), settings)
+        limit = 1e6 * config.cache_mb
+        cache = MaskCache(folder, self.model.state_dict(), settings, limit)
         return lambda image: cache.get(image, self.generate)
 
     @torch.inference_mode()

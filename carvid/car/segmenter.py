@@ -18,6 +18,7 @@ from torch import Tensor
 
 from carvid.car.choice import Candidates, Prior, stand_ins, weigh
 from carvid.car.classifier import MaskClassifier
+from carvid.car.competitors import Competitors, compete
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.queries import Queries
@@ -33,18 +34,46 @@ Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float3
 
 @dataclass(frozen=True)
 class StepResult:
-    """What the recurrent unit leaves of one frame, for N expressions of Q queries."""
+    """What the recurrent unit leaves of one frame: N expressions and D distractors, Q queries."""
 
     proposals: NDArray[np.float32]
     """float32 (N, H, W) in [0, 1]; zeros where a query is not kept."""
     masks: NDArray[np.bool_]
     """bool (N, H, W); empty where a query is not kept."""
-    scores: NDArray[np.float32]
+    query_scores: NDArray[np.float32]
     """float32 (Q,): P[i, i] when query i was last asked; 0 where it was not."""
-    kept: NDArray[np.bool_]
+    query_cosines: NDArray[np.float32]
+    """float32 (Q,): cosine of the same view with the query's text; NaN where it was not asked, or
+    nothing competed with it."""
+    queries_kept: NDArray[np.bool_]
     """bool (Q,): h, the queries that are there."""
     candidates: dict[int, Candidates]
     """Of each query that was asked: what it could choose from when it was asked last."""
+
+    @property
+    def scores(self) -> NDArray[np.float32]:
+        """float32 (N,): the expressions' scores."""
+        return self.query_scores[: len(self.masks)]
+
+    @property
+    def cosines(self) -> NDArray[np.float32]:
+        """float32 (N,): the expressions' cosines."""
+        return self.query_cosines[: len(self.masks)]
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """bool (N,): the expressions that are there."""
+        return self.queries_kept[: len(self.masks)]
+
+    @property
+    def distractor_scores(self) -> NDArray[np.float32]:
+        """float32 (D,): the distractors' scores."""
+        return self.query_scores[len(self.masks) :]
+
+    @property
+    def distractors_kept(self) -> NDArray[np.bool_]:
+        """bool (D,): the distractors that are there."""
+        return self.queries_kept[len(self.masks) :]
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,8 @@ class TraceStep:
     """P_t: float32 (len(queries), M), rows sum to 1."""
     own: NDArray[np.float32]
     """float32 (len(queries),): P[i, i], each query's score for its own text."""
+    cosines: NDArray[np.float32]
+    """float32 (len(queries),): cosine of the same view and text; NaN where nothing competed."""
     kept: tuple[int, ...]
     """h_t: indices into `Queries.all`."""
     candidates: tuple[Candidates, ...]
@@ -139,7 +170,7 @@ class RecurrentSegmenter:
             raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         total = len(queries.all)
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
-        scores = np.zeros(total, np.float32)
+        scores, cosines = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
         planes: dict[int, NDArray[np.float32]] = {}
         candidates: dict[int, Candidates] = {}
         frame = _Frame(image, self.generator.encode(image), prior) if h else None
@@ -153,12 +184,12 @@ class RecurrentSegmenter:
             if outcome.proposals.masks.any():  # else the proposals of the step before stand
                 planes = dict(zip(h, outcome.proposals.masks, strict=True))
             candidates.update(zip(h, outcome.candidates, strict=True))
-            scores[h] = outcome.own
+            scores[h], cosines[h] = outcome.own, outcome.cosines
             h = list(outcome.kept)
             if len(h) == before:
                 break
             before = len(h)
-        return self._finish(image, queries, h, planes, scores, candidates, recall)
+        return self._finish(image, queries, h, planes, (scores, cosines), candidates, recall)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
         """One pass of f, v, g and σ over the living queries."""
@@ -166,14 +197,15 @@ class RecurrentSegmenter:
         texts = [phrase.text for phrase in phrases]
         proposals = self._propose(frame, texts, first=first)  # y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
-        competitors = self._competitors(texts)
-        scores = self._scores(frame, [texts[i] for i in owners], masks, competitors)  # P_t
-        own = scores[np.arange(len(owners)), np.array(self._columns(texts, competitors))[owners]]
+        competitors = self._competitors(queries, h)
+        seen_as = [texts[i] for i in owners]
+        scores, cosines = self._scores(frame, seen_as, owners, masks, competitors)  # P_t
+        own = scores[np.arange(len(owners)), competitors.own[owners]]
         weighed = [
             weigh(
                 own[owners == row], masks[owners == row], query, phrase,
                 theta=self.config.car.theta, wish_weight=self.config.phrases.weight,
-                prior=frame.prior,
+                prior=frame.prior, surely=query in self.surely_there(len(queries.texts)),
             )
             for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
         ]  # fmt: skip
@@ -183,10 +215,11 @@ class RecurrentSegmenter:
             dataclasses.replace(
                 proposals, masks=np.stack([each.masks[each.best] for each in weighed])
             ),
-            competitors,
+            competitors.texts,
             scores[best],
             own[best],
-            self._sigma(h, weighed),
+            cosines[best],
+            self._sigma(h, weighed, len(queries.texts)),
             tuple(weighed),
         )
 
@@ -216,14 +249,15 @@ class RecurrentSegmenter:
 
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
         """Proposals of this step, taken from an earlier one where nothing they see has changed."""
-        bare = first and self.config.proposals.switch_text
-        cam_texts = texts if bare else [self.config.proposals.template.format(t) for t in texts]
+        as_said = first and self.config.proposals.switch_text
+        cam_texts = texts if as_said else [self.config.proposals.template.format(t) for t in texts]
         # Texts compete in semantic mode, so there a proposal belongs to its whole group.
         groups = [tuple(cam_texts)] if self.competing else [(text,) for text in cam_texts]
         missing = [group for group in dict.fromkeys(groups) if group not in frame.proposals]
         if missing:
             flat = [text for group in missing for text in group]
-            made = self.generator.propose(frame.encoded, flat, frame.size_hw)
+            bare = [texts[cam_texts.index(text)] for text in flat]
+            made = self.generator.propose(frame.encoded, flat, frame.size_hw, bare=bare)
             for group in missing:
                 rows = [flat.index(text) for text in group]
                 frame.proposals[group] = _take(made, rows)
@@ -233,13 +267,19 @@ class RecurrentSegmenter:
         self,
         frame: _Frame,
         texts: Sequence[str],
+        owners: NDArray[np.int64],
         planes: NDArray[np.float32],
-        competitors: Sequence[str],
-    ) -> NDArray[np.float32]:
-        """P_t: float32 (n, M), the scores of each candidate's view among the competitors."""
-        if len(competitors) == 1:  # a softmax over one text is 1, whatever it sees
-            return np.ones((len(planes), 1), np.float32)
-        return self.classifier.score(self._classify(frame, texts, planes), competitors)
+        competitors: Competitors,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """P_t: float32 (n, M), the scores of each candidate's view among the competitors; and each
+        one's cosine with its own text, float32 (n,), NaN where nothing had to be looked at."""
+        if len(competitors.texts) == 1:  # a softmax over one text is 1, whatever it sees
+            return np.ones((len(planes), 1), np.float32), np.full(len(planes), np.nan, np.float32)
+        features = self._classify(frame, texts, planes)
+        allowed = competitors.allowed[owners]
+        scores = self.classifier.score(features, competitors.texts, allowed)
+        cosines = self.classifier.cosines(features, competitors.texts)
+        return scores, cosines[np.arange(len(owners)), competitors.own[owners]]
 
     def _classify(self, frame: _Frame, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
         """Features of the prompted images, float32 (n, D); an image already seen is not encoded."""
@@ -260,30 +300,34 @@ class RecurrentSegmenter:
             frame.prompted.update(zip((key for key, _ in new), encoded, strict=True))
         return torch.stack([frame.prompted[key] for key in keys])
 
-    def _competitors(self, texts: list[str]) -> tuple[str, ...]:
-        """The texts of the softmax: the living queries, and background words where asked for."""
-        if self.config.car.duplicates == "keep":  # equal expressions do not compete
-            texts = list({_normal(text): text for text in reversed(texts)}.values())[::-1]
-        mode = self.config.classifier.background
-        alone = mode == "always" or (mode == "auto" and len(texts) == 1)
-        words = self.config.proposals.background if alone else ()
-        taken = {_normal(text) for text in texts}
-        return (*texts, *(word for word in words if word not in taken))
+    def _competitors(self, queries: Queries, h: list[int]) -> Competitors:
+        """The texts of the softmax: those of the run (or only of the living queries, as in the
+        released code), and background words."""
+        config = self.config
+        everybody = (
+            h if config.classifier.competitors == "living" else list(range(len(queries.all)))
+        )
+        return compete(
+            [self.understand(queries.all[i]).text for i in everybody],
+            [everybody.index(i) for i in h],
+            config.proposals.background if config.classifier.background == "always" else (),
+            collapse=config.car.duplicates == "collapse",
+            skip_own=config.proposals.skip_own_words,
+        )
 
-    def _columns(self, texts: list[str], competitors: Sequence[str]) -> list[int]:
-        """The column of P that is each text's own."""
-        if self.config.car.duplicates == "collapse":
-            return list(range(len(texts)))
-        order = [_normal(text) for text in competitors]
-        return [order.index(_normal(text)) for text in texts]
-
-    def _sigma(self, h: list[int], weighed: Sequence[Candidates]) -> tuple[int, ...]:
+    def _sigma(self, h: list[int], weighed: Sequence[Candidates], count: int) -> tuple[int, ...]:
         """σ: the queries that score above θ (in a video: whose path is worth more than "not
-        there"); the best one, if asked for, when none does."""
-        kept = [i for i, candidates in zip(h, weighed, strict=True) if candidates.there]
-        if not kept and self.config.car.keep_best:
-            kept = [h[int(np.argmax([each.values[each.best] for each in weighed]))]]
-        return tuple(kept)
+        there"); the best of the `count` expressions, if one of them is there, when none does."""
+        kept = {i for i, candidates in zip(h, weighed, strict=True) if candidates.there}
+        worth = {i: each.values[each.best] for i, each in zip(h, weighed, strict=True) if i < count}
+        if self.config.car.present == "best" and worth and not kept & worth.keys():
+            kept.add(max(worth, key=lambda i: worth[i]))
+        return tuple(sorted(kept))
+
+    def surely_there(self, count: int) -> range:
+        """Which of `count` expressions are there in every frame (`car.present`)."""
+        present = self.config.car.present
+        return range(count if present == "each" or (present == "best" and count == 1) else 0)
 
     def _finish(
         self,
@@ -291,7 +335,7 @@ class RecurrentSegmenter:
         queries: Queries,
         h: list[int],
         planes: dict[int, NDArray[np.float32]],
-        scores: NDArray[np.float32],
+        scores: tuple[NDArray[np.float32], NDArray[np.float32]],
         candidates: dict[int, Candidates],
         recall: Recall | None,
     ) -> StepResult:
@@ -315,7 +359,9 @@ class RecurrentSegmenter:
             for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
                     proposals[i], masks[i] = proposal, mask
-        return StepResult(proposals, masks, scores, kept, candidates)
+                    if self.config.car.present == "each" and not mask.any():
+                        masks[i] = proposal > proposal.max() / 2
+        return StepResult(proposals, masks, *scores, kept, candidates)
 
     def sharpen(
         self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
@@ -328,11 +374,6 @@ class RecurrentSegmenter:
             else proposals > self.config.prompts.eta
         )
         return masks if self.sam is None else self.sam(image, masks)
-
-
-def _normal(text: str) -> str:
-    """An expression as CLIP's tokenizer reads it: lower case, single spaces."""
-    return " ".join(text.lower().split())
 
 
 def _take(proposals: Proposals, rows: list[int]) -> Proposals:

@@ -9,6 +9,7 @@ together.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.activations import QuickGELUActivation
 
-from carvid.errors import ExpressionError
+from carvid.errors import ExpressionError, WeightsError
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """CLIP's mean, RGB in [0, 1] (openai/CLIP, `_transform`)."""
@@ -37,6 +38,29 @@ MAP_ROWS = 256
 """Rows of one head's attention map that a CPU makes at a time, to use them while they are near."""
 QUICK_GELU = 1.702
 """CLIP's activation is x · sigmoid(1.702 x) (openai/CLIP, `QuickGELU`)."""
+SAME_TEXT = 1e-5
+"""Unit features that are nearer are equal, but for sums in another order."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network's pixels are made: (value in [0, 1] − mean) / std, in each channel."""
+
+    mean: tuple[float, ...] = IMAGE_MEAN
+    """RGB, in [0, 1]."""
+    std: tuple[float, ...] = IMAGE_STD
+    """RGB, likewise."""
+    side: int | None = None
+    """Side of the square images that the network is made for, pixels; None: as its positions."""
+
+    @property
+    def padding_rgb(self) -> tuple[int, ...]:
+        """The colour, levels of 255, that is zero once normalised, as nearly as can be."""
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
+
+
+OPENAI = Preprocessing()
+"""That of CLIP's authors."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +108,9 @@ class ClipBackbone:
 
     Attributes:
         patch_size: side of a patch, pixels.
-        image_size: side of the square image that the model was trained on, pixels.
+        preprocessing: how its pixels are made.
+        image_size: side of the square images that it is made for, pixels: the preprocessing's, or
+            else that of its position embeddings.
         logit_scale: factor from cosine to logit (100 for the released models).
         counts: how often images and texts were encoded; for tests and benchmarks.
     """
@@ -98,17 +124,26 @@ class ClipBackbone:
         dtype: torch.dtype = torch.float32,
         half_positions: bool = False,
         name: str = "",
+        preprocessing: Preprocessing = OPENAI,
     ) -> None:
+        # What is computed with in float32 is taken before half precision rounds it.
+        self.logit_scale = float(model.logit_scale.detach().float().exp())
+        positions = model.vision_model.embeddings.position_embedding.weight
+        self._position_table = positions.detach().to(device, torch.float32)
+        self._projection = model.visual_projection.weight.detach().to(device, torch.float32)
         self.model = model.to(device=torch.device(device), dtype=dtype).eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.device, self.dtype = torch.device(device), dtype
         self.half_positions = half_positions
         self.name = name
-        vision = model.config.vision_config
-        self.patch_size, self.image_size = int(vision.patch_size), int(vision.image_size)
-        self.logit_scale = float(model.logit_scale.float().exp())
+        sizes = model.config.vision_config
+        self.patch_size = int(sizes.patch_size)
+        self.preprocessing = preprocessing
+        side = preprocessing.side or int(sizes.image_size)
+        self.image_size = max(1, side // self.patch_size) * self.patch_size
         self.counts = {"patches": 0, "images": 0, "texts": 0}
         self._texts: dict[str, Tensor] = {}
+        self._told_apart: set[frozenset[str]] = set()
         self._positions: dict[tuple[int, int], Tensor] = {}
 
     # texts ----------------------------------------------------------------------------------
@@ -117,13 +152,19 @@ class ClipBackbone:
         """Return unit features, float32 (S, D); each text is encoded once in the model's life.
 
         Raises:
-            ExpressionError: a text is longer than the text encoder reads.
+            ExpressionError: a text is longer than the text encoder reads, or it has the features
+                of another one.
+            WeightsError: features are not numbers.
         """
         missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
         for start in range(0, len(missing), TEXTS_PER_BATCH):
             batch = missing[start : start + TEXTS_PER_BATCH]
             self.remember_texts(batch, self._encode_texts(batch))
-        return torch.stack([self._texts[text] for text in texts])
+        features = torch.stack([self._texts[text] for text in texts])
+        if frozenset(texts) not in self._told_apart:
+            self._check_apart(texts, features)
+            self._told_apart.add(frozenset(texts))
+        return features
 
     def remember_texts(self, texts: Sequence[str], features: Tensor) -> None:
         """Put unit features, float (S, D), where `encode_texts` finds them."""
@@ -149,6 +190,23 @@ class ClipBackbone:
         self.counts["texts"] += len(texts)
         output = self.model.get_text_features(**ids.to(self.device))
         return F.normalize(output.pooler_output.float(), dim=-1)
+
+    def _check_apart(self, texts: Sequence[str], features: Tensor) -> None:
+        """Check that texts with equal features, float32 (S, D), differ in nothing CLIP reads."""
+        if not features.isfinite().all():
+            raise WeightsError(
+                f"the text encoder of '{self.name}' gives no numbers; its weights are damaged, or "
+                "need more than half precision (--set weights.dtype=float32)"
+            )
+        distances = torch.cdist(
+            features, features, compute_mode="donot_use_mm_for_euclid_dist"
+        )  # (S, S)
+        for first, second in (distances < SAME_TEXT).triu(diagonal=1).nonzero().tolist():
+            if _letters(texts[first]) != _letters(texts[second]):
+                raise ExpressionError(
+                    f"'{texts[first]}' and '{texts[second]}' are the same to the text encoder of "
+                    f"'{self.name}'; use other words, or weights with their own tokenizer"
+                )
 
     # images ---------------------------------------------------------------------------------
 
@@ -239,7 +297,13 @@ class ClipBackbone:
         )
 
     def gradient_cams(
-        self, features: PatchFeatures, texts: Tensor, background: Tensor, *, competing: bool
+        self,
+        features: PatchFeatures,
+        texts: Tensor,
+        background: Tensor,
+        against: NDArray[np.bool_] | None = None,
+        *,
+        competing: bool,
     ) -> Tensor:
         """Gradient CAM of every text, float32 (N, h, w), ≥ 0, not normalised (METHOD: CAM).
 
@@ -250,19 +314,27 @@ class ClipBackbone:
             features: from `encode_patches`.
             texts: float32 (N, D), unit.
             background: float32 (B, D), unit.
+            against: bool (N, B): the background that each text competes with; all of it, if none
+                is given.
             competing: one softmax over all texts and the background (semantic mode), or one for
                 each text against the background only (refer mode).
         """
+        count = len(texts)
+        out = None if against is None else torch.from_numpy(~against).to(self.device)
 
         def probabilities(pooled: Tensor) -> Tensor:
             logits = self.logit_scale * texts @ pooled
             others = self.logit_scale * background @ pooled
-            if competing:
-                return torch.cat([logits, others]).softmax(dim=0)[: len(logits)]
-            rows = torch.cat([logits[:, None], others.expand(len(logits), -1)], dim=1)
-            return rows.softmax(dim=1)[:, 0]
+            if competing and out is None:
+                return torch.cat([logits, others]).softmax(dim=0)[:count]
+            others = others.expand(count, -1)
+            if out is not None:
+                others = others.masked_fill(out, -torch.inf)
+            own = logits.expand(count, -1) if competing else logits[:, None]
+            rows = torch.cat([own, others], dim=1).softmax(dim=1)
+            return rows.diagonal() if competing else rows[:, 0]
 
-        return self._cams(features, probabilities, len(texts))
+        return self._cams(features, probabilities, count)
 
     def similarity_cams(self, features: PatchFeatures, texts: Tensor) -> Tensor:
         """As `gradient_cams`, but of the cosine itself: never zero for want of competitors."""
@@ -275,7 +347,7 @@ class ClipBackbone:
         layer = self.model.vision_model.encoder.layers[-1]
         with torch.inference_mode(False), torch.enable_grad():
             mean = features.mean.clone().requires_grad_()
-            pooled = F.normalize(self.model.visual_projection.weight.float() @ mean, dim=0)
+            pooled = F.normalize(self._projection @ mean, dim=0)
             (pull,) = torch.autograd.grad(
                 score(pooled), mean, torch.eye(count, device=self.device), is_grads_batched=True
             )  # (N, D)
@@ -341,7 +413,7 @@ class ClipBackbone:
     def _position(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings of a grid, (1 + hw, D), bilinear from the trained square."""
         if grid_hw not in self._positions:
-            table = self.model.vision_model.embeddings.position_embedding.weight.float()
+            table = self._position_table
             side = round((len(table) - 1) ** 0.5)
             square = table[1:].T.reshape(1, -1, side, side)
             if grid_hw != (side, side):
@@ -353,15 +425,23 @@ class ClipBackbone:
         return self._positions[grid_hw]
 
 
-def to_pixels(image: NDArray[np.uint8] | Image.Image, size_hw: tuple[int, int]) -> Tensor:
+def to_pixels(
+    image: NDArray[np.uint8] | Image.Image,
+    size_hw: tuple[int, int],
+    preprocessing: Preprocessing = OPENAI,
+) -> Tensor:
     """Resize uint8 (H, W, 3) RGB (PIL bicubic, antialiased), normalise: float32 (3, *size_hw)."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     if picture.size != size_hw[::-1]:
         picture = picture.resize(size_hw[::-1], Image.Resampling.BICUBIC)
     values = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1).float() / 255
-    return (values - torch.tensor(IMAGE_MEAN)[:, None, None]) / torch.tensor(IMAGE_STD)[
-        :, None, None
-    ]
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    return (values - mean[:, None, None]) / std[:, None, None]
+
+
+def _letters(text: str) -> str:
+    """What CLIP's tokenizer reads of a text, whose case and spaces mean nothing to it."""
+    return "".join(unicodedata.normalize("NFC", text).lower().split())
 
 
 class _Maps:

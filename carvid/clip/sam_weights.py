@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import pickle
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import Tensor
 from transformers import SamConfig, SamModel
-from transformers.utils import logging as transformers_logging
 
-from carvid.clip.weights import ask_hub, is_hub_name, resolve_device
+from carvid.clip.hub import fetch, is_hub_name
+from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
+from carvid.clip.weights import quiet_transformers, resolve_device
 from carvid.errors import WeightsError
-from carvid.files import read_json
 
 REMEDY = (
     "give a segment-anything checkpoint (sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or "
     "sam_vit_h_4b8939.pth) or a folder saved by SamModel.save_pretrained"
 )
+SAM = ModelKind(
+    title="SAM",
+    model_type="sam",
+    network="SamModel",
+    tokenizer=False,
+    others={"sam2": "SAM 2 is another network", "sam2_video": "SAM 2 is another network",
+            "sam_hq": "HQ-SAM has further layers", "edgetam": "EdgeTAM is another network"},
+    remedy=REMEDY,
+)  # fmt: skip
 NAMES = (
     (r"^image_encoder\.patch_embed\.proj\.", "vision_encoder.patch_embed.projection."),
     (r"^image_encoder\.blocks\.(\d+)\.norm", r"vision_encoder.layers.\1.layer_norm"),
@@ -76,14 +83,12 @@ def load_sam(name: str, device: str) -> SamModel:
         if path.is_file():
             model = _from_checkpoint(path)
         elif path.is_dir():
-            _check_folder(path)
-            model = _from_pretrained(name, local=True)
+            check_config(path, name, SAM)
+            check_whole(path, name, SAM)
+            model = _from_pretrained(name, path)
         elif is_hub_name(name) and path.suffix not in (".pth", ".pt", ".safetensors"):
-            local = isinstance(try_to_load_from_cache(name, "config.json"), str)
-            if not local:
-                ask_hub(name, REMEDY)
-                print(f"carvid: downloading {name} from the hub, once", file=sys.stderr)
-            model = _from_pretrained(name, local=local)
+            folder, _ = fetch(name, SAM, REMEDY)
+            model = _from_pretrained(name, folder)
         else:
             raise WeightsError(f"no SAM at '{name}'; {REMEDY}")
         return model.to(place).eval()
@@ -188,32 +193,18 @@ def checkpoint_config(values: Mapping[str, Tensor]) -> SamConfig:
     )
 
 
-def _from_pretrained(name: str, *, local: bool) -> SamModel:
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+def _from_pretrained(name: str, folder: Path) -> SamModel:
     try:
-        model, report = SamModel.from_pretrained(
-            name, dtype=torch.float32, local_files_only=local, output_loading_info=True
-        )
+        with quiet_transformers():
+            model, report = SamModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
         # transformers and safetensors raise a dozen types here; each is one unreadable file.
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(f"cannot load '{name}' as a SAM: {reason}; {REMEDY}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        raise cannot_load(name, error, SAM) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(f"'{name}' lacks {len(missing)} tensors, as '{missing[0]}'; {REMEDY}")
     return model
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        kind = read_json(folder / "config.json").get("model_type")
-    except (OSError, ValueError, AttributeError):
-        raise WeightsError(f"'{folder}' has no readable config.json; {REMEDY}") from None
-    if kind != "sam":
-        raise WeightsError(f"'{folder}' holds a '{kind}' model, not a SAM; {REMEDY}")

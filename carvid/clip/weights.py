@@ -1,85 +1,104 @@
 """A model's name or folder → a loaded `ClipBackbone`.
 
-A name is looked for as `tiny` (the embedded model), as a local folder, in the hub library's cache,
-and only then on the hub, after one short question whether the hub can be reached at all: without
-network, transformers alone takes minutes to give up.
+A name is looked for as `tiny` (the embedded model), as a local folder, and then on the hub.
 """
 
 from __future__ import annotations
 
-import os
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from huggingface_hub import HfApi, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
-from transformers import CLIPModel, CLIPTokenizer
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from carvid.clip.backbone import ClipBackbone
+from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
+from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
+from carvid.clip.preprocessing import read_preprocessing
+from carvid.clip.tokens import check_tokenizer
 from carvid.config import WeightsConfig
 from carvid.errors import ConfigError, WeightsError
-from carvid.files import read_json
 
 EMBEDDED_NAME = "tiny"
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
-HUB_TIMEOUT_S = 5.0
-"""How long the hub may take to answer the one question before a download."""
+
+CLIP = ModelKind(
+    title="CLIP",
+    model_type="clip",
+    network="CLIPModel",
+    tokenizer=True,
+    others={
+        "siglip": "SigLIP has no CLS token, and scores each text by itself",
+        "siglip2": "SigLIP has no CLS token, and scores each text by itself",
+        "chinese_clip": "its text encoder is a BERT",
+        "altclip": "its text encoder is an XLM-R",
+        "metaclip_2": "its tokenizer is not CLIP's",
+        "blip": "BLIP's towers and tokenizer are others",
+        "blip-2": "BLIP's towers and tokenizer are others",
+        "clipseg": "it draws masks itself",
+        "clip_vision_model": "the text half is missing",
+        "clip_text_model": "the image half is missing",
+    },
+    remedy=(
+        "give the hub name or folder of a transformers CLIPModel with its tokenizer, such as "
+        "openai/clip-vit-base-patch16 or laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
+    ),
+)
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where the weights of a model come from."""
+    """Where the weights of a model are."""
 
     name: str
     kind: Literal["embedded", "folder", "cache", "hub"]
+    """`hub`: they have just been downloaded."""
     path: str
-    """What `from_pretrained` is given."""
+    """The folder."""
     revision: str | None
     """Commit of a hub model."""
+
+    @property
+    def full_name(self) -> str:
+        """The name, of a hub model with its commit."""
+        return self.name if self.revision is None else f"{split_name(self.name)[0]}@{self.revision}"
 
 
 def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
     """Load the CLIP called `name` onto the device and in the precision that `config` asks for.
 
     Args:
-        name: `tiny`, a local folder in `CLIPModel` format, or a model's name on the hub.
+        name: `tiny`, a local folder in `CLIPModel` format, or a model's name on the hub,
+            owner/model or owner/model@revision.
         config: device, dtype and the rounding of position embeddings.
 
     Raises:
-        WeightsError: the weights cannot be found, read, or are no CLIP.
+        WeightsError: the weights cannot be found, read, or are no CLIP that carvid runs.
         ConfigError: the device does not exist.
     """
     device = resolve_device(config.device)
     source = find_weights(name)
-    if source.kind == "hub":
-        print(f"carvid: downloading {name} from the hub, once", file=sys.stderr)
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        model, report = CLIPModel.from_pretrained(
-            source.path,
-            revision=source.revision or "main",
-            dtype=torch.float32,
-            local_files_only=source.kind != "hub",
-            output_loading_info=True,
-        )
-        tokenizer = CLIPTokenizer.from_pretrained(
-            source.path, revision=source.revision or "main", local_files_only=source.kind != "hub"
-        )
+        with quiet_transformers():
+            settings = CLIPConfig.from_pretrained(source.path, local_files_only=True)
+            check_grid(settings.vision_config)
+            tokenizer = CLIPTokenizer.from_pretrained(source.path, local_files_only=True)
+            check_tokenizer(tokenizer, settings.text_config)
+            preprocessing = read_preprocessing(Path(source.path))
+            model, report = CLIPModel.from_pretrained(
+                source.path,
+                config=settings,
+                dtype=torch.float32,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except Exception as error:
         # transformers and safetensors raise a dozen types here; each is one unreadable file.
-        reason = " ".join(str(error).split())[:200]
-        raise WeightsError(
-            f"cannot load '{name}' as a CLIP: {reason}; give a folder or a hub name of a "
-            "CLIPModel with its tokenizer, such as openai/clip-vit-base-patch16"
-        ) from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        raise cannot_load(name, error, CLIP) from error
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(
@@ -92,17 +111,18 @@ def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
         device=device,
         dtype=resolve_dtype(config.dtype, device),
         half_positions=config.half_positions,
-        name=name if source.revision is None else f"{name}@{source.revision}",
+        name=source.full_name,
+        preprocessing=preprocessing,
     )
 
 
 def find_weights(name: str) -> WeightsSource:
-    """Find where the weights called `name` are, without loading them.
+    """Find where the weights called `name` are; those of a hub model are downloaded, once.
 
     Raises:
         WeightsError: nowhere; the message names every way out.
     """
-    local = find_local(name)
+    local = _find_folder(name)
     if local is not None:
         return local
     if not is_hub_name(name):
@@ -115,34 +135,30 @@ def find_weights(name: str) -> WeightsSource:
         "into the hub's cache on a machine with network and copy the cache (HF_HOME), or use "
         "the small embedded model (--preset tiny)"
     )
-    return WeightsSource(name, "hub", name, ask_hub(name, ways_out))
+    folder, new = fetch(name, CLIP, ways_out)
+    return WeightsSource(name, "hub" if new else "cache", str(folder), folder.name)
 
 
 def find_local(name: str) -> WeightsSource | None:
     """Find weights that are on this machine: embedded, in a folder, or in the hub's cache.
 
     Raises:
-        WeightsError: the folder called `name` holds no CLIP.
+        WeightsError: what is called `name` here is no CLIP.
     """
-    if name == EMBEDDED_NAME:
-        _check_model_type(EMBEDDED_FOLDER, name)
-        return WeightsSource(name, "embedded", str(EMBEDDED_FOLDER), None)
-    if Path(name).is_dir():
-        _check_model_type(Path(name), name)
-        return WeightsSource(name, "folder", str(Path(name).resolve()), None)
-    cached = cached_revision(name) if is_hub_name(name) else None
-    return WeightsSource(name, "cache", name, cached) if cached else None
+    found = _find_folder(name)
+    cached = find_cached(name, CLIP) if found is None and is_hub_name(name) else None
+    return WeightsSource(name, "cache", str(cached), cached.name) if cached else found
 
 
-def cached_revision(name: str) -> str | None:
-    """Return the commit of a hub model whose config, weights and tokenizer are cached, or None."""
-    config = try_to_load_from_cache(name, "config.json")
-    if not isinstance(config, str):
+def _find_folder(name: str) -> WeightsSource | None:
+    """Find weights that are embedded or in a folder of the user's, and check their files."""
+    folder = EMBEDDED_FOLDER if name == EMBEDDED_NAME else Path(name)
+    if not folder.is_dir():
         return None
-    folder = Path(config).parent
-    weights = any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
-    tokenizer = (folder / "tokenizer.json").exists() or (folder / "vocab.json").exists()
-    return folder.name if weights and tokenizer else None
+    check_config(folder, name, CLIP)
+    check_whole(folder, name, CLIP)
+    kind: Literal["embedded", "folder"] = "embedded" if name == EMBEDDED_NAME else "folder"
+    return WeightsSource(name, kind, str(folder.resolve()), None)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -168,46 +184,31 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def is_hub_name(name: str) -> bool:
-    """Whether a name has the form owner/model, and none of a path's."""
-    return name.count("/") == 1 and name[0] not in "./~" and name[-1] != "/"
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Mute transformers' messages and bars; afterwards they are what the caller had them be.
 
-
-def _check_model_type(folder: Path, name: str) -> None:
+    Its own switch of bars is the hub library's too, whose bars of a download are wanted, and
+    forgets what was set there.
+    """
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging._tqdm_active
+    transformers_logging.set_verbosity_error()
+    transformers_logging._tqdm_active = False
     try:
-        kind = read_json(folder / "config.json").get("model_type")
-    except (OSError, ValueError, AttributeError):
-        raise WeightsError(
-            f"'{name}' is no model folder: it has no readable config.json; give a folder saved "
-            "by CLIPModel.save_pretrained, with its tokenizer"
-        ) from None
-    if kind != "clip":
-        raise WeightsError(
-            f"'{name}' holds a '{kind}' model, not a CLIP; give a folder saved by "
-            "CLIPModel.save_pretrained, with its tokenizer"
-        )
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging._tqdm_active = bars
 
 
-def ask_hub(name: str, ways_out: str) -> str | None:
-    """Return the hub's current commit of `name`, within seconds.
+def check_grid(vision: Any) -> None:
+    """Check by a vision tower's settings that it sees squares of square RGB patches.
 
     Raises:
-        WeightsError: it cannot be had; the message ends with `ways_out`.
+        ValueError: it does not.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "0").lower() in ("1", "on", "yes", "true"):
-        raise WeightsError(f"'{name}' is not cached and HF_HUB_OFFLINE is set; {ways_out}")
-    try:
-        return HfApi().model_info(name, timeout=HUB_TIMEOUT_S).sha
-    except RepositoryNotFoundError:
-        raise WeightsError(f"the hub has no public model '{name}'; {ways_out}") from None
-    except (HfHubHTTPError, OSError, RuntimeError) as error:
-        reason = type(error).__name__
-        raise WeightsError(
-            f"'{name}' is not cached and the hub cannot be reached ({reason}); {ways_out}"
-        ) from None
-    except Exception as error:
-        # The hub library's HTTP client has its own error tree, which is not part of its API.
-        raise WeightsError(
-            f"'{name}' is not cached and the hub did not answer ({type(error).__name__}); "
-            f"{ways_out}"
-        ) from error
+    for key in ("image_size", "patch_size"):
+        if not isinstance(getattr(vision, key), int):
+            raise ValueError(f"its {key} is {getattr(vision, key)}, not one side of a square")
+    if vision.num_channels != 3:
+        raise ValueError(f"it sees {vision.num_channels} channels, not RGB")

@@ -16,6 +16,7 @@ second and has no object ids; MeViS keeps `meta_expressions.json` beside `JPEGIm
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ TEXT_FOLDER = "davis_text_annotations"
 META_NAME = "meta_expressions.json"
 RESOLUTIONS = ("480p", "Full-Resolution")
 SEMI_SUPERVISED, UNSUPERVISED = "Annotations", "Annotations_unsupervised"
+READ_FOLDERS = ("JPEGImages", SEMI_SUPERVISED, UNSUPERVISED, "ImageSets", "meta_expressions",
+                TEXT_FOLDER)  # fmt: skip
+"""Folders in a data set's root that nothing is written to."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 _TEXT_LINE = re.compile(r'(\S+)[ \t]+(\d+)[ \t]+(?:"(.*)"|([^"].*?))[ \t]*')
@@ -105,6 +109,21 @@ class Dataset:
         files = _images(self.images / video.name)
         return tuple(files[frame] for frame in video.frames)
 
+    def files(self) -> list[Path]:
+        """Return the files that it is read from."""
+        images = [path for video in self.videos for path in self.image_paths(video)]
+        return [*described_in(self.root), *images]
+
+    def holds(self, place: Path) -> bool:
+        """Whether a place is among what it is read from: its images, truth or expressions."""
+        inside = Path(os.path.realpath(place))
+        root = Path(os.path.realpath(self.root))
+        first = self.images.relative_to(self.root).parts[0]  # JPEGImages, or the split's folder
+        return any(
+            inside.is_relative_to(os.path.realpath(root / name))
+            for name in (first, *READ_FOLDERS)
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Truth:
@@ -167,6 +186,15 @@ def open_dataset(
     return Dataset(root, images, tuple(found), is_ref_davis)
 
 
+def described_in(root: Path) -> list[Path]:
+    """Return the files of a data set that hold its expressions and lists of videos."""
+    patterns = (
+        f"meta_expressions/*/{META_NAME}", f"*/{META_NAME}", META_NAME, f"{TEXT_FOLDER}/*.txt",
+        f"../{TEXT_FOLDER}/*.txt", "ImageSets/*/*.txt",
+    )  # fmt: skip
+    return [path for pattern in patterns for path in root.glob(pattern)]
+
+
 def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:
     """Read the expressions of a data set, from whichever of the two formats it has.
 
@@ -200,8 +228,8 @@ def open_truth(
 
     Args:
         root: folder of a DAVIS tree or of ReferFormer's layout.
-        kinds: `Annotations_unsupervised` or `Annotations`, the first that is there is taken.
-            ReferFormer's `valid/Annotations` is of the first kind.
+        kinds: `Annotations_unsupervised` or `Annotations`, the first that is there is taken, and
+            no other. ReferFormer's `valid/Annotations` is of the first kind.
         split: as in `open_dataset`.
         resolution: as in `open_dataset`.
         videos: only these; otherwise those in `ImageSets/2017/val.txt`, or all.
@@ -214,6 +242,9 @@ def open_truth(
     if UNSUPERVISED in kinds and resolution is None:
         folders.insert(0, root / split / "Annotations")
     remedy = "unpack the masks there or choose another protocol"
+    for other in {SEMI_SUPERVISED, UNSUPERVISED}.difference(kinds):
+        if (root / other).is_dir():
+            remedy = f"{other} is there, and is another truth; {remedy}"
     folder = _first_folder(root, folders, "truth", remedy)
     names = sorted(videos or _listed(root, split) or _folders(folder))
     truth = Truth(folder, tuple(names))

@@ -20,11 +20,13 @@ import numpy as np
 from tqdm import tqdm
 
 from carvid.davis.dataset import (
+    READ_FOLDERS,
     SEMI_SUPERVISED,
     UNSUPERVISED,
     Truth,
     Video,
     describe_missing,
+    described_in,
     open_expressions,
     open_truth,
 )
@@ -33,6 +35,7 @@ from carvid.davis.report import ObjectScore, Report, mean_of_sets
 from carvid.davis.scores import Matching, Parts, Scores, Stream, Task, keep_memory, score
 from carvid.davis.writer import read_label_png
 from carvid.errors import CarvidError, ConfigError, DatasetError, suggest
+from carvid.guard import check_apart
 from carvid.processes import run_tasks
 
 MAX_PREDICTIONS = 20
@@ -69,7 +72,7 @@ PROTOCOLS = {
         ),
         Protocol(
             "per-expression", "a mask for each expression, mean over expressions",
-            (UNSUPERVISED, SEMI_SUPERVISED), "expression",
+            (UNSUPERVISED,), "expression",
         ),
         Protocol(
             "semi-supervised", "the official DAVIS 2017 task: labels name the objects",
@@ -93,6 +96,7 @@ def evaluate(
     resolution: str | None = None,
     workers: int = 1,
     progress: bool = False,
+    written: Sequence[Path] = (),
 ) -> Report:
     """Score a folder of predictions, of carvid or of any other method.
 
@@ -107,9 +111,11 @@ def evaluate(
         resolution: `480p` or `Full-Resolution`; 480p if it is there.
         workers: processes. With more than one, scripts need `if __name__ == "__main__":`.
         progress: whether to show a bar on stderr.
+        written: where the report is to be written to.
 
     Raises:
         ConfigError: no such protocol.
+        OutputError: one of `written` is read here.
         DatasetError: predictions or truth are not whole, or not of the form that the protocol
             asks for; the message names the files.
     """
@@ -129,8 +135,12 @@ def evaluate(
     notes = _check_files(streams, predictions, truth, plan)
     if videos is None:
         _check_strays(streams, truth)
+    check_apart(
+        _all_files(predictions, data, split, streams), written, remedy="choose another file"
+    )
     scores = _score_all(streams, workers, progress)
-    return _report(streams, scores, plan, notes)
+    report = _report(streams, scores, plan, notes)
+    return replace(report, truth=truth.folder.relative_to(data).as_posix())
 
 
 def _label_streams(predictions: Path, truth: Truth, plan: Protocol) -> list[Stream]:
@@ -214,6 +224,20 @@ def _check_files(
     if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
         remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
     raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
+
+
+def _all_files(
+    predictions: Path, data: Path, split: str, streams: Iterable[Stream]
+) -> Iterator[Path]:
+    """What belongs to the predictions and to the data set, read by this protocol or not."""
+    yield from described_in(data)
+    for name in (split, *READ_FOLDERS):
+        yield from (data / name).rglob("*")
+    yield predictions / "run.json"
+    for name in (*SET_FOLDERS, EXPRESSION_FOLDER, "runs"):
+        yield from (predictions / name).rglob("*")
+    for stream in streams:
+        yield from stream.folder.glob("*")
 
 
 def _check_strays(streams: Sequence[Stream], truth: Truth) -> None:

@@ -12,7 +12,7 @@ set without the four sets has one run a video, `out/runs/<video>/all`, and no la
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
@@ -28,21 +28,39 @@ from tqdm import tqdm
 
 from carvid.behind import behind
 from carvid.car.queries import Queries
-from carvid.config import Config
+from carvid.config import Config, settings_files
 from carvid.davis.dataset import Dataset, Video, open_dataset
 from carvid.davis.evaluate import EXPRESSION_FOLDER, SET_FOLDERS
 from carvid.davis.writer import write_label_png
 from carvid.errors import ConfigError, OutputError
-from carvid.files import make_folder, read_json, write_text
-from carvid.folder import PROGRESS_FOLDER, check_place, tidy
+from carvid.files import cannot_write, make_folder, read_json, write_text
+from carvid.folder import (
+    MOVING,
+    PROGRESS_FOLDER,
+    REPLACED,
+    check_contents,
+    check_place,
+    forget_replaced,
+    is_half_moved,
+    set_aside,
+    tidy,
+)
+from carvid.guard import check_apart
 from carvid.lock import locked
-from carvid.pipeline import Carvid, load, resolve
-from carvid.processes import run_tasks
+from carvid.pipeline import Carvid, load, resolve, weights_files
+from carvid.processes import run_tasks, worker_number
 from carvid.threads import cores
 from carvid.tracks import FrameResult, RunFacts, RunFolder
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
 RUNS_FOLDER = "runs"
+NAMES = (RUNS_FOLDER, *SET_FOLDERS, EXPRESSION_FOLDER, "run.json")
+"""What an earlier call left; runs first: none may look whole when its masks are gone."""
+CONTENTS = re.compile(
+    r"runs/[^/]+/[^/]+/(\.carvid/)?(run\.json|progress\.json|scores\.csv)"
+    r"|anno_\d/[^/]+/[^/]+\.png|expressions/[^/]+/[^/]+/[^/]+\.png"
+)
+"""What may be in its folders."""
 WHOLE_VIDEO = "all"
 """Name of the run where a data set has no sets."""
 
@@ -102,17 +120,20 @@ def predict(
         videos: names; only these, and later calls with `resume` may add others.
         split: as in `open_dataset`, as is `resolution`.
         workers: processes, each with its own models. With more than one, scripts need
-            `if __name__ == "__main__":`. On a CPU they share the cores, and as a sum's order
+            `if __name__ == "__main__":`. Where there are GPUs they take them in turn, unless a
+            device is named by its number. On a CPU they share the cores, and as a sum's order
             depends on the number of threads, scores may differ in the last bits.
         resume: go on after the last whole frame of each run that `out` holds.
-        overwrite: replace what an earlier call left in `out`.
+        overwrite: replace what an earlier call left in `out`; that is kept in
+            `out/.carvid/replaced` until all videos are whole.
         progress: show a bar with the time left on stderr.
 
     Raises:
         ConfigError: an unknown preset or setting.
         DatasetError: the data set is not whole; the message lists all that is missing.
         WeightsError: weights that are missing or no CLIP.
-        OutputError: `out` holds something else, or other settings than these.
+        OutputError: `out` holds something else, or other settings than these, or is where the data
+            set or something else is read from.
     """
     began = time.monotonic()
     data, out = Path(data).resolve(), Path(out)
@@ -121,6 +142,8 @@ def predict(
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     dataset = open_dataset(data, split=split, resolution=resolution, videos=videos)
     inputs = _inputs(config, dataset, split, resolution)
+    read = [*dataset.files(), *settings_files(preset), *weights_files(config)]
+    _check_apart(dataset, read, out)
     _check_out(out, inputs, resume=resume, overwrite=overwrite)
 
     jobs = [_job(dataset, video, out) for video in dataset.videos]
@@ -148,6 +171,8 @@ def predict(
                 bar.update()
             elif event.kind == "failed":
                 failed[open_jobs[event.task].video.name] = event.value
+    if not failed:
+        forget_replaced(out)
     return Prediction(
         out,
         tuple(job.video.name for job in jobs if job.video.name not in failed),
@@ -279,11 +304,13 @@ def _job(dataset: Dataset, video: Video, out: Path) -> _Job:
 
 
 def _prepare(config: Config, workers: int) -> Carvid:
-    """Load the models; several workers share the cores."""
+    """Load the models; several workers share the cores, and take the GPUs in turn."""
     import torch
 
     if workers > 1:
         torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // workers)))
+        if config.weights.device in ("auto", "cuda") and (count := torch.cuda.device_count()):
+            torch.cuda.set_device(worker_number() % count)  # `cuda` then means that one
     return load(config)
 
 
@@ -323,14 +350,20 @@ def _inputs(config: Config, dataset: Dataset, split: str, resolution: str | None
     return {"carvid": __version__, "dataset": facts, "config": config.to_dict()}
 
 
+def _check_apart(dataset: Dataset, read: Iterable[Path], out: Path) -> None:
+    check_apart(read, [out / name for name in NAMES])
+    if dataset.holds(out):
+        raise OutputError(
+            f"'{out}' is in the data set '{dataset.root}', of which it would become a part; choose "
+            "another folder with -o"
+        )
+
+
 def _check_out(out: Path, inputs: dict[str, Any], *, resume: bool, overwrite: bool) -> None:
-    if not check_place(out, resume=resume, overwrite=overwrite):
+    if not check_place(out, resume=resume, overwrite=overwrite, holds=None):
         return
-    try:
-        saved = read_json(out / "run.json")
-    except (OSError, ValueError):
-        saved = {}
-    if "dataset" not in saved:
+    saved = _saved_inputs(out)
+    if not {"carvid", "dataset"} <= saved.keys():
         raise OutputError(
             f"'{out}' holds something else than predictions for a data set; choose another folder "
             "with -o"
@@ -340,13 +373,26 @@ def _check_out(out: Path, inputs: dict[str, Any], *, resume: bool, overwrite: bo
             f"'{out}' holds predictions for another data set or with other settings; choose "
             "another folder with -o, or replace them with --overwrite"
         )
+    if overwrite:
+        check_contents(out, NAMES, CONTENTS)
+
+
+def _saved_inputs(out: Path) -> dict[str, Any]:
+    """The inputs of an earlier call, though a kill came while that was set aside; or nothing."""
+    for folder in (out, *(out / PROGRESS_FOLDER / name for name in (MOVING, REPLACED))):
+        try:
+            return dict(read_json(folder / "run.json"))
+        except (OSError, ValueError, TypeError):
+            continue
+    return {}
 
 
 def _begin(out: Path, inputs: dict[str, Any], *, overwrite: bool) -> None:
     """Make the folder, which its run.json marks as one of predictions from the first moment."""
     make_folder(out)
-    if overwrite:
-        # Runs first: none may look whole when its masks are gone.
-        for name in (RUNS_FOLDER, *SET_FOLDERS, EXPRESSION_FOLDER):
-            shutil.rmtree(out / name, ignore_errors=True)
+    if overwrite or is_half_moved(out):
+        try:
+            set_aside(out, NAMES)
+        except OSError as error:
+            raise cannot_write(out, str(error.strerror or error)) from None
     write_text(out / "run.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")

@@ -76,6 +76,8 @@ class Report:
     """Of `refdavis17`: a report for each set."""
     notes: tuple[str, ...] = ()
     """What a reader must know of the numbers."""
+    truth: str = ""
+    """Folder of the masks that predictions were held against, below the data set's root."""
 
     @property
     def j(self) -> Statistics:
@@ -93,8 +95,11 @@ class Report:
         return (self.j.mean + self.f.mean) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Return protocol, J, F, J&F and objects; of `refdavis17` also the sets in this form."""
-        values: dict[str, Any] = {"set": self.name} if self.name else {"protocol": self.protocol}
+        """Return protocol, truth, J, F, J&F and objects; of `refdavis17` also the sets, each with
+        its name and all but the first two."""
+        values: dict[str, Any] = {"set": self.name}
+        if not self.name:
+            values = {"protocol": self.protocol, "truth": self.truth}
         values |= {"J": self.j.mean, "F": self.f.mean, "J&F": self.j_and_f}
         values["objects"] = [each.to_json() for each in self.objects]
         if self.sets:
@@ -106,31 +111,34 @@ class Report:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         place = ("video", "object", "true_object", "label", "expression")
-        writer.writerow(("protocol", "set", *place, "J&F", *COLUMNS))
+        writer.writerow(("protocol", "set", *place, "J&F", *COLUMNS, "truth"))
         for report in (self, *self.sets):
             head = (self.protocol, report.name)
-            writer.writerow((*head, "", "", "", "", "", report.j_and_f, *report.j, *report.f))
+            numbers = (report.j_and_f, *report.j, *report.f)
+            writer.writerow((*head, "", "", "", "", "", *numbers, self.truth))
             for o in report.objects:
                 values = (o.video, o.number, o.object_id, o.label, o.expression)
-                writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f))
+                writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f, self.truth))
         return text.getvalue()
 
     def to_text(self) -> str:
-        """Return the protocol and a short table in percent: J&F, J, F."""
+        """Return the protocol, a short table in percent (J&F, J, F) and the truth."""
         rows = [
             (title, *(f"{100 * value:.2f}" for value in (each.j_and_f, each.j.mean, each.f.mean)))
             for title, each in self._titled()
         ]
-        return _columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
+        table = _columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
+        return f"{table}\ntruth: {self.truth}"
 
     def to_markdown(self) -> str:
-        """Return a table in percent, and the notes."""
+        """Return a table in percent, the truth and the notes."""
         rows = [(title, each.j_and_f, *each.j, *each.f) for title, each in self._titled()]
         table = _table(
             (f"{self.protocol}, percent", "J&F", *(name.replace("_", " ") for name in COLUMNS)),
             [(title, *(f"{100 * value:.2f}" for value in values)) for title, *values in rows],
         )
-        return "\n\n".join([table, *(f"Note: {note}." for note in self.notes)])
+        notes = (f"Note: {note}." for note in self.notes)
+        return "\n\n".join([table, f"Truth: {self.truth}.", *notes])
 
     def _titled(self) -> list[tuple[str, Report | ObjectScore]]:
         """The rows of a table: all, the sets, the objects."""
@@ -152,11 +160,12 @@ class Comparison:
         return [(each, other[_key(each)]) for each in self.first.objects]
 
     def to_json(self) -> dict[str, Any]:
-        """Return protocol, both runs' J, F, J&F, the difference, and that of each object."""
+        """Return protocol, truth, both runs' J, F, J&F, the difference, and that of each object."""
         reports = (self.first, self.second)
         values = [{"J": r.j.mean, "F": r.f.mean, "J&F": r.j_and_f} for r in reports]
         return {
             "protocol": self.first.protocol,
+            "truth": self.first.truth,
             "runs": [{"name": n} | v for n, v in zip(self.names, values, strict=True)],
             "difference": {key: values[1][key] - values[0][key] for key in values[0]},
             "objects": [
@@ -190,12 +199,18 @@ def compare(first: Report, second: Report, names: tuple[str, str] = ("a", "b")) 
     """Put two reports of one protocol and data set side by side.
 
     Raises:
-        DatasetError: they were made by different protocols, or of different objects.
+        DatasetError: they were made by different protocols, against different truths, or of
+            different objects.
     """
     if first.protocol != second.protocol:
         raise DatasetError(
             f"'{names[0]}' was evaluated by {first.protocol}, '{names[1]}' by {second.protocol}, "
             "and these numbers are not comparable; evaluate both by one protocol"
+        )
+    if first.truth != second.truth:
+        raise DatasetError(
+            f"'{names[0]}' was held against {first.truth}, '{names[1]}' against {second.truth}; "
+            "evaluate both against one truth"
         )
     different = {_key(o) for o in first.objects} ^ {_key(o) for o in second.objects}
     if different:

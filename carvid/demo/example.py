@@ -15,7 +15,8 @@ from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
 from carvid.demo.write import write_clip
 from carvid.errors import DatasetError
 from carvid.files import shipped_folder
-from carvid.folder import MASK_NAME
+from carvid.folder import MASK_NAME, run_paths
+from carvid.guard import check_apart, files_in
 from carvid.pipeline import load
 from carvid.tracks import Track
 
@@ -67,6 +68,7 @@ def run_example(
         CarvidError: as `carvid.load` and `Carvid.segment`.
     """
     folder = example_folder()
+    check_apart(files_in(folder / NAME), run_paths(Path(out)))
     track = load(preset, overrides).segment(
         folder / f"{NAME}.mp4", [TEXT],
         out=out, resume=resume, overwrite=overwrite, progress=progress,

@@ -16,6 +16,9 @@ from carvid.encode import VideoWriter
 from carvid.files import make_folder, replacing, write_text
 from carvid.folder import MASK_NAME
 
+KINDS = ("JPEGImages", "Annotations", "Annotations_unsupervised")
+TREE = (*KINDS, "ImageSets", "meta_expressions")
+"""What `write_ref_davis` makes in a folder."""
 FRAME_RATE = Fraction(24)
 JPEG_QUALITY = 95
 
@@ -42,10 +45,9 @@ def write_ref_davis(scenes: Iterable[tuple[str, Scene]], root: Path) -> None:
     Raises:
         OutputError: a place cannot be written.
     """
-    kinds = ("JPEGImages", "Annotations", "Annotations_unsupervised")
     videos = []
     for name, scene in scenes:
-        images, *truths = (root / kind / "480p" / name for kind in kinds)
+        images, *truths = (root / kind / "480p" / name for kind in KINDS)
         for folder in (images, *truths):
             make_folder(folder)
         for index, (image, labels) in enumerate(scene.frames()):
