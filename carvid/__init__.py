@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from carvid.threads import sleeping_threads
+
 if TYPE_CHECKING:
     from carvid.car.segmenter import StepResult, Trace
     from carvid.config import Config, load_config
@@ -56,5 +58,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `carvid --help` and light uses do not wait for it.
     if name in _HOMES:
-        return getattr(importlib.import_module(_HOMES[name]), name)
+        with sleeping_threads():  # of torch, if it is not loaded yet
+            return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'carvid' has no attribute '{name}'")

@@ -19,6 +19,7 @@ from carvid import __version__
 from carvid.errors import CarvidError
 from carvid.files import write_text
 from carvid.memory import telling_out_of_memory
+from carvid.threads import sleeping_threads
 
 if TYPE_CHECKING:
     from carvid.config import Config
@@ -378,7 +379,7 @@ def evaluate(
     from carvid.davis import evaluate as davis
     from carvid.davis import report as reports
     from carvid.guard import check_distinct
-    from carvid.processes import cores
+    from carvid.threads import cores
 
     written = [path for path in (csv, plot) if path is not None]
     check_distinct(written, remedy="give --csv and --plot a file each")
@@ -404,6 +405,51 @@ def evaluate(
         typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
     else:
         typer.echo(result.to_markdown() if markdown else result.to_text())
+
+
+@app.command(epilog="Example: carvid calibrate DAVIS -o calibrated.yaml")
+def calibrate(
+    data: Annotated[Path, typer.Argument(help="The root of Ref-DAVIS, with its masks.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The preset, a .yaml.")],
+    preset: Preset = "default",
+    settings: Settings = [],  # noqa: B006
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    device: Device = None,
+    limit: Annotated[
+        int, typer.Option(min=0, help="Frames in all, evenly spaced; 0 takes every one.")
+    ] = 60,
+    absent: Annotated[
+        bool,
+        typer.Option(
+            "--absent/--no-absent",
+            help="Also ask for things of other videos, and choose θ by what is found of them.",
+        ),
+    ] = True,
+    videos: Videos = None,
+    split: Split = "valid",
+    resolution: Resolution = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue what was interrupted.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier calibration.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose settings for a model by measuring on single frames, and write them as a preset."""
+    from carvid.calibrate import calibrate as choose
+
+    with _resumable(out):
+        result = choose(
+            data, out, preset, _overrides(settings, device), generator=weights_generator,
+            classifier=weights_classifier, limit=limit, absent=absent, videos=videos, split=split,
+            resolution=resolution, resume=resume, overwrite=overwrite, progress=True,
+        )  # fmt: skip
+    if as_json:
+        typer.echo(json.dumps(result.to_json(), ensure_ascii=False))
+    else:
+        typer.echo(f"{result.to_text()}\nthe preset is {out}")
 
 
 @app.command(epilog="Example: carvid demo -o out/demo")
@@ -447,12 +493,14 @@ def config(
     """Print a preset with everything resolved, as YAML that loads back."""
     import yaml
 
-    from carvid.config import load_config, preset_names
+    from carvid.config import load_config, load_expectations, preset_names
 
     if names:
         typer.echo("\n".join(preset_names()))
         return
-    values = load_config(preset, settings).to_dict()
+    values: dict[str, Any] = load_config(preset, settings).to_dict()
+    if not settings and (expected := load_expectations(preset)):
+        values["expect"] = [each.to_dict() for each in expected]
     dump = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
     typer.echo(json.dumps(values, ensure_ascii=False) if as_json else dump)
 
@@ -537,7 +585,7 @@ def _resumable(out: Path, *, live: bool = False) -> Iterator[None]:
 def main() -> None:
     """Run the command line; errors that users can mend become one line on stderr."""
     try:
-        with telling_out_of_memory():
+        with sleeping_threads(), telling_out_of_memory():
             app()
     except CarvidError as error:
         print(f"carvid: {error}", file=sys.stderr)

@@ -357,6 +357,38 @@ class OverlayConfig(Section):
 
 
 @dataclass(frozen=True)
+class ExpectConfig(Section):
+    """What a preset is expected to reach; no setting of a run. A preset may list several."""
+
+    data: str = setting("")
+    """Name of the data set."""
+    split: str = setting("valid")
+    """Part of it."""
+    weights: tuple[str, ...] = setting(())
+    """Generator and classifier, those of the hub as name or name@revision."""
+    protocol: str = setting("refdavis17", choices=("refdavis17", "frames"))
+    """`refdavis17`: `carvid davis` and `carvid eval` with this protocol; `frames`: mean over what
+    `carvid calibrate` asks of single frames."""
+    measure: str = setting("J&F", choices=("J&F", "J", "F"))
+    """What `value` is."""
+    value: float = setting(0.0, low=0.0, high=100.0)
+    """Percent."""
+    tolerance: float = setting(1.0, low=0.0)
+    """Points by which it may be missed."""
+    limit: int = setting(0, low=0)
+    """`frames`: how many, evenly spaced; 0 is all."""
+    absent: bool = setting(True)
+    """`frames`: expressions of other videos are asked, too."""
+    source: str = setting("")
+    """Where the value is from."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a plain mapping, tuples as lists."""
+        values = dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True)
 class Config:
     """All settings of a run."""
 
@@ -414,6 +446,18 @@ def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> C
     return config
 
 
+def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
+    """Return what a preset, by name or as a YAML file, says that it reaches; none of a run.json.
+
+    What it `extends` has expectations of its own, which are not these.
+
+    Raises:
+        ConfigError: no such preset or file, or an entry that cannot be used.
+    """
+    name = str(source)
+    return () if name.endswith(".json") else _expectations(_read_preset(name))
+
+
 def settings_files(source: str | Path | Config) -> list[Path]:
     """Return the user's files that `load_config` has read the settings from, without a fault."""
     files: list[Path] = []
@@ -451,6 +495,30 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
     if name.endswith(".json"):
         return load_run_config(Path(name))
+    values = _read_preset(name)
+    _expectations(values)
+    values.pop("expect", None)
+    parent = values.pop("extends", None)
+    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
+    return Config.from_dict(values, base=base)
+
+
+def _expectations(values: Mapping[str, Any]) -> tuple[ExpectConfig, ...]:
+    entries: Any = values.get("expect") or []
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        raise ConfigError("'expect' must be a list of mappings, such as '- value: 30.3'")
+    known = _names(ExpectConfig)
+    for key in (key for each in entries for key in each):
+        if key not in known:
+            raise ConfigError(f"unknown key 'expect.{key}'{suggest(str(key), known)}")
+    clean: list[dict[str, Any]] = [
+        {k: tuple(v) if isinstance(v, list) else v for k, v in each.items()} for each in entries
+    ]
+    return tuple(ExpectConfig(**each) for each in clean)
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    """Read a preset's file as it stands."""
     if name.endswith((".yaml", ".yml")):
         path: Any = Path(name)
         if not path.is_file():
@@ -459,10 +527,7 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         path = shipped_folder("configs") / f"{name}.yaml"
         if not path.is_file():
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
-    values = _settings_in(path, name)
-    parent = values.pop("extends", None)
-    base = _load_preset(str(parent), (*seen, name)) if parent else Config()
-    return Config.from_dict(values, base=base)
+    return _settings_in(path, name)
 
 
 def _parent_of(path: Path) -> str | Config:

@@ -62,6 +62,10 @@ def load(
 ) -> Carvid:
     """Load the two frozen CLIPs that a preset names, and the SAM, if it names one.
 
+    On a CPU, call it before anything else loads torch, or start Python with
+    `OMP_WAIT_POLICY=PASSIVE`: otherwise OpenMP's threads spin while they wait, and a run beside
+    other work takes many times as long.
+
     Args:
         preset: a preset's name, a YAML file, a run.json, or a `Config`.
         overrides: `section.key=value`, in order.

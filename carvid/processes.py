@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any, Generic, Literal, TypeVar, cast
 
 from carvid.errors import CarvidError
 from carvid.memory import telling_out_of_memory
+from carvid.threads import sleeping_threads
 
 Tool = TypeVar("Tool")
 Task = TypeVar("Task")
@@ -47,12 +47,6 @@ def worker_number() -> int:
     """Return which of several workers this process is, from 0; one that takes the place of a dead
     one has its number. 0 in any other process."""
     return _number
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    # Linux may grant fewer than there are; elsewhere Python cannot tell.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_tasks(
@@ -185,7 +179,8 @@ class _Crew(Generic[Tool, Task]):
         process = self._context.Process(
             target=_serve, args=(theirs, number, self._prepare, self._work), daemon=True
         )
-        process.start()
+        with sleeping_threads():  # which it inherits
+            process.start()
         theirs.close()  # so that its end is ours alone to notice
         self._workers[ours] = _Worker(process, ours, number)
 

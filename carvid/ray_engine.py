@@ -18,6 +18,7 @@ from typing import Any
 
 from carvid.errors import CarvidError, ConfigError
 from carvid.processes import Event, Task, Tool, Work, events_of
+from carvid.threads import environment
 
 ATTEMPTS = 3
 """How often a task is tried before it counts as failed."""
@@ -142,7 +143,7 @@ class _Crew:
             num_cpus=0 if of_gpus else 1,
             num_gpus=1 if of_gpus else 0,
             # Ray would give each actor one thread, and sums of another order other last bits.
-            runtime_env={"env_vars": {"OMP_NUM_THREADS": str(threads)}},
+            runtime_env={"env_vars": {**environment(), "OMP_NUM_THREADS": str(threads)}},
         )
         self._busy: dict[Any, tuple[Any, int | None]] = {}
         """Of each answer that is awaited: the actor, and its task; None while it prepares."""

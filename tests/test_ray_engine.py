@@ -18,6 +18,7 @@ import pytest
 from carvid.errors import CarvidError
 from carvid.manifest import read_manifest
 from carvid.ray_engine import _begin, find_ray, ray_tasks
+from carvid.threads import WAITING
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
@@ -29,6 +30,8 @@ from tests.test_batch import (
     write_manifest,
 )
 from tests.test_processes import die, prepare, prepare_nothing, work
+from tests.test_threads import look
+from tests.test_threads import nothing as prepare_no_tool
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed"
@@ -136,6 +139,15 @@ def test_tasks_and_tools_that_fail(ray: None, capfd: pytest.CaptureFixture[str])
     assert reasons[2].startswith("KeyError")
     assert reasons[4].startswith("its worker died")
     assert capfd.readouterr().err.count("KeyError: 'worse\\nthan bad'") == 3
+
+
+def test_threads_of_workers_sleep_while_they_wait(
+    ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in WAITING:
+        monkeypatch.delenv(name, raising=False)
+    events = list(ray_tasks(prepare_no_tool, look, ["OMP_WAIT_POLICY", "OMP_NUM_THREADS"]))
+    assert [event.value for event in events if event.kind == "step"] == ["PASSIVE", "1"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without 
 tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
+tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
 tools/bench.py edges SPRITES      edges of masks at key frames and between them, at 1080p
@@ -42,6 +43,7 @@ from carvid.config import CrfConfig, load_config
 from carvid.davis.evaluate import evaluate
 from carvid.davis.metrics import boundary_radius
 from carvid.davis.writer import write_label_png
+from carvid.threads import sleeping_threads
 
 SIZE_WH = (854, 480)
 """The usual size of DAVIS, which is also the one that pydensecrf is slow at."""
@@ -448,6 +450,30 @@ def speed(
 
 
 @app.command()
+def busy(
+    rounds: Annotated[int, typer.Option(help="Runs of each kind, in turn; medians count.")] = 3,
+    spinning: Annotated[
+        bool, typer.Option(help="Also with threads that spin, as OpenMP has them by itself.")
+    ] = False,
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Time `carvid run` on the example clip on a machine that is idle, has a busy core beside it,
+    or does two runs at once; exit 1 if these take too long or masks differ. Nothing else may run
+    on the machine."""
+    import busy_bench
+
+    lines, same = busy_bench.compare(settings, rounds, spinning=spinning)
+    if not as_json:
+        typer.echo(busy_bench.HEAD)
+    for line in lines:
+        typer.echo(json.dumps(line) if as_json else busy_bench.row(line))
+    typer.echo(f"masks are the same bytes: {'yes' if same else 'NO'}", err=True)
+    if not same or busy_bench.too_long(lines):
+        raise typer.Exit(1)
+
+
+@app.command()
 def memory(
     frames: int = 10_000,
     size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (64, 96),
@@ -533,4 +559,5 @@ def edges(
 
 
 if __name__ == "__main__":
-    app()
+    with sleeping_threads():  # as in the command line
+        app()

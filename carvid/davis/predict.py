@@ -49,7 +49,8 @@ from carvid.frames import frames_ahead
 from carvid.guard import check_apart
 from carvid.lock import locked
 from carvid.pipeline import Carvid, load, resolve, weights_files
-from carvid.processes import cores, run_tasks, worker_number
+from carvid.processes import run_tasks, worker_number
+from carvid.threads import cores
 from carvid.tracks import FrameResult, RunFacts, RunFolder
 from carvid.video import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 
