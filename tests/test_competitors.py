@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import carvid
 from carvid.car.competitors import compete, strangers
 from carvid.car.queries import Queries
 from carvid.car.segmenter import Trace
+from carvid.cli import main
 from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder
 from carvid.pipeline import Carvid
-from carvid.tracks import FrameResult
+from carvid.tracks import FrameResult, Track
 from carvid.video import open_video
+from tests.conftest import in_this_process
 
 ABSENT = ("the pizza", "the penguin", "the rocket", "the whale", "the guitar")
 FRAMES = 10
@@ -154,3 +157,18 @@ def test_one_of_them_is_there(frames: list[NDArray[np.uint8]], way: str) -> None
     for result in follow(model, way, frames, ABSENT[:3]):
         if not result.state.since_key:
             assert result.masks.any()
+
+
+def test_a_run_says_why_nothing_was_found(tmp_path: Path) -> None:
+    clip = next(example_folder().glob("*.mp4"))
+    result = in_this_process(
+        main, "run", clip, "-e", "the pizza", "-e", "the dog", "--preset", "tiny", "--end", "0.09",
+        "--set", "overlay.enabled=false", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    track = Track.open(tmp_path / "out")
+    best = track.scores[:, 0].argmax()
+    why = f"1: not found: best score {track.scores[best, 0]:.2f} at frame {best}, θ 0.35"
+    assert why in result.stdout.splitlines()
+    assert "2: not found" not in result.stdout
+    assert (np.abs(track.cosines) < 1).all() and (track.cosines[:, 1] > track.cosines[:, 0]).all()

@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -27,6 +28,7 @@ import carvid
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.segmenter import RecurrentSegmenter, _working_size
+from carvid.clip.backbone import OPENAI
 from carvid.config import load_config
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
@@ -34,7 +36,7 @@ from carvid.encode import VideoWriter
 from carvid.scale import Scales, shrink
 
 SIZES_HW = {"480p": (480, 854), "1080p": (1080, 1920), "4K": (2160, 3840)}
-STAY = ("car.theta=0", "car.keep_best=true", "temporal.key_every=2", "temporal.cut_trust=0")
+STAY = ("car.theta=0", "car.present=best", "temporal.key_every=2", "temporal.cut_trust=0")
 """All expressions stay, and every second frame is a key frame."""
 EDGE_PX = 1
 """Tolerance of an edge, pixels of the frame: half a pixel of 480p at 1080p."""
@@ -66,7 +68,8 @@ def prompt_changes(preset: str, settings: list[str]) -> dict[str, dict[str, floa
     changes: dict[str, dict[str, float]] = defaultdict(dict)
     for view in ("letterbox", "center-crop", "mask-crop"):
         how = load_config(preset, [*settings, f"classifier.view={view}"]).classifier
-        unit = MaskClassifier(None, how)  # type: ignore[arg-type]  # no network is needed for views
+        # No network is needed for views.
+        unit = MaskClassifier(SimpleNamespace(preprocessing=OPENAI), how)  # type: ignore[arg-type]
         for name, size_hw in SIZES_HW.items():
             (image,) = draw_frames(1, size_hw)
             small = shrink(image, _working_size(image, config.prompts.scale))
