@@ -232,7 +232,7 @@ class Carvid:
                 masks, maps, state = after_key(arrival, found, self.config.car.theta, config)
             result = FrameResult(
                 frame.index, frame.time_s, masks, maps, state.scores[:count],
-                state.cosines[:count], state,
+                state,
             )  # fmt: skip
             yield Step(frame.image, arrival, result)
 

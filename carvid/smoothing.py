@@ -279,9 +279,7 @@ class _Smoother:
     ) -> FrameResult:
         state = replace(held.state, smoothed=chosen)
         count = len(maps)
-        return FrameResult(
-            held.index, held.time_s, masks, maps, state.scores[:count], state.cosines[:count], state
-        )
+        return FrameResult(held.index, held.time_s, masks, maps, state.scores[:count], state)
 
 
 def mix(

@@ -96,8 +96,6 @@ class FrameResult:
     soft maps that they are cut from at 0.5. Of frames larger than 480p they are smaller."""
     scores: NDArray[np.float32]
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
-    cosines: NDArray[np.float32]
-    """float32 (N,): cosine of the same view with the expression; NaN where there was none."""
     state: TemporalState
     """The state that this frame leaves to the next."""
 
@@ -105,6 +103,12 @@ class FrameResult:
     def proposals(self) -> NDArray[np.float32]:
         """`maps` at the frame's size, float32 (N, H, W)."""
         return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
+
+    @property
+    def cosines(self) -> NDArray[np.float32]:
+        """float32 (N,): cosine of the views that were scored with the expressions; NaN where there
+        was none."""
+        return self.state.cosines[: len(self.masks)]
 
     @property
     def nbytes(self) -> int:
@@ -169,15 +173,15 @@ class Track:
     """float64 (T,): the frames' times."""
     scores: NDArray[np.float32]
     """float32 (T, N) in [0, 1]."""
-    cosines: NDArray[np.float32]
-    """float32 (T, N): cosine of the views that were scored with the expressions; NaN where there
-    was none."""
     masks: Sequence[NDArray[np.bool_]]
     """T entries of bool (N, H, W), unpacked or read when they are asked for."""
     label_maps: Sequence[NDArray[np.uint8]]
     """T entries of uint8 (H, W), likewise; expression k is label k, from 1."""
     lost: tuple[str, ...] = ()
     """What of the video could not be read, a line each."""
+    cosines: NDArray[np.float32] | None = None
+    """float32 (T, N): cosine of the views that were scored with the expressions, NaN where there
+    was none; None where they are not known."""
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -213,7 +217,7 @@ class Track:
             ) from None
         maps = _FolderMaps(folder / "masks", len(rows))
         masks = _MasksOfMaps(maps, len(facts.texts))
-        return cls(facts, times_s, scores, cosines, masks, maps, lost)
+        return cls(facts, times_s, scores, masks, maps, lost, cosines)
 
     def summary(self) -> dict[str, Any]:
         """Return what was found, JSON-able: the number of frames, and of each expression in how
@@ -247,12 +251,15 @@ class Track:
         with locked(target.folder):
             check_apart(self.files(), run_paths(target.folder))
             target.begin(overwrite=overwrite)
-            state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
+            initial = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
             for index, masks in enumerate(self.masks):
+                cosines = initial.cosines.copy()
+                if self.cosines is not None:
+                    cosines[: len(masks)] = self.cosines[index]
                 target.add(
                     FrameResult(
                         index, float(self.times_s[index]), masks, masks.astype(np.float32),
-                        self.scores[index], self.cosines[index], state,
+                        self.scores[index], replace(initial, cosines=cosines),
                     ),
                     labels=self.label_maps[index],
                 )  # fmt: skip
@@ -294,10 +301,10 @@ class MemoryStore:
             self._until_now() if cut_short else self.facts,
             np.array(self._times, np.float64),
             np.array(self._scores, np.float32).reshape(-1, count),
-            np.array(self._cosines, np.float32).reshape(-1, count),
             _PackedMasks(self._masks, (count, *size_hw)),
             _PackedMaps(self._maps, size_hw),
             tuple(lost),
+            np.array(self._cosines, np.float32).reshape(-1, count),
         )
 
     def _until_now(self) -> RunFacts:

@@ -254,8 +254,7 @@ def steps(images: Sequence[Picture]) -> Iterator[Step]:
         yield Step(
             image, arrival,
             FrameResult(
-                index, index / 24, maps > 0.5, maps, np.ones(1, np.float32),
-                np.ones(1, np.float32), state,
+                index, index / 24, maps > 0.5, maps, np.ones(1, np.float32), state,
             ),
         )  # fmt: skip
 

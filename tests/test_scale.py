@@ -379,7 +379,7 @@ def test_labels_of_a_large_frame_are_those_of_whole_planes() -> None:
         maps = cv2.blur(rng.random((60, 80, 2), np.float32), (9, 9)).transpose(2, 0, 1).copy()
         masks = rng.random((2, *size_hw)) > 0.4
         result = FrameResult(
-            0, 0.0, masks, maps, np.ones(2, np.float32), np.ones(2, np.float32),
+            0, 0.0, masks, maps, np.ones(2, np.float32),
             TemporalState.initial(2),
         )  # fmt: skip
         planes = np.where(masks, 0.5 + result.proposals / 2, 0).astype(np.float32)

@@ -523,13 +523,7 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
             proposals = (mask & there)[None].astype(np.float32)
             arrival = replace(arrival, asked=np.ones(1, bool))
         result = FrameResult(
-            index,
-            index / 10,
-            proposals > 0.5,
-            proposals,
-            np.ones(1, np.float32),
-            np.ones(1, np.float32),
-            state,
+            index, index / 10, proposals > 0.5, proposals, np.ones(1, np.float32), state
         )
         yield Step(image, arrival, result)
 
