@@ -7,13 +7,13 @@ of `temporal.lag` key frames and what lies between; a cut ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import NONE, SAME
+from carvid.car.choice import NONE, SAME, overlaps
 from carvid.config import TemporalConfig
 from carvid.flow import Places, carry
 from carvid.temporal import (
@@ -27,6 +27,9 @@ from carvid.temporal import (
     to_levels,
 )
 from carvid.tracks import FrameResult
+
+SURER = 0.2
+"""A key frame is surer than another where its score is higher by this."""
 
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
 """Turns proposals, float32 (n, H, W), of an image, uint8 (H, W, 3), into masks, bool (n, H, W)."""
@@ -129,14 +132,69 @@ class _Smoother:
     def _decide(self) -> Iterator[FrameResult]:
         """Yield the frames up to the first waiting key frame."""
         keys = [held for held in self._waiting if held.is_key]
-        key, chosen = keys[0], keys[-1].state.chosen
+        choices = [keys[-1].state.chosen]
         for later in reversed(keys[1:]):
-            chosen = _source(later.state, chosen)
-        position, maps = self._waiting.index(key), self._maps(key, chosen)
+            choices.insert(0, _source(later.state, choices[0]))
+        key = keys[0]
+        position, maps = self._waiting.index(key), self._maps(key, choices[0])
+        colors = self._colors(key, choices[0])
+        chosen = self._look_back(maps, colors, keys, choices)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        yield from self._between(before, self._carried_back(before, key, maps, chosen))
+        known = self._known()
+        yield from self._between(before, self._carried_back(before, key, maps, colors, known))
         self._before = chosen
         yield self._result(key, maps, chosen)
+
+    def _known(self) -> NDArray[np.bool_]:
+        """Which of the N things were there at the last decided key frame, bool (N,)."""
+        if self._before is None:
+            return np.zeros(self._count, bool)
+        return np.asarray(self._before[: self._count] != NONE, bool)
+
+    def _look_back(
+        self,
+        maps: NDArray[np.float32],
+        colors: NDArray[np.float32],
+        keys: Sequence[_Held],
+        choices: Sequence[NDArray[np.int64]],
+    ) -> NDArray[np.int64]:
+        """Give the first waiting key frame what a later one, which is surer, carries back to it, as
+        far as that is surely seen all the way, where it lacks a thing or has another.
+
+        Args:
+            maps: float32 (N, H, W) of the first key frame; written.
+            colors: float32 (N, 2, C), the colours seen in them and around; written.
+            keys: the waiting key frames.
+            choices: int64 (Q,) for each of them: the chosen tracks, or `NONE`.
+
+        Returns:
+            int64 (Q,): the first one's tracks, `NONE` in place of those that are not theirs now.
+        """
+        chosen, surer = choices[0].copy(), self._surer(keys, choices)
+        for index in np.unique(surer[surer > 0]):
+            wanted = surer == index
+            key, end = keys[index], self._waiting.index(keys[index])
+            frames = self._waiting[self._waiting.index(keys[0]) : end]
+            later, seen = self._maps(key, choices[index]), self._colors(key, choices[index])
+            carried = self._carried_back(frames, key, later, seen, ~wanted)[0]
+            for query in np.flatnonzero(wanted):
+                other = resize(from_levels(carried[query][None]), keys[0].size_hw)
+                same = overlaps(other > 0.5, maps[[query]] > 0.5) > SAME
+                if (other > 0.5).any() and not same:
+                    maps[query], colors[query], chosen[query] = other[0], seen[query], NONE
+        return chosen
+
+    def _surer(
+        self, keys: Sequence[_Held], choices: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """For each of the N things, the first key frame that is about as sure of it as any, if that
+        is much surer than the first one: int64 (N,), indices into `keys`; 0 if there is none."""
+        scores = np.stack([key.state.scores[: self._count] for key in keys])
+        there = np.stack([chosen[: self._count] != NONE for chosen in choices])
+        sure = np.where(there, scores, 0)
+        best = sure.max(axis=0)
+        first = (sure >= best - SURER).argmax(axis=0)
+        return np.where((best > sure[0] + SURER), first, 0)
 
     def _maps(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         """The soft maps of a key frame's chosen tracks, float32 (N, H, W)."""
@@ -151,23 +209,31 @@ class _Smoother:
             maps[found] = self._sharpen(key.image, resize(tracks, key.size_hw))
         return maps
 
+    def _colors(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The colours of a key frame's chosen tracks, float32 (N, 2, C); zeros where there is
+        none."""
+        colors = np.zeros((self._count, *key.state.colors.shape[1:]), np.float32)
+        there = np.flatnonzero(chosen[: self._count] != NONE)
+        colors[there] = key.state.colors[chosen[there]]
+        return colors
+
     def _carried_back(
         self,
         frames: list[_Held],
         key: _Held,
         maps: NDArray[np.float32],
-        chosen: NDArray[np.int64],
+        colors: NDArray[np.float32],
+        known: NDArray[np.bool_],
     ) -> list[NDArray[np.uint8]]:
-        """Carry the maps of a key frame's chosen tracks into the frames before it: uint8 (N, h, w)
-        for each, in steps of 1/255.
+        """Carry the maps of a key frame, which have had these colours, into the frames before it:
+        uint8 (N, h, w) for each, in steps of 1/255.
 
-        Of things that were not known before, only what is surely seen in a frame goes on to the one
-        before, and nothing if that is little: they have come into the picture then.
+        Of things that are not `known` from before, bool (N,), only what is surely seen in a frame
+        goes on to the one before, and nothing if that is little: they have come into the picture
+        then.
         """
         if not frames:
             return []
-        assert self._before is not None
-        known = self._before[: self._count] != NONE
         carried: list[NDArray[np.uint8]] = []
         levels, later = to_levels(resize(maps, _small_size(key))), key
         for held in reversed(frames):
@@ -177,11 +243,10 @@ class _Smoother:
                 levels[query] = self._seen_before(levels[query], later.trust)
             planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
             levels, trust = planes[:-1], from_levels(planes[-1])
-            for query in np.flatnonzero(chosen[: self._count] != NONE):
+            for query in np.flatnonzero(colors.any(axis=(1, 2))):
                 levels[query] = settle(
-                    levels[query], trust, held.state.gray, held.colors,
-                    key.state.colors[chosen[query]], self._config,
-                )  # fmt: skip
+                    levels[query], trust, held.state.gray, held.colors, colors[query], self._config
+                )
             carried.insert(0, levels)
             levels, later = levels.copy(), held
         return carried
@@ -193,7 +258,7 @@ class _Smoother:
         inside = trust[levels > HALF]
         if not len(inside) or inside.mean() < 255 * self._config.min_trust:
             return np.zeros_like(levels)
-        return to_levels(from_levels(levels) * from_levels(trust))
+        return np.where(trust > HALF, levels, np.uint8(0))
 
     def _between(
         self, frames: list[_Held], behind: list[NDArray[np.uint8]]
