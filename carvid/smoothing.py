@@ -126,7 +126,7 @@ class _Smoother:
         """Yield the rest: nothing more comes."""
         while any(held.is_key for held in self._waiting):
             yield from self._decide()
-        yield from self._between(self._waiting, [])
+        yield from self._between(self._waiting, [], np.zeros(0, np.float32))
         self._waiting = []
 
     def _decide(self) -> Iterator[FrameResult]:
@@ -140,8 +140,8 @@ class _Smoother:
         colors = self._colors(key, choices[0])
         chosen = self._look_back(maps, colors, keys, choices)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        known = self._known()
-        yield from self._between(before, self._carried_back(before, key, maps, colors, known))
+        behind = self._carried_back(before, key, maps, colors, self._known())
+        yield from self._between(before, behind, key.state.scores)
         self._before = chosen
         yield self._result(key, maps, chosen)
 
@@ -261,21 +261,22 @@ class _Smoother:
         return np.where(trust > HALF, levels, np.uint8(0))
 
     def _between(
-        self, frames: list[_Held], behind: list[NDArray[np.uint8]]
+        self,
+        frames: list[_Held],
+        behind: list[NDArray[np.uint8]],
+        scores: NDArray[np.float32],
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries `behind`, a map for each frame."""
+        carries `behind`, a map for each frame; `scores`, float32 (Q,), are that one's."""
         for position, held in enumerate(frames):
             assert self._before is not None and held.state.maps is not None
             maps = taken(held.state.maps, self._before, self._count, _small_size(held))
             if behind:
-                nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
-                later = from_levels(behind[position])
-                new = held.state.settled[: self._count] == 1
-                sides = zip(maps, later, new, strict=True)
-                maps = np.stack(
-                    [mix(before, after, nearness, new=bool(each)) for before, after, each in sides]
-                )
+                earlier, later = len(frames) - position, held.state.since_key
+                weights = (earlier * held.state.scores, later * scores)
+                shares = weights[1] / np.maximum(sum(weights), np.float32(1e-6))
+                sides = zip(maps, from_levels(behind[position]), shares, strict=False)
+                maps = np.stack([mix(*side) for side in sides])
             yield self._result(held, resize(maps, held.size_hw), self._before)
 
     @staticmethod
@@ -286,29 +287,23 @@ class _Smoother:
 
 
 def mix(
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    nearness: float,
-    *,
-    new: bool = False,
+    before: NDArray[np.float32], after: NDArray[np.float32], share: float
 ) -> NDArray[np.float32]:
     """Return one map of the two that key frames on both sides carry into a frame.
 
-    What both take for the same thing is mixed by how near they are; of a new thing it is the later
-    one's, which has seen it move. Of two different things the nearer one's is taken, and where one
-    of them has nothing, the other's.
+    What both take for the same thing is mixed. Of two different things the one with the larger
+    share is taken, and where one of them has nothing, the other's.
 
     Args:
         before: float32 (h, w) in [0, 1].
         after: likewise.
-        nearness: of `after`, in [0, 1].
-        new: the thing was first seen at the earlier one.
+        share: of `after`, in [0, 1]: how near and how sure its key frame is, against the other.
     """
     earlier, later = before > 0.5, after > 0.5
     both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
     if both > SAME * either:
-        return after if new else before + np.float32(nearness) * (after - before)
-    return after if later.any() and (nearness > 0.5 or not earlier.any()) else before
+        return before + np.float32(share) * (after - before)
+    return after if later.any() and (share > 0.5 or not earlier.any()) else before
 
 
 def _small_size(held: _Held) -> tuple[int, int]:

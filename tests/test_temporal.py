@@ -556,12 +556,10 @@ def test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_thing() -> N
     mixed = mix(HERE, nearly, 0.25)
     assert mixed.dtype == np.float32
     assert mixed == pytest.approx(0.75 * HERE + 0.25 * nearly)
-    assert (mix(HERE, nearly, 0.25, new=True) == nearly).all()
-    for nearness, taken_one in ((0.25, HERE), (0.5, HERE), (0.75, THERE)):
-        for new in (False, True):
-            assert (mix(HERE, THERE, nearness, new=new) == taken_one).all()
-        assert (mix(HERE, nothing, nearness) == HERE).all()  # what was lost is kept so long
-        assert (mix(nothing, THERE, nearness) == THERE).all()
+    for share, taken_one in ((0.25, HERE), (0.5, HERE), (0.75, THERE)):
+        assert (mix(HERE, THERE, share) == taken_one).all()
+        assert (mix(HERE, nothing, share) == HERE).all()  # what was lost is kept so long
+        assert (mix(nothing, THERE, share) == THERE).all()
 
 
 @pytest.mark.parametrize("stop", [1, 4, 8, 11, 13, 18])
