@@ -1,8 +1,9 @@
 """Look ahead: decide a key frame when some further ones have been seen.
 
 The path that is worth most at a later key frame is followed back to the one that is decided
-(fixed-lag smoothing); between two key frames, masks are carried from both of them. Memory is that
-of `temporal.lag` key frames and what lies between; a cut ends the wait.
+(fixed-lag smoothing), and what that one lacks is carried back from one that is surer; between two
+key frames, masks are carried from both of them. Memory is that of `temporal.lag` key frames and
+what lies between; a cut ends the wait.
 """
 
 from __future__ import annotations
