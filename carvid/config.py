@@ -261,7 +261,7 @@ class TemporalConfig(Section):
     """All queries are offered again after so many key frames, so that things can return."""
     motion: float = setting(0.5, low=0.0, high=1.0)
     """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
-    color: float = setting(0.7, low=0.0)
+    color: float = setting(1.0, low=0.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
     prior: float = setting(0.35, low=0.0, high=1.0)
