@@ -44,8 +44,8 @@ PALETTES = ("vivid", "okabe-ito")
 """The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
 tell apart too."""
 
-KEY_EVERY_S = 1 / 3
-"""Seconds between key frames: 8 frames at 24 a second."""
+KEY_EVERY_S = 1 / 6
+"""Seconds between key frames: 4 frames at 24 a second."""
 
 PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
 """The visual prompts, in the order in which they are applied."""
@@ -300,9 +300,6 @@ class TemporalConfig(Section):
     color: float = setting(0.7, low=0.0, high=5.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
-    prior: float = setting(0.35, low=0.0, high=1.0)
-    """Share of what was carried in a key frame's proposal, before the CRF, where the flow is
-    trusted."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
     area_jump: float = setting(5.0, low=1.0)
@@ -425,7 +422,7 @@ class Config:
                 raise ConfigError(f"section '{name}' must be a mapping of settings")
             section = getattr(config, name)
             known = _names(section)
-            changes = dict(_renamed(name, key, value) for key, value in changes.items())
+            changes = _renamed(name, changes)
             for key in changes:
                 if key not in known:
                     raise ConfigError(f"unknown key '{name}.{key}'{suggest(key, known)}")
@@ -549,23 +546,29 @@ def _settings_in(path: Any, name: str) -> dict[str, Any]:
     return values
 
 
-OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any]]] = {
+OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any] | None]] = {
     "car.keep_best": lambda value: (
         "present", "best" if BOOLEANS.get(str(value).lower(), value) else "ask"
     ),
+    "temporal.prior": lambda value: None,
 }  # fmt: skip
-"""Settings of earlier versions, and what they are now."""
+"""Settings of earlier versions, and what they are now; None: they are gone."""
 
 
-def _renamed(section: str, key: str, value: Any) -> tuple[str, Any]:
-    """Return a setting under its present name; an old one is told in a line."""
-    if not (rename := OLD_SETTINGS.get(f"{section}.{key}")):
-        return key, value
-    now, then = rename(value)
-    logging.getLogger("carvid").warning(
-        "the setting %s.%s is now %s.%s=%s; it was read so", section, key, section, now, then
-    )
-    return now, then
+def _renamed(section: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings under their present names; old ones are told, in a line each."""
+    named = {}
+    for key, value in changes.items():
+        if not (rename := OLD_SETTINGS.get(f"{section}.{key}")):
+            named[key] = value
+            continue
+        now = rename(value)
+        told = "gone, and has no effect"
+        if now is not None:
+            named[now[0]] = now[1]
+            told = f"now {section}.{now[0]}={now[1]}; it was read so"
+        logging.getLogger("carvid").warning("the setting %s.%s is %s", section, key, told)
+    return named
 
 
 def _override(config: Config, text: str) -> Config:

@@ -1,21 +1,22 @@
 """Look ahead: decide a key frame when some further ones have been seen.
 
 The path that is worth most at a later key frame is followed back to the one that is decided
-(fixed-lag smoothing); between two key frames, masks are carried from both of them. Memory is that
-of `temporal.lag` key frames and what lies between, large images as JPEGs; a cut ends the wait.
+(fixed-lag smoothing), and what that one lacks is carried back from one that is surer; between two
+key frames, masks are carried from both of them. Memory is that of `temporal.lag` key frames and
+what lies between, large images as JPEGs; a cut ends the wait.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.choice import NONE, SAME
+from carvid.car.choice import NONE, SAME, overlaps
 from carvid.config import TemporalConfig
 from carvid.flow import Places, carry
 from carvid.scale import Waiting, cut, shrink_masks
@@ -29,6 +30,9 @@ from carvid.temporal import (
     to_levels,
 )
 from carvid.tracks import FrameResult
+
+SURER = 0.2
+"""A key frame is surer than another where its score is higher by this."""
 
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
 """Turns proposals, float32 (n, H, W), of an image, uint8 (H, W, 3), into masks, bool (n, H, W)."""
@@ -155,19 +159,23 @@ class _Smoother:
         """Yield the rest: nothing more comes."""
         while any(held.is_key for held in self._waiting):
             yield from self._decide()
-        yield from self._between(self._waiting, [])
+        yield from self._between(self._waiting, [], np.zeros(0, np.float32))
         self._waiting = []
 
     def _decide(self) -> Iterator[FrameResult]:
         """Yield the frames up to the first waiting key frame."""
         keys = [held for held in self._waiting if held.is_key]
-        key, chosen = keys[0], keys[-1].state.chosen
+        choices = [keys[-1].state.chosen]
         for later in reversed(keys[1:]):
-            chosen = _source(later.state, chosen)
-        chosen = self._with_present(chosen, key.state)
-        position, (maps, masks) = self._waiting.index(key), self._maps(key, chosen)
+            choices.insert(0, _source(later.state, choices[0]))
+        key = keys[0]
+        choices[0] = self._with_present(choices[0], key.state)
+        position, (maps, masks) = self._waiting.index(key), self._maps(key, choices[0])
+        colors = self._colors(key, choices[0])
+        chosen = self._look_back(maps, masks, colors, keys, choices)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        yield from self._between(before, self._carried_back(before, key, maps, chosen))
+        behind = self._carried_back(before, key, maps, colors, self._known())
+        yield from self._between(before, behind, key.state.scores)
         self._before = chosen
         yield self._result(key, maps, masks, chosen)
 
@@ -179,6 +187,60 @@ class _Smoother:
         if self._present == "ask" or (self._present == "best" and not lost[: self._count].all()):
             return chosen
         return np.where(lost, state.chosen, chosen)
+
+    def _known(self) -> NDArray[np.bool_]:
+        """Which of the N things were there at the last decided key frame, bool (N,)."""
+        if self._before is None:
+            return np.zeros(self._count, bool)
+        return np.asarray(self._before[: self._count] != NONE, bool)
+
+    def _look_back(
+        self,
+        maps: NDArray[np.float32],
+        masks: NDArray[np.bool_],
+        colors: NDArray[np.float32],
+        keys: Sequence[_Held],
+        choices: Sequence[NDArray[np.int64]],
+    ) -> NDArray[np.int64]:
+        """Give the first waiting key frame what a later one, which is surer, carries back to it, as
+        far as that is surely seen all the way, where it lacks a thing or has another.
+
+        Args:
+            maps: float32 (N, h, w) of the first key frame; written.
+            masks: bool (N, H, W): the same as masks; written.
+            colors: float32 (N, 2, C), the colours seen in them and around; written.
+            keys: the waiting key frames.
+            choices: int64 (Q,) for each of them: the chosen tracks, or `NONE`.
+
+        Returns:
+            int64 (Q,): the first one's tracks, `NONE` in place of those that are not theirs now.
+        """
+        chosen, surer = choices[0].copy(), self._surer(keys, choices)
+        for index in np.unique(surer[surer > 0]):
+            wanted = surer == index
+            key, end = keys[index], self._waiting.index(keys[index])
+            frames = self._waiting[self._waiting.index(keys[0]) : end]
+            (later, _), seen = self._maps(key, choices[index]), self._colors(key, choices[index])
+            carried = self._carried_back(frames, key, later, seen, ~wanted)[0]
+            for query in np.flatnonzero(wanted):
+                other = from_levels(carried[query][None])
+                same = overlaps(other > 0.5, maps[[query]] > 0.5) > SAME
+                if (other > 0.5).any() and not same:
+                    maps[query], masks[query] = other[0], keys[0].cut(other)[0]
+                    colors[query], chosen[query] = seen[query], NONE
+        return chosen
+
+    def _surer(
+        self, keys: Sequence[_Held], choices: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """For each of the N things, the first key frame that is about as sure of it as any, if that
+        is much surer than the first one: int64 (N,), indices into `keys`; 0 if there is none."""
+        scores = np.stack([key.state.scores[: self._count] for key in keys])
+        there = np.stack([chosen[: self._count] != NONE for chosen in choices])
+        sure = np.where(there, scores, 0)
+        best = sure.max(axis=0)
+        first = (sure >= best - SURER).argmax(axis=0)
+        return np.where((best > sure[0] + SURER), first, 0)
 
     def _maps(
         self, key: _Held, chosen: NDArray[np.int64]
@@ -200,23 +262,31 @@ class _Smoother:
                 masks[found[gone]] = key.cut(tracks[gone])
         return maps, masks
 
+    def _colors(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The colours of a key frame's chosen tracks, float32 (N, 2, C); zeros where there is
+        none."""
+        colors = np.zeros((self._count, *key.state.colors.shape[1:]), np.float32)
+        there = np.flatnonzero(chosen[: self._count] != NONE)
+        colors[there] = key.state.colors[chosen[there]]
+        return colors
+
     def _carried_back(
         self,
         frames: list[_Held],
         key: _Held,
         maps: NDArray[np.float32],
-        chosen: NDArray[np.int64],
+        colors: NDArray[np.float32],
+        known: NDArray[np.bool_],
     ) -> list[NDArray[np.uint8]]:
-        """Carry the maps of a key frame's chosen tracks into the frames before it: uint8 (N, h, w)
-        for each, in steps of 1/255.
+        """Carry the maps of a key frame, which have had these colours, into the frames before it:
+        uint8 (N, h, w) for each, in steps of 1/255.
 
-        Of things that were not known before, only what is surely seen in a frame goes on to the one
-        before, and nothing if that is little: they have come into the picture then.
+        Of things that are not `known` from before, bool (N,), only what is surely seen in a frame
+        goes on to the one before, and nothing if that is little: they have come into the picture
+        then.
         """
         if not frames:
             return []
-        assert self._before is not None
-        known = self._before[: self._count] != NONE
         carried: list[NDArray[np.uint8]] = []
         levels, later = to_levels(maps), key
         for held in reversed(frames):
@@ -226,13 +296,12 @@ class _Smoother:
                 levels[query] = self._seen_before(levels[query], later.trust)
             planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
             levels, trust = planes[:-1], from_levels(planes[-1])
-            there = np.flatnonzero(chosen[: self._count] != NONE)
+            there = np.flatnonzero(colors.any(axis=(1, 2)))
             for query in there if held.colors is not None else ():
                 assert held.colors is not None
                 levels[query] = settle(
-                    levels[query], trust, held.state.gray, held.colors,
-                    key.state.colors[chosen[query]], self._config,
-                )  # fmt: skip
+                    levels[query], trust, held.state.gray, held.colors, colors[query], self._config
+                )
             carried.insert(0, levels)
             levels, later = levels.copy(), held
         return carried
@@ -244,24 +313,25 @@ class _Smoother:
         inside = trust[levels > HALF]
         if not len(inside) or inside.mean() < 255 * self._config.min_trust:
             return np.zeros_like(levels)
-        return to_levels(from_levels(levels) * from_levels(trust))
+        return np.where(trust > HALF, levels, np.uint8(0))
 
     def _between(
-        self, frames: list[_Held], behind: list[NDArray[np.uint8]]
+        self,
+        frames: list[_Held],
+        behind: list[NDArray[np.uint8]],
+        scores: NDArray[np.float32],
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries `behind`, a map for each frame."""
+        carries `behind`, a map for each frame; `scores`, float32 (Q,), are that one's."""
         for position, held in enumerate(frames):
             assert self._before is not None and held.state.maps is not None
             maps = taken(held.state.maps, self._before, self._count, _small_size(held))
             if behind:
-                nearness = held.state.since_key / (held.state.since_key + len(frames) - position)
-                later = from_levels(behind[position])
-                new = held.state.settled[: self._count] == 1
-                sides = zip(maps, later, new, strict=True)
-                maps = np.stack(
-                    [mix(before, after, nearness, new=bool(each)) for before, after, each in sides]
-                )
+                earlier, later = len(frames) - position, held.state.since_key
+                weights = (earlier * held.state.scores, later * scores)
+                shares = weights[1] / np.maximum(sum(weights), np.float32(1e-6))
+                sides = zip(maps, from_levels(behind[position]), shares[: self._count], strict=True)
+                maps = np.stack([mix(*side) for side in sides])
             masks = held.cut(maps)
             if self._present == "each":  # the causal pass has lost none of them
                 gone = ~masks.any(axis=(1, 2))
@@ -283,29 +353,23 @@ class _Smoother:
 
 
 def mix(
-    before: NDArray[np.float32],
-    after: NDArray[np.float32],
-    nearness: float,
-    *,
-    new: bool = False,
+    before: NDArray[np.float32], after: NDArray[np.float32], share: float
 ) -> NDArray[np.float32]:
     """Return one map of the two that key frames on both sides carry into a frame.
 
-    What both take for the same thing is mixed by how near they are; of a new thing it is the later
-    one's, which has seen it move. Of two different things the nearer one's is taken, and where one
-    of them has nothing, the other's.
+    What both take for the same thing is mixed. Of two different things the one with the larger
+    share is taken, and where one of them has nothing, the other's.
 
     Args:
         before: float32 (h, w) in [0, 1].
         after: likewise.
-        nearness: of `after`, in [0, 1].
-        new: the thing was first seen at the earlier one.
+        share: of `after`, in [0, 1]: how near and how sure its key frame is, against the other.
     """
     earlier, later = before > 0.5, after > 0.5
     both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
     if both > SAME * either:
-        return after if new else before + np.float32(nearness) * (after - before)
-    return after if later.any() and (nearness > 0.5 or not earlier.any()) else before
+        return before + np.float32(share) * (after - before)
+    return after if later.any() and (share > 0.5 or not earlier.any()) else before
 
 
 def _small_size(held: _Held) -> tuple[int, int]:

@@ -273,7 +273,10 @@ def test_looking_ahead_goes_past_a_flash_but_not_past_a_cut() -> None:
 # time ----------------------------------------------------------------------------------------
 
 
-def keys(times_s: Sequence[float], config: TemporalConfig = CONFIG) -> list[int]:
+THIRD = replace(CONFIG, key_every_s=1 / 3)
+
+
+def keys(times_s: Sequence[float], config: TemporalConfig = THIRD) -> list[int]:
     """Which frames are key frames."""
     image, found = scene(1, 1)[0], []
     state = TemporalState.initial(1)
@@ -307,6 +310,10 @@ def test_a_gap_in_time_asks_for_a_key_frame() -> None:
     assert keys(times_s) == [0, 3, 11]
     varying = np.cumsum([0, *[1 / 60] * 20, *[1 / 15] * 10]).tolist()
     assert keys(varying) == [0, 20, 25, 30]
+
+
+def test_key_frames_are_every_four_at_24_a_second() -> None:
+    assert keys([index / 24 for index in range(10)], CONFIG) == [0, 4, 8]
 
 
 def test_key_frames_may_still_be_counted() -> None:

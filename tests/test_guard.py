@@ -300,7 +300,9 @@ def test_a_link_is_replaced_and_what_it_leads_to_stays(
 
 
 @pytest.mark.parametrize("fails_at", [0, 1, 4])
-@pytest.mark.parametrize("error", [VideoError("torn; mend it"), RuntimeError("broken"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error", [VideoError("torn; mend it"), RuntimeError("broken"), KeyboardInterrupt()]
+)
 def test_a_run_that_fails_leaves_the_one_it_was_to_replace(
     model: Carvid, clip: Path, out: Path, monkeypatch: pytest.MonkeyPatch, fails_at: int,
     error: BaseException,
@@ -432,9 +434,7 @@ def test_the_example_is_not_written_onto(tmp_path: Path) -> None:
     refused("demo", "-o", out, "--overwrite", match="dog-jumping.mp4', which is read")
 
 
-def test_make_demo_replaces_only_when_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_make_demo_replaces_only_when_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     sprites = tmp_path / "sprites"
     (sprites / "noto").mkdir(parents=True)

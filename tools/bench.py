@@ -4,6 +4,7 @@
 tools/bench.py jf                 the evaluator against the official steps, done plainly
 tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of a DAVIS tree
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
+tools/bench.py real DATA          DAVIS frames with CLIP simulated, frame by frame and along time
 tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
 tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
@@ -343,6 +344,36 @@ def temporal(
                 sprites, preset, [*settings, *overrides], tasks, workers
             )
             typer.echo(temporal_bench.row(name, outcomes))
+
+
+@app.command()
+def real(
+    data: Annotated[Path, typer.Argument(help="A DAVIS tree: JPEGImages/480p, Annotations/480p.")],
+    videos: Annotated[list[str], typer.Option("--video", help="Only these.")] = [],  # noqa: B006
+    preset: Annotated[str, typer.Option(help="Its networks are simulated.")] = "default",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    variant: Annotated[list[str], typer.Option(help="Only these; all, if not given.")] = [],  # noqa: B006
+    level: Annotated[list[str], typer.Option(help="Of noise.")] = ["mild", "strong"],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(help="Of noise; the mean counts.")] = [1, 2],  # noqa: B006
+    by_video: Annotated[bool, typer.Option("--by-video", help="J&F of each video, too.")] = False,
+    workers: int = 2,
+) -> None:
+    """What the temporal module is worth on real motion; CLIP is simulated, no weights are read."""
+    import real_bench
+
+    names = videos or sorted(path.name for path in (data / "Annotations" / "480p").iterdir())
+    variants = tuple(
+        (name, (*settings, *overrides))
+        for name, overrides in real_bench.VARIANTS.items()
+        if not variant or name in variant
+    )
+    tasks = [
+        real_bench.Task(data, name, preset, variants, tuple(level), tuple(seed)) for name in names
+    ]
+    outcomes = real_bench.measure_all(tasks, workers)
+    typer.echo("\n".join([real_bench.HEAD, *real_bench.rows(outcomes)]))
+    if by_video:
+        typer.echo("\n".join(["", *real_bench.video_rows(outcomes)]))
 
 
 @app.command()
