@@ -241,7 +241,7 @@ class TemporalConfig(Section):
     queries of every frame as an image's."""
     carry_masks: bool = setting(True)
     """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
-    key_every: int = setting(8, low=1)
+    key_every: int = setting(4, low=1)
     """K: the CLIP step comes every so many frames, and earlier where the carrying is doubtful."""
     tracks: int = setting(2, low=1)
     """Up to so many masks of a query are followed from where it is first seen to the key frame

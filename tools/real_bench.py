@@ -44,7 +44,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no prior": ("temporal.prior=0",),
     "nothing moves along": ("temporal.motion=0",),
     "no hysteresis": ("temporal.hysteresis=0",),
-    "K = 4": ("temporal.key_every=4",),
+    "K = 6": ("temporal.key_every=6",),
+    "K = 8": ("temporal.key_every=8",),
     "K = 12": ("temporal.key_every=12",),
 }
 """`offline` is the preset; the rows after it switch off or change one thing."""
