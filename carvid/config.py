@@ -264,9 +264,6 @@ class TemporalConfig(Section):
     color: float = setting(0.7, low=0.0)
     """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
     where a mask was carried by flow that is not trusted."""
-    prior: float = setting(0.35, low=0.0, high=1.0)
-    """Share of what was carried in a key frame's proposal, before the CRF, where the flow is
-    trusted."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Less trust than this within a carried mask asks for a key frame."""
     area_jump: float = setting(5.0, low=1.0)

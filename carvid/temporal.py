@@ -293,7 +293,7 @@ def recall(
     config: TemporalConfig,
 ) -> NDArray[np.float32]:
     """Turn a key frame's proposals into those that memory would make: what has a thing's colours
-    and what moves as it does joins it, the rest leaves; where it was carried to has a say.
+    and what moves as it does joins it, the rest leaves.
 
     Args:
         arrival: the key frame.
@@ -311,8 +311,7 @@ def recall(
         chance = resize(result[None], arrival.gray.shape)[0]
         if (chance > 0.5).any():
             source = int(candidates.sources[candidates.best])
-            chance = _remembered(_colored(chance, arrival, source, config), arrival, source, config)
-            chance = _moved(chance, arrival.flow, config)
+            chance = _moved(_colored(chance, arrival, source, config), arrival.flow, config)
             result[:] = resize(chance[None], result.shape)[0]
     return results
 
@@ -346,20 +345,6 @@ def _moved(
         return chance
     mixed = config.motion * moved + (1 - config.motion) * chance
     return np.asarray(cv2.GaussianBlur(mixed.astype(np.float32), (0, 0), MOTION_BLUR), np.float32)
-
-
-def _remembered(
-    chance: NDArray[np.float32], arrival: Arrival, source: int, config: TemporalConfig
-) -> NDArray[np.float32]:
-    """A map, float32 (h, w), mixed with its track, as far as the carrying is trusted; not with one
-    that lies elsewhere, or has been lost."""
-    if source == NONE or arrival.carried is None or arrival.flow is None or not config.prior:
-        return chance
-    carried = arrival.carried[source]
-    if not ((carried > HALF) & (chance > 0.5)).any():
-        return chance
-    share = np.float32(config.prior) * arrival.flow.trust
-    return chance + share * (from_levels(carried) - chance)
 
 
 def after_key(

@@ -14,7 +14,7 @@ from carvid.davis.writer import write_label_png
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
-import real_bench  # noqa: E402
+import real_bench
 
 SIZE_HW = (96, 160)
 FRAMES = 26

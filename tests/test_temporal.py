@@ -218,28 +218,6 @@ def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     assert (recall(unseen, blob, [], config) == blob).all()
 
 
-def test_where_a_thing_was_carried_to_has_a_say_as_far_as_that_is_trusted() -> None:
-    image, mask = two_colors()
-    config, state = TemporalConfig(motion=0, color=0), TemporalState.initial(1)
-    first = arrive(state, image, config)
-    state = replace(state, gray=first.gray, maps=mask[None] * np.uint8(255))
-    again = replace(arrive(state, image, config), carried=mask[None] * np.uint8(255))
-    assert again.flow is not None and again.flow.trust.mean() > 0.9
-    leaked = np.where(mask, 0.6, 0.6 * np.roll(mask, 60, axis=1)).astype(np.float32)[None]
-
-    def recalled(source: int, arrival: Arrival, config: TemporalConfig) -> float:
-        values = np.ones(1, np.float32)
-        candidates = Candidates(leaked, values, values, np.array([source]), 0.3, NONE, 0)
-        return iou(recall(arrival, leaked, [candidates], config)[0] > 0.5, mask)
-
-    unsure = replace(again, flow=replace(again.flow, trust=np.zeros(SIZE_HW, np.float32)))
-    assert recalled(0, again, config) > 0.99 > 0.6 > recalled(NONE, again, config)
-    lost = replace(again, carried=np.zeros((1, *SIZE_HW), np.uint8))
-    off = replace(config, prior=0)
-    for same in (recalled(0, unsure, config), recalled(0, lost, config), recalled(0, again, off)):
-        assert same == recalled(NONE, again, config)
-
-
 def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
     (first, _), (second, now) = moving(2, step=8)
     half = now.copy()
@@ -254,7 +232,7 @@ def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
     found = recall(arrival, proposal, [candidates], config)[0]
     missed = now & ~half
     missed[70:] = False  # no further than its motion is looked for
-    assert found[missed].mean() > 0.8 * config.motion  # the prior has no say against it
+    assert found[missed].mean() > 0.8 * config.motion
     still = recall(arrival, proposal, [candidates], replace(config, motion=0))[0]
     assert still[missed].mean() < 0.1
 

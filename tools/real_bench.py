@@ -41,7 +41,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "offline": (),
     "causal": ("temporal.lag=0",),
     "no colours": ("temporal.color=0",),
-    "no prior": ("temporal.prior=0",),
     "nothing moves along": ("temporal.motion=0",),
     "no hysteresis": ("temporal.hysteresis=0",),
     "K = 6": ("temporal.key_every=6",),

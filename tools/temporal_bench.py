@@ -39,7 +39,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "causal": ("temporal.lag=0",),
     "no flow": ("temporal.carry_masks=false",),
     "no colours": ("temporal.color=0",),
-    "no prior": ("temporal.prior=0",),
     "nothing moves along": ("temporal.motion=0",),
     "no memory in the choice": ("temporal.smoothing=0", "temporal.hysteresis=0"),
     "no hysteresis": ("temporal.hysteresis=0",),
