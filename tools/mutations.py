@@ -470,7 +470,7 @@ def looking_ahead_ignores_scores(smooth: Function) -> Function:
         "thing", "both sides")  # fmt: skip
 def the_farther_side_counts_more(mix: Function) -> Function:
     """Between key frames the farther one counts more than the nearer one."""
-    return with_argument(mix, "nearness", lambda nearness: 1 - nearness)
+    return with_argument(mix, "share", lambda share: 1 - share)
 
 
 # results out ---------------------------------------------------------------------------------
