@@ -207,7 +207,7 @@ class _Smoother:
 
         Args:
             maps: float32 (N, h, w) of the first key frame; written.
-            masks: bool (N, H, W): the same as masks; written.
+            masks: bool (N, H, W): what they are cut to; written.
             colors: float32 (N, 2, C), the colours seen in them and around; written.
             keys: the waiting key frames.
             choices: int64 (Q,) for each of them: the chosen tracks, or `NONE`.
