@@ -45,6 +45,12 @@ def small_size(size_hw: tuple[int, int]) -> tuple[int, int]:
     return round(size_hw[0] * scale), round(size_hw[1] * scale)
 
 
+def working_size(image: NDArray[np.uint8], scale: str) -> tuple[int, int]:
+    """Height and width of an image at one of `SCALES`."""
+    size_hw = (image.shape[0], image.shape[1])
+    return size_hw if scale == "frame" else small_size(size_hw)
+
+
 def shrink(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """Average uint8 (H, W) or (H, W, 3) down to `size_hw`; of that size, return it as it is."""
     if image.shape[:2] == size_hw:

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 import carvid
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
-from carvid.car.segmenter import RecurrentSegmenter, _working_size
+from carvid.car.segmenter import RecurrentSegmenter
 from carvid.clip.backbone import OPENAI
 from carvid.config import load_config
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
 from carvid.encode import VideoWriter
-from carvid.scale import Scales, shrink
+from carvid.scale import Scales, shrink, working_size
 
 SIZES_HW = {"480p": (480, 854), "1080p": (1080, 1920), "4K": (2160, 3840)}
 STAY = ("car.theta=0", "car.present=best", "temporal.key_every=2", "temporal.cut_trust=0")
@@ -72,7 +72,7 @@ def prompt_changes(preset: str, settings: list[str]) -> dict[str, dict[str, floa
         unit = MaskClassifier(SimpleNamespace(preprocessing=OPENAI), how)  # type: ignore[arg-type]
         for name, size_hw in SIZES_HW.items():
             (image,) = draw_frames(1, size_hw)
-            small = shrink(image, _working_size(image, config.prompts.scale))
+            small = shrink(image, working_size(image, config.prompts.scale))
             height, width = small.shape[:2]
             plane = np.zeros((height, width), np.uint8)
             axes = (width // 20, height // 12)

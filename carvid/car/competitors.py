@@ -74,12 +74,8 @@ def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
     "the streets" names street, and road, which is the same thing. "a duck on the sea" names sea,
     but not water: of what only tells where the thing is, the word itself goes out.
     """
-    head = _HEAD_ENDS.split(text.lower(), maxsplit=1)[0]
-    said, meant = _singulars(text), _singulars(head)
-    for one in SAME_THING:
-        if one & _singulars(head):
-            meant |= one
-    named = said | meant
+    head = _singulars(_HEAD_ENDS.split(text.lower(), maxsplit=1)[0])
+    named = _singulars(text).union(*(same for same in SAME_THING if same & head))
     met = [not all(_singulars(each) & named for each in _words(word)) for word in background]
     return np.array(met, bool)
 

@@ -28,7 +28,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.memory import release_unused
 from carvid.phrases import Phrase, understand
-from carvid.scale import Scales, cut, resize, shrink, small_size
+from carvid.scale import Scales, cut, resize, shrink, working_size
 
 Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
@@ -154,7 +154,7 @@ class RecurrentSegmenter:
 
     def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Return height and width at which the loop works on an image (`prompts.scale`)."""
-        return _working_size(image, self.config.prompts.scale)
+        return working_size(image, self.config.prompts.scale)
 
     def segment(
         self,
@@ -391,7 +391,7 @@ class RecurrentSegmenter:
         3.3)."""
         crf = self.config.crf
         if crf.enabled:
-            small = shrink(image, _working_size(image, crf.scale))
+            small = shrink(image, working_size(image, crf.scale))
             proposals = resize(proposals, (small.shape[0], small.shape[1]))
             found = crf_masks(small, proposals, crf, joint=self.competing)
             masks = found if small is image else cut(found.astype(np.float32), image)
@@ -400,12 +400,6 @@ class RecurrentSegmenter:
             for mask, plane in zip(masks, proposals, strict=True):
                 mask[:] = resize(plane[None], mask.shape)[0] > self.config.prompts.eta
         return masks if self.sam is None else self.sam(image, masks)
-
-
-def _working_size(image: NDArray[np.uint8], scale: str) -> tuple[int, int]:
-    """Height and width of an image at one of `SCALES`."""
-    size_hw = (image.shape[0], image.shape[1])
-    return size_hw if scale == "frame" else small_size(size_hw)
 
 
 def _take(proposals: Proposals, rows: list[int]) -> Proposals:
