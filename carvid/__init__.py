@@ -14,30 +14,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from carvid.threads import sleeping_threads
+from carvid.base.threads import sleeping_threads
+from carvid.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from carvid.base.errors import CarvidError
     from carvid.car.segmenter import StepResult, Trace
     from carvid.config import Config, load_config
-    from carvid.errors import CarvidError
+    from carvid.media.open import Frame, open_video
     from carvid.pipeline import Carvid, load
-    from carvid.tracks import FrameResult, Track
-    from carvid.video import Frame, open_video
+    from carvid.run.track import FrameResult, Track
 
-__version__ = "0.1.0"
 
 _HOMES = {
     "Carvid": "carvid.pipeline",
-    "CarvidError": "carvid.errors",
+    "CarvidError": "carvid.base.errors",
     "Config": "carvid.config",
-    "Frame": "carvid.video",
-    "FrameResult": "carvid.tracks",
+    "Frame": "carvid.media.open",
+    "FrameResult": "carvid.run.track",
     "StepResult": "carvid.car.segmenter",
     "Trace": "carvid.car.segmenter",
-    "Track": "carvid.tracks",
+    "Track": "carvid.run.track",
     "load": "carvid.pipeline",
     "load_config": "carvid.config",
-    "open_video": "carvid.video",
+    "open_video": "carvid.media.open",
 }
 
 __all__ = [

@@ -14,33 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carvid.behind import behind
+from carvid.base.background import behind
+from carvid.base.errors import VideoError
+from carvid.base.guard import check_apart, files_in
+from carvid.base.interrupt import never
+from carvid.base.memory import telling_out_of_memory
+from carvid.base.scale import cut
 from carvid.car.queries import Queries
-from carvid.car.sam import Sharpen, sharpener
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
-from carvid.errors import VideoError
-from carvid.export import check_formats, write_formats
-from carvid.folder import run_paths, tidy
-from carvid.frames import frames_ahead
-from carvid.guard import check_apart, files_in
-from carvid.interrupt import never
-from carvid.lock import locked
-from carvid.memory import telling_out_of_memory
-from carvid.scale import cut
-from carvid.smoothing import Step, smooth
-from carvid.temporal import (
-    TemporalState,
-    after_carrying,
-    after_key,
-    arrive,
-    recall,
-    taken,
-)
-from carvid.tracks import FrameResult, MemoryStore, RunFacts, RunFolder, Track
-from carvid.video import (
+from carvid.exports.formats import check_formats, write_formats
+from carvid.media.frames import frames_ahead
+from carvid.media.open import (
     WHOLE,
     Frame,
     Part,
@@ -49,6 +36,19 @@ from carvid.video import (
     input_files,
     open_video,
     prefetch,
+)
+from carvid.run.layout import run_paths, tidy
+from carvid.run.lock import locked
+from carvid.run.track import FrameResult, MemoryStore, RunFacts, RunFolder, Track
+from carvid.sam.automatic import Sharpen, sharpener
+from carvid.temporal.lookahead import Step, smooth
+from carvid.temporal.state import (
+    TemporalState,
+    after_carrying,
+    after_key,
+    arrive,
+    recall,
+    taken,
 )
 
 
@@ -266,7 +266,7 @@ class Carvid:
             progress: show a bar with frames per second on stderr.
             part: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
-            formats: what else to write into `out`; see `carvid.export.export`.
+            formats: what else to write into `out`; see `carvid.exports.formats.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then

@@ -21,10 +21,10 @@ from huggingface_hub import close_session, constants
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from carvid.cli import main
+from carvid.cli.commands import main
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
-from carvid.encode import VideoWriter
+from carvid.media.encode import VideoWriter
 from tests.fake_hub import FakeHub
 
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -23,8 +23,8 @@ import numpy as np
 from PIL import Image
 
 import carvid
-from carvid.encode import VideoWriter
-from carvid.files import is_partial
+from carvid.base.files import is_partial
+from carvid.media.encode import VideoWriter
 from carvid.pipeline import Carvid
 from tests.conftest import make_frames
 

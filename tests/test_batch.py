@@ -15,15 +15,15 @@ import pytest
 from typer.testing import CliRunner
 
 import carvid as package
-from carvid import batch as batches
-from carvid.batch import BatchResult, run_batch
-from carvid.cli import app
+from carvid.base.errors import ConfigError, OutputError
+from carvid.batch import run as batches
+from carvid.batch.manifest import Clip, clips_of, read_manifest
+from carvid.batch.run import BatchResult, run_batch
+from carvid.cli.commands import app
 from carvid.config import Config
-from carvid.encode import VideoWriter
-from carvid.errors import ConfigError, OutputError
-from carvid.manifest import Clip, clips_of, read_manifest
+from carvid.media.encode import VideoWriter
+from carvid.media.open import Part, open_video
 from carvid.pipeline import Carvid, load
-from carvid.video import Part, open_video
 from tests.conftest import carvid
 from tests.test_cli import ENVIRONMENT, assert_one_line
 from tests.test_pipeline import files

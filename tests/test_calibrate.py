@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import yaml
 
-from carvid.answers import Answer, ask, best_theta
-from carvid.calibrate import AXES, WHOLLY_ASKED, calibrate, reach
-from carvid.calibrated import Calibration
+from carvid.base.errors import ConfigError, DatasetError, OutputError
+from carvid.benchmark.answers import Answer, ask, best_theta
+from carvid.benchmark.calibrate import AXES, WHOLLY_ASKED, calibrate, reach
+from carvid.benchmark.calibrated import Calibration
+from carvid.benchmark.samples import read_samples
 from carvid.car.proposals import ProposalGenerator
 from carvid.config import Config, load_config, load_expectations
-from carvid.davis.dataset import Expression, Video, read_meta, write_meta
-from carvid.davis.metrics import mask_scores
-from carvid.davis.samples import read_samples
-from carvid.davis.writer import read_label_png, write_label_png
-from carvid.errors import ConfigError, DatasetError, OutputError
+from carvid.datasets.refdavis import Expression, Video, read_meta, write_meta
+from carvid.evaluation.regions import mask_scores
+from carvid.media.label_png import read_label_png, write_label_png
 from carvid.pipeline import Carvid, load
 from tests.conftest import HEIGHT, WIDTH, carvid
 from tests.trees import drop, unseen_tree

@@ -10,7 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from carvid.base.errors import ExpressionError
 from carvid.car.classifier import center_crop, letterbox, mask_crop
+from carvid.car.crf import crf_masks
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import (
     affinity_boxes,
@@ -22,11 +24,9 @@ from carvid.car.proposals import (
     to_masks,
 )
 from carvid.car.queries import Queries
-from carvid.car.refine import crf_masks
 from carvid.car.segmenter import RecurrentSegmenter, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import PROMPT_KINDS, Config, CrfConfig, load_config
-from carvid.errors import ExpressionError
 
 Backbones = tuple[ClipBackbone, ClipBackbone]
 
@@ -196,7 +196,7 @@ def test_fast_crf_is_close_to_the_exact_one(joint: bool) -> None:
 
 
 def test_fast_crf_on_all_pixels_is_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carvid.car.refine.SURELY_BACKGROUND", 2.0)
+    monkeypatch.setattr("carvid.car.crf.SURELY_BACKGROUND", 2.0)
     image, proposals = drawn_case(1)
     exact, fast = (
         crf_masks(image, proposals, CrfConfig(mode=mode), joint=False) for mode in ("exact", "fast")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from carvid.export import FORMATS
-from carvid.video import open_video
+from carvid.exports.formats import FORMATS
+from carvid.media.open import open_video
 from tests.conftest import carvid, make_frames
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}

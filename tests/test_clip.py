@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.activations import ACT2FN
 
+from carvid.base.errors import ConfigError, ExpressionError, WeightsError
 from carvid.clip.backbone import ClipBackbone, to_pixels
 from carvid.clip.weights import find_weights, load_backbone
 from carvid.config import WeightsConfig
-from carvid.errors import ConfigError, ExpressionError, WeightsError
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 """Float32 sums in another order."""

@@ -13,12 +13,12 @@ import carvid
 from carvid.car.competitors import compete, strangers
 from carvid.car.queries import Queries
 from carvid.car.segmenter import Trace
-from carvid.cli import main
+from carvid.cli.commands import main
 from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder
+from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.tracks import FrameResult, Track
-from carvid.video import open_video
+from carvid.run.track import FrameResult, Track
 from tests.conftest import in_this_process
 
 ABSENT = ("the pizza", "the penguin", "the rocket", "the whale", "the guitar")

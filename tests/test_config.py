@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from carvid.base.errors import ConfigError
 from carvid.config import Config, load_config, preset_names
-from carvid.errors import ConfigError
 
 PRESETS = [
     "coco-object", "davis", "default", "fast", "pascal-context", "refcoco", "refcoco+",

@@ -14,15 +14,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.appearance import count_colors, to_colors
 from carvid.car.choice import NONE
+from carvid.car.phrases import Wish, grant
 from carvid.config import TemporalConfig, load_config
-from carvid.cuts import MOST, Seen, change
-from carvid.flow import to_gray
-from carvid.phrases import Wish, grant
-from carvid.smoothing import Step, smooth
-from carvid.temporal import MOST_BETWEEN, TemporalState, after_carrying, arrive, taken
-from carvid.tracks import FrameResult
+from carvid.run.track import FrameResult
+from carvid.temporal.colors import count_colors, to_colors
+from carvid.temporal.cuts import MOST, Seen, change
+from carvid.temporal.flow import to_gray
+from carvid.temporal.lookahead import Step, smooth
+from carvid.temporal.state import MOST_BETWEEN, TemporalState, after_carrying, arrive, taken
 
 Picture = NDArray[np.uint8]
 

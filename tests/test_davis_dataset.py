@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carvid.davis.dataset import (
+from carvid.base.errors import DatasetError
+from carvid.datasets.refdavis import (
     SEMI_SUPERVISED,
     TEXT_FILES,
     TEXT_FOLDER,
@@ -22,8 +23,7 @@ from carvid.davis.dataset import (
     write_meta,
     write_texts,
 )
-from carvid.davis.writer import write_label_png
-from carvid.errors import DatasetError
+from carvid.media.label_png import write_label_png
 
 FRAMES = ("00000", "00001", "00002")
 

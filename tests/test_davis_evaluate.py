@@ -14,13 +14,21 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.davis import evaluate as module
-from carvid.davis.evaluate import PROTOCOLS, evaluate
-from carvid.davis.metrics import Statistics, boundary_f, jaccard
-from carvid.davis.report import F_COLOR, J_COLOR, PANEL_HW, ObjectScore, Report, compare, plot_worst
-from carvid.davis.writer import read_label_png, write_label_png
-from carvid.errors import CarvidError, ConfigError, DatasetError
-from carvid.processes import Event
+from carvid.base.errors import CarvidError, ConfigError, DatasetError
+from carvid.base.processes import Event
+from carvid.evaluation import protocols as module
+from carvid.evaluation.protocols import PROTOCOLS, evaluate
+from carvid.evaluation.regions import Statistics, boundary_f, jaccard
+from carvid.evaluation.report import (
+    F_COLOR,
+    J_COLOR,
+    PANEL_HW,
+    ObjectScore,
+    Report,
+    compare,
+    plot_worst,
+)
+from carvid.media.label_png import read_label_png, write_label_png
 from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9

@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from carvid.davis.metrics import (
+from carvid.evaluation.regions import (
     boundary,
     boundary_f,
     boundary_radius,

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 
+from carvid.base.errors import ConfigError, DatasetError, OutputError, WeightsError
+from carvid.benchmark import predict as module
+from carvid.benchmark.predict import Prediction, predict
 from carvid.config import load_config
-from carvid.davis import predict as module
-from carvid.davis.predict import Prediction, predict
-from carvid.davis.writer import read_label_png
-from carvid.errors import ConfigError, DatasetError, OutputError, WeightsError
+from carvid.media.label_png import read_label_png
 from tests.conftest import HEIGHT, WIDTH, carvid
 from tests.trees import unseen_tree
 
@@ -146,7 +146,7 @@ def test_a_kill_at_the_very_end_is_mended(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("carvid.davis.predict._SetFolder.finish", "carvid.tracks.shutil.rmtree"):
+    for place in ("carvid.benchmark.predict._SetFolder.finish", "carvid.run.track.shutil.rmtree"):
         with monkeypatch.context() as patch:
             patch.setattr(place, stop)
             with pytest.raises(KeyboardInterrupt):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from carvid.davis.writer import label_map, palette, read_label_png, write_label_png
-from carvid.errors import DatasetError, OutputError
+from carvid.base.errors import DatasetError, OutputError
+from carvid.media.label_png import label_map, palette, read_label_png, write_label_png
 
 
 def test_palette_begins_as_davis_does() -> None:

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from carvid.cli import app
-from carvid.davis.dataset import UNSUPERVISED, open_dataset, open_truth
-from carvid.davis.evaluate import evaluate
-from carvid.davis.predict import predict
-from carvid.davis.writer import read_label_png
+from carvid.base.errors import DatasetError
+from carvid.benchmark.predict import predict
+from carvid.cli.commands import app
+from carvid.datasets.refdavis import UNSUPERVISED, open_dataset, open_truth
 from carvid.demo import pictures
 from carvid.demo.example import NAME, TEXT, example_folder, example_scene, score
 from carvid.demo.scenes import EVENTS, Scene, SceneSpec, make_scene
 from carvid.demo.write import four_texts, write_clip, write_ref_davis
-from carvid.errors import DatasetError
-from carvid.tracks import Track
-from carvid.video import open_video
+from carvid.evaluation.protocols import evaluate
+from carvid.media.label_png import read_label_png
+from carvid.media.open import open_video
+from carvid.run.track import Track
 
 ROOT = Path(__file__).parent.parent
 SMALL = SceneSpec(5, frames=48, size_hw=(90, 160))

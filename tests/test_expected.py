@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from carvid.calibrate import reach
+from carvid.benchmark.calibrate import reach
+from carvid.benchmark.predict import predict
 from carvid.clip.weights import find_local
 from carvid.config import Config, ExpectConfig, load_config, load_expectations, preset_names
-from carvid.davis.evaluate import evaluate
-from carvid.davis.predict import predict
+from carvid.evaluation.protocols import evaluate
 
 GIVEN = [name for name in os.environ.get("CARVID_PRESETS", "").split(os.pathsep) if name]
 DATA = os.environ.get("CARVID_REFDAVIS", "")

@@ -21,13 +21,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from carvid.base.errors import ConfigError, OutputError
 from carvid.config import Config
-from carvid.encode import BT709
-from carvid.errors import ConfigError, OutputError
-from carvid.export import GREEN, detections, export
-from carvid.page import for_script
-from carvid.tracks import RunFacts, Track
-from carvid.video import Part, open_video
+from carvid.exports.formats import GREEN, detections, export
+from carvid.media.encode import BT709
+from carvid.media.open import Part, open_video
+from carvid.run.track import RunFacts, Track
+from carvid.show.page import for_script
 from tests.conftest import make_frames
 
 COUNT, SIZE = 6, (34, 48)

@@ -22,13 +22,13 @@ from torch import Tensor
 import carvid
 from carvid.car.segmenter import Trace
 from carvid.clip.backbone import to_pixels
-from carvid.davis.metrics import jaccard, mask_scores
-from carvid.davis.writer import read_label_png
 from carvid.demo.example import NAME, TEXT, example_folder
-from carvid.overlay import COLORS
+from carvid.evaluation.regions import jaccard, mask_scores
+from carvid.media.label_png import read_label_png
+from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.tracks import FrameResult
-from carvid.video import open_video
+from carvid.run.track import FrameResult
+from carvid.show.overlay import COLORS
 from tests.conftest import carvid as command
 
 CLIPS = Path(__file__).parent / "clips"

@@ -15,20 +15,20 @@ import pytest
 from PIL import Image
 
 import carvid as package
-from carvid.batch import run_batch
+from carvid.base.errors import OutputError, VideoError
+from carvid.base.files import partial_of, replacing
+from carvid.base.guard import check_apart, check_distinct
+from carvid.batch.manifest import Clip
+from carvid.batch.run import run_batch
+from carvid.benchmark.predict import predict
 from carvid.config import load_config
-from carvid.davis.predict import predict
 from carvid.demo.example import example_folder
 from carvid.demo.pictures import NOUNS
-from carvid.errors import OutputError, VideoError
-from carvid.export import FILES, FORMATS, export
-from carvid.files import partial_of, replacing
-from carvid.folder import RUN_FILES, set_aside
-from carvid.guard import check_apart, check_distinct
-from carvid.manifest import Clip
+from carvid.exports.formats import FILES, FORMATS, export
+from carvid.media.open import Part
 from carvid.pipeline import Carvid
-from carvid.tracks import Track
-from carvid.video import Part
+from carvid.run.layout import RUN_FILES, set_aside
+from carvid.run.track import Track
 from tests.conftest import Finished, carvid, in_this_process
 from tests.test_cli import assert_one_line, options
 from tests.test_davis_predict import SETTINGS
@@ -392,7 +392,7 @@ def test_an_overlay_is_not_drawn_onto_its_video(
 
 def test_nor_onto_a_mask_or_a_picture(out: Path, tmp_path: Path) -> None:
     from carvid.config import OverlayConfig
-    from carvid.tracks import overlay_from_folder
+    from carvid.run.track import overlay_from_folder
 
     for path in (out / "masks" / "00003.png", out / "run.json", out / "cutouts" / "1/00000.png"):
         link = hard(path, tmp_path / f"{path.stem}.mp4")

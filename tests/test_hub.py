@@ -21,11 +21,11 @@ from safetensors.torch import load_file
 from transformers import CLIPModel
 from transformers.utils import logging as transformers_logging
 
+from carvid.base.errors import WeightsError
+from carvid.cli.information import gather
 from carvid.clip.hub import is_hub_name, split_name
 from carvid.clip.weights import find_local, find_weights, load_backbone
 from carvid.config import WeightsConfig
-from carvid.errors import WeightsError
-from carvid.information import gather
 from tests.fake_hub import FakeHub, commit_of
 
 NAME = "someone/clip"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from carvid.errors import ConfigError, ExpressionError
-from carvid.frames import Part
-from carvid.manifest import Clip, clips_of, read_manifest
+from carvid.base.errors import ConfigError, ExpressionError
+from carvid.batch.manifest import Clip, clips_of, read_manifest
+from carvid.media.frames import Part
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 import carvid as package
+from carvid.base.errors import CarvidError, OutOfMemoryError, VideoError
+from carvid.base.memory import release_unused, telling_out_of_memory
+from carvid.benchmark.predict import predict
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.clip import weights as weights_module
-from carvid.davis.predict import predict
-from carvid.errors import CarvidError, OutOfMemoryError, VideoError
-from carvid.memory import release_unused, telling_out_of_memory
-from carvid.tracks import RunFolder
-from carvid.video import open_video
+from carvid.media.open import open_video
+from carvid.run.track import RunFolder
 from tests.conftest import carvid
 from tests.test_batch import TINY, write_clips
 from tests.trees import unseen_tree

@@ -14,8 +14,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.errors import VideoError
-from carvid.video import open_video
+from carvid.base.errors import VideoError
+from carvid.media.open import open_video
 from tests.conftest import make_frames
 from tests.odd_files import COUNT, MAKERS, SIZE, VFR_MS, pictures, plain_frames
 

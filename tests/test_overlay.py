@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carvid import overlay
+from carvid.base.errors import OutputError
 from carvid.config import PALETTES, OverlayConfig
-from carvid.encode import MAX_SIDE
-from carvid.errors import OutputError
-from carvid.overlay import color_of, draw_overlay, write_overlay
-from carvid.video import Backend, Frame, Part, VideoInfo, open_video
+from carvid.media.encode import MAX_SIDE
+from carvid.media.open import Backend, Frame, Part, VideoInfo, open_video
+from carvid.show import overlay
+from carvid.show.overlay import color_of, draw_overlay, write_overlay
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound
@@ -204,15 +204,15 @@ def test_pixels_that_are_not_square_stay_so(tmp_path: Path) -> None:
 def test_the_same_bytes_in_every_process(shared: Path, tmp_path: Path) -> None:
     """As a resumed run must give. Drawn pictures show no difference; real ones do.
 
-    Without `carvid.tracks`, which imports torch: four seconds in each process.
+    Without `carvid.run.track`, which imports torch: four seconds in each process.
     """
     script = """
 import hashlib, sys
 from pathlib import Path
 from carvid.config import OverlayConfig
-from carvid.davis.writer import read_label_png
-from carvid.overlay import write_overlay
-from carvid.video import open_video
+from carvid.media.label_png import read_label_png
+from carvid.show.overlay import write_overlay
+from carvid.media.open import open_video
 
 masks, clip, path = map(Path, sys.argv[1:])
 planes = (read_label_png(mask) for mask in sorted(masks.iterdir()))

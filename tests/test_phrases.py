@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from carvid.car.choice import weigh
-from carvid.phrases import LONGEST, Wish, grant, parse
+from carvid.car.phrases import LONGEST, Wish, grant, parse
 
 SIZE_HW = (60, 100)
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import carvid
-from carvid.behind import ROOM, behind
+from carvid.base.background import ROOM, behind
+from carvid.base.errors import OutputError
 from carvid.config import load_config
-from carvid.davis.writer import read_label_png
-from carvid.errors import OutputError
+from carvid.media.label_png import read_label_png
+from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
-from carvid.temporal import TemporalState
-from carvid.video import Frame, VideoReader
+from carvid.temporal.state import TemporalState
 from tests.conftest import HEIGHT, WIDTH, make_frames
 
 TEXTS = ["a dog", "a white cat"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from carvid.errors import CarvidError
-from carvid.processes import Event, run_tasks, worker_number
+from carvid.base.errors import CarvidError
+from carvid.base.processes import Event, run_tasks, worker_number
 
 
 def prepare() -> int:
@@ -140,7 +140,7 @@ def test_orphans_do_nothing_more(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from carvid.processes import run_tasks
+from carvid.base.processes import run_tasks
 from tests.test_processes import prepare, slow
 for _ in run_tasks(prepare, slow, [Path(word) for word in sys.argv[1:]], 2):
     pass

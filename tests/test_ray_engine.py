@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from carvid.errors import CarvidError
-from carvid.manifest import read_manifest
-from carvid.ray_engine import _begin, find_ray, ray_tasks
-from carvid.threads import WAITING
+from carvid.base.errors import CarvidError
+from carvid.base.threads import WAITING
+from carvid.batch.manifest import read_manifest
+from carvid.batch.ray import _begin, find_ray, ray_tasks
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from carvid.config import Config, load_config
-from carvid.davis.metrics import jaccard
-from carvid.davis.writer import write_label_png
+from carvid.evaluation.regions import jaccard
+from carvid.media.label_png import write_label_png
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 

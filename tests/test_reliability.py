@@ -17,11 +17,11 @@ import av
 import pytest
 
 import carvid
-from carvid.errors import CarvidError, OutputError, VideoError
-from carvid.export import FORMATS, export
-from carvid.lock import locked
+from carvid.base.errors import CarvidError, OutputError, VideoError
+from carvid.exports.formats import FORMATS, export
+from carvid.media.open import Part, open_video
 from carvid.pipeline import Carvid
-from carvid.video import Part, open_video
+from carvid.run.lock import locked
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, RATE
 from tests.test_cli import ENVIRONMENT, options
@@ -164,11 +164,13 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
         assert files(broken)[name] == content, name
 
 
-@pytest.mark.parametrize("place", ["carvid.overlay_along.draw_overlay", "carvid.export.write_page"])
+@pytest.mark.parametrize(
+    "place", ["carvid.show.overlay_thread.draw_overlay", "carvid.exports.formats.write_page"]
+)
 def test_one_ctrl_c_ends_the_encoding(
     clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    from carvid.cli import app
+    from carvid.cli.commands import app
 
     module, name = place.rsplit(".", 1)
     write = getattr(sys.modules[module], name)

@@ -21,8 +21,14 @@ from transformers import SamConfig as SamModelConfig
 from transformers import SamModel
 from typer.testing import CliRunner
 
+from carvid.base.errors import OutputError, WeightsError
 from carvid.car.queries import Queries
-from carvid.car.sam import (
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.cli.commands import app
+from carvid.clip.backbone import ClipBackbone
+from carvid.config import SamConfig, load_config
+from carvid.evaluation.regions import mask_scores
+from carvid.sam.automatic import (
     SamNetwork,
     box_of,
     ensemble,
@@ -31,14 +37,8 @@ from carvid.car.sam import (
     sharpener,
     suppress,
 )
-from carvid.car.segmenter import RecurrentSegmenter
-from carvid.cli import app
-from carvid.clip.backbone import ClipBackbone
-from carvid.clip.sam_weights import load_sam
-from carvid.config import SamConfig, load_config
-from carvid.davis.metrics import mask_scores
-from carvid.errors import OutputError, WeightsError
-from carvid.mask_cache import MaskCache, cache_folder
+from carvid.sam.cache import MaskCache, cache_folder
+from carvid.sam.weights import load_sam
 from tests.conftest import make_frames
 from tests.fake_hub import FakeHub
 

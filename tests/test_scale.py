@@ -8,15 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from carvid.car.classifier import letterbox
-from carvid.car.proposals import patch_multiple
-from carvid.car.refine import crf_masks
-from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
-from carvid.clip.backbone import ClipBackbone
-from carvid.config import CrfConfig, TemporalConfig, load_config
-from carvid.davis.metrics import mask_scores
-from carvid.pipeline import Carvid
-from carvid.scale import (
+from carvid.base.scale import (
     ROWS,
     Scales,
     Waiting,
@@ -27,6 +19,14 @@ from carvid.scale import (
     shrink_masks,
     small_size,
 )
+from carvid.car.classifier import letterbox
+from carvid.car.crf import crf_masks
+from carvid.car.proposals import patch_multiple
+from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
+from carvid.clip.backbone import ClipBackbone
+from carvid.config import CrfConfig, TemporalConfig, load_config
+from carvid.evaluation.regions import mask_scores
+from carvid.pipeline import Carvid
 
 SMALL_HW, FULL_HD, UHD = (480, 854), (1080, 1920), (2160, 3840)
 TEXTS = ("a dog", "a white cat")
@@ -370,9 +370,9 @@ def _with(candidates: object, masks: NDArray[np.float32]) -> object:
 
 
 def test_labels_of_a_large_frame_are_those_of_whole_planes() -> None:
-    from carvid.davis.writer import label_map
-    from carvid.temporal import TemporalState
-    from carvid.tracks import FrameResult
+    from carvid.media.label_png import label_map
+    from carvid.run.track import FrameResult
+    from carvid.temporal.state import TemporalState
 
     rng = np.random.default_rng(0)
     for size_hw in ((60, 80), (300, 400)):

@@ -22,14 +22,8 @@ import torch
 from PIL import Image
 
 import carvid
-from carvid import files
-from carvid.clip.sam_weights import load_sam
-from carvid.clip.weights import EMBEDDED_FOLDER, load_backbone
-from carvid.config import WeightsConfig, load_config
-from carvid.davis.dataset import open_dataset, read_meta
-from carvid.davis.predict import predict
-from carvid.davis.writer import read_label_png, write_label_png
-from carvid.errors import (
+from carvid.base import files
+from carvid.base.errors import (
     CarvidError,
     ConfigError,
     DatasetError,
@@ -37,11 +31,17 @@ from carvid.errors import (
     VideoError,
     WeightsError,
 )
-from carvid.export import export
-from carvid.mask_cache import MaskCache
+from carvid.benchmark.predict import predict
+from carvid.clip.weights import EMBEDDED_FOLDER, load_backbone
+from carvid.config import WeightsConfig, load_config
+from carvid.datasets.refdavis import open_dataset, read_meta
+from carvid.exports.formats import export
+from carvid.media.label_png import read_label_png, write_label_png
+from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.tracks import Track, expressions_beside, part_beside
-from carvid.video import open_video
+from carvid.run.track import Track, expressions_beside, part_beside
+from carvid.sam.cache import MaskCache
+from carvid.sam.weights import load_sam
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
 

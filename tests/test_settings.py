@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import carvid
-from carvid.car.sam import SamNetwork, match_masks
+from carvid.base.errors import ConfigError
 from carvid.config import Config, load_config
-from carvid.errors import ConfigError
-from carvid.overlay import draw_overlay
 from carvid.pipeline import Carvid
+from carvid.sam.automatic import SamNetwork, match_masks
+from carvid.show.overlay import draw_overlay
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
 from tests.test_sam import make_sam

@@ -15,13 +15,17 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
-from carvid.appearance import COLORS, by_color, count_colors, log_odds, to_colors
 from carvid.car.choice import NONE, Candidates, Prior, overlaps, stand_ins, weigh
+from carvid.car.phrases import Phrase, parse
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.config import TemporalConfig, load_config
-from carvid.encode import VideoWriter
-from carvid.flow import (
+from carvid.media.encode import VideoWriter
+from carvid.media.open import Frame, VideoReader
+from carvid.pipeline import Carvid
+from carvid.run.track import FrameResult
+from carvid.temporal.colors import COLORS, by_color, count_colors, log_odds, to_colors
+from carvid.temporal.flow import (
     carry,
     flow_between,
     moving_along,
@@ -29,10 +33,8 @@ from carvid.flow import (
     snap_to_edges,
     to_gray,
 )
-from carvid.phrases import Phrase, parse
-from carvid.pipeline import Carvid
-from carvid.smoothing import Step, mix, smooth
-from carvid.temporal import (
+from carvid.temporal.lookahead import Step, mix, smooth
+from carvid.temporal.state import (
     HALF,
     Arrival,
     TemporalState,
@@ -43,8 +45,6 @@ from carvid.temporal import (
     settle,
     taken,
 )
-from carvid.tracks import FrameResult
-from carvid.video import Frame, VideoReader
 
 SIZE_HW = (144, 240)
 TEXTS = ["a dog", "a white cat"]

@@ -11,9 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from carvid import threads
-from carvid.processes import run_tasks
-from carvid.threads import COUNTING, WAITING, cores, environment, granted_cores, sleeping_threads
+from carvid.base import threads
+from carvid.base.processes import run_tasks
+from carvid.base.threads import (
+    COUNTING,
+    WAITING,
+    cores,
+    environment,
+    granted_cores,
+    sleeping_threads,
+)
 
 UNDECIDED = {key: value for key, value in os.environ.items() if key not in (*WAITING, *COUNTING)}
 

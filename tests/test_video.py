@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.encode import Sound, VideoWriter
-from carvid.errors import OutputError, VideoError
-from carvid.files import write_text
-from carvid.video import WHOLE, Backend, Part, natural_key, open_video, prefetch
+from carvid.base.errors import OutputError, VideoError
+from carvid.base.files import write_text
+from carvid.media.encode import Sound, VideoWriter
+from carvid.media.open import WHOLE, Backend, Part, natural_key, open_video, prefetch
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS
 

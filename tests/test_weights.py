@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
+from carvid.base.errors import ExpressionError, WeightsError
 from carvid.car.classifier import MaskClassifier
 from carvid.car.proposals import ProposalGenerator
 from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD, ClipBackbone, Preprocessing, to_pixels
 from carvid.clip.preprocessing import read_preprocessing
 from carvid.clip.weights import load_backbone
 from carvid.config import ClassifierConfig, Config, ProposalsConfig, WeightsConfig
-from carvid.errors import ExpressionError, WeightsError
 from carvid.pipeline import Carvid
 
 CPU = WeightsConfig(device="cpu")

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.davis.dataset import Expression, Video, write_meta
-from carvid.davis.writer import write_label_png
+from carvid.datasets.refdavis import Expression, Video, write_meta
+from carvid.media.label_png import write_label_png
 from tests.conftest import make_frames
 
 SIZE = (30, 44)

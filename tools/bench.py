@@ -39,12 +39,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from carvid.car.refine import crf_masks
+from carvid.base.threads import sleeping_threads
+from carvid.car.crf import crf_masks
 from carvid.config import CrfConfig, load_config
-from carvid.davis.evaluate import evaluate
-from carvid.davis.metrics import boundary_radius
-from carvid.davis.writer import write_label_png
-from carvid.threads import sleeping_threads
+from carvid.evaluation.protocols import evaluate
+from carvid.evaluation.regions import boundary_radius
+from carvid.media.label_png import write_label_png
 
 SIZE_WH = (854, 480)
 """The usual size of DAVIS, which is also the one that pydensecrf is slow at."""

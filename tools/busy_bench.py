@@ -18,8 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from carvid.base.threads import WAITING
 from carvid.demo.example import NAME, TEXT, example_folder
-from carvid.threads import WAITING
 
 SPINNING = "GOMP_SPINCOUNT=300000"
 """What libgomp does if nothing is said: a waiting thread keeps its core for milliseconds."""

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.appearance import count_colors
 from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
-from carvid.temporal import Arrival, TemporalState, after_carrying, arrive
+from carvid.temporal.colors import count_colors
+from carvid.temporal.state import Arrival, TemporalState, after_carrying, arrive
 
 Picture = NDArray[np.uint8]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from carvid.davis.writer import write_label_png
+from carvid.base.files import make_folder
 from carvid.demo.pictures import Sprites, recolor
 from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
 from carvid.demo.write import FRAME_RATE
-from carvid.encode import VideoWriter
-from carvid.files import make_folder
+from carvid.media.encode import VideoWriter
+from carvid.media.label_png import write_label_png
 
 SMALL, HD = (288, 512), (1080, 1920)
 

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 import carvid
+from carvid.base.scale import Scales, shrink, working_size
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.segmenter import RecurrentSegmenter
@@ -32,8 +33,7 @@ from carvid.clip.backbone import OPENAI
 from carvid.config import load_config
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
-from carvid.encode import VideoWriter
-from carvid.scale import Scales, shrink, working_size
+from carvid.media.encode import VideoWriter
 
 SIZES_HW = {"480p": (480, 854), "1080p": (1080, 1920), "4K": (2160, 3840)}
 STAY = ("car.theta=0", "car.present=best", "temporal.key_every=2", "temporal.cut_trust=0")

@@ -21,12 +21,12 @@ from pathlib import Path
 from floor_clips import CLIPS, write_floor_clips
 from tqdm import tqdm
 
+from carvid.base.errors import CarvidError, OutputError
+from carvid.base.guard import check_apart
 from carvid.demo.example import NAME, write_example
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
 from carvid.demo.write import TREE, write_clip, write_ref_davis
-from carvid.errors import CarvidError, OutputError
-from carvid.guard import check_apart
 
 
 def main() -> int:

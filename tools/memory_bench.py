@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 import carvid
 from carvid.config import OverlayConfig
-from carvid.encode import VideoWriter
-from carvid.overlay import draw_overlay, overlay_writer
-from carvid.video import Part, open_video, prefetch
+from carvid.media.encode import VideoWriter
+from carvid.media.open import Part, open_video, prefetch
+from carvid.show.overlay import draw_overlay, overlay_writer
 
 RATE = Fraction(25)
 TEXTS = ("a ball", "a dog")

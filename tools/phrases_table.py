@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from carvid.phrases import parse
+from carvid.car.phrases import parse
 
 
 def read_expressions(file: Path) -> dict[str, str]:

@@ -36,10 +36,10 @@ from scipy.spatial import cKDTree
 from tqdm import tqdm
 
 import carvid
-from carvid.car.sam import ensemble
-from carvid.davis.metrics import mask_scores
 from carvid.demo.pictures import NOUNS, Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
+from carvid.evaluation.regions import mask_scores
+from carvid.sam.automatic import ensemble
 
 FIRST_SEED = 1_000_000
 SOME_EVENTS = ("look-alike", "brightness", "noise")

@@ -35,20 +35,20 @@ from transformers import BatchEncoding, CLIPConfig, CLIPModel
 
 import carvid.car.proposals
 import carvid.car.segmenter
+import carvid.media.open
 import carvid.pipeline
-import carvid.smoothing
-import carvid.temporal
-import carvid.video
+import carvid.temporal.state
 from carvid.car.classifier import MaskClassifier
+from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
-from carvid.car.refine import crf_masks
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
 from carvid.config import Config, load_config
-from carvid.davis.writer import write_label_png
+from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
-from carvid.tracks import RunFolder
+from carvid.run.track import RunFolder
+from carvid.temporal import lookahead
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "B/16": {"projection": 512, "text": (512, 12, 8), "vision": (768, 12, 12), "patch": 16},
@@ -59,7 +59,7 @@ EXPRESSIONS = ("a black car", "a white dog", "the man on the right", "a tree", "
 CAM_TOLERANCE, MASK_IOU = 2e-3, 0.99
 """What both sides may differ by: CAMs in [0, 1], masks before the CRF."""
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "decode": ((carvid.video, "_read_image"),),
+    "decode": ((carvid.media.open, "_read_image"),),
     "image": ((ClipBackbone, "encode_patches"), (carvid.car.proposals, "to_pixels")),
     "text": ((ClipBackbone, "_encode_texts"),),
     "cam": ((ClipBackbone, "gradient_cams"), (ClipBackbone, "similarity_cams")),
@@ -75,9 +75,9 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut")),
     "carry": (
         *((carvid.pipeline, name) for name in ("arrive", "after_key", "after_carrying", "taken")),
-        (carvid.pipeline, "recall"), (carvid.temporal.Arrival, "prior"),
-        *((carvid.smoothing._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
-        (carvid.smoothing, "taken"), (carvid.smoothing, "cut"), (carvid.pipeline, "cut"),
+        (carvid.pipeline, "recall"), (carvid.temporal.state.Arrival, "prior"),
+        *((lookahead._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
+        (lookahead, "taken"), (lookahead, "cut"), (carvid.pipeline, "cut"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (
@@ -356,7 +356,7 @@ def measure_image(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case
             for backbone in model.backbones:
                 backbone.forget_texts()
             with peak_of(peaks, "ours"), clock.running(), spent(totals["ours"]):
-                read = carvid.video._read_image(path)
+                read = carvid.media.open._read_image(path)
                 found = model.segmenter.segment(read, queries, trace=trace)
                 write = clock.timed("write", write_label_png)
                 write(Path(folder) / "mask.png", labels_of(found))

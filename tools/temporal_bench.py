@@ -22,14 +22,22 @@ from PIL import Image
 from tqdm import tqdm
 
 import carvid
-from carvid.appearance import count_colors, to_colors
 from carvid.config import TemporalConfig
-from carvid.davis.metrics import jaccard, mask_scores
-from carvid.davis.writer import label_map, read_label_png
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
-from carvid.flow import to_gray
-from carvid.temporal import HALF, TemporalState, after_carrying, arrive, resize, taken, to_levels
+from carvid.evaluation.regions import jaccard, mask_scores
+from carvid.media.label_png import label_map, read_label_png
+from carvid.temporal.colors import count_colors, to_colors
+from carvid.temporal.flow import to_gray
+from carvid.temporal.state import (
+    HALF,
+    TemporalState,
+    after_carrying,
+    arrive,
+    resize,
+    taken,
+    to_levels,
+)
 
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4

@@ -19,9 +19,9 @@ import temporal_bench
 from temporal_bench import start_worker
 from tqdm import tqdm
 
-from carvid.davis.metrics import jaccard
 from carvid.demo.pictures import NOUNS, Sprites
 from carvid.demo.scenes import Scene, SceneSpec, Shot, make_scene
+from carvid.evaluation.regions import jaccard
 
 SIZE_HW = (240, 432)
 FRAMES = 24

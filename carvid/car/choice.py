@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.phrases import Phrase, grant
+from carvid.car.phrases import Phrase, grant
 
 SAME = 0.5
 """Masks that overlap by more (IoU) are taken for the same thing."""

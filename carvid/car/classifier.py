@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carvid.base.scale import Scales
 from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
-from carvid.scale import Scales
 
 
 class MaskClassifier:

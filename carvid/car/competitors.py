@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.words import ARTICLES
+from carvid.car.word_lists import ARTICLES
 
 SAME_THING = (
     {"road", "street"}, {"railway", "railroad"}, {"sea", "ocean"}, {"land", "ground"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carvid.errors import ExpressionError
+from carvid.base.errors import ExpressionError
 
 
 @dataclass(frozen=True)

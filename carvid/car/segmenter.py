@@ -16,19 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carvid.base.memory import release_unused
+from carvid.base.scale import Scales, cut, resize, shrink, working_size
 from carvid.car.choice import Candidates, Prior, stand_ins, weigh
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
+from carvid.car.crf import crf_masks
+from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.queries import Queries
-from carvid.car.refine import crf_masks
-from carvid.car.sam import Sharpen
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
-from carvid.memory import release_unused
-from carvid.phrases import Phrase, understand
-from carvid.scale import Scales, cut, resize, shrink, working_size
+from carvid.sam.automatic import Sharpen
 
 Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""

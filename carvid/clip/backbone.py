@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 from transformers.activations import QuickGELUActivation
 
-from carvid.errors import ExpressionError, WeightsError
+from carvid.base.errors import ExpressionError, WeightsError
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
 """CLIP's mean, RGB in [0, 1] (openai/CLIP, `_transform`)."""

@@ -25,6 +25,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from carvid.base.errors import CarvidError, WeightsError
 from carvid.clip.model_files import (
     CONFIG,
     PREPROCESSORS,
@@ -35,7 +36,6 @@ from carvid.clip.model_files import (
     check_whole,
     weight_files,
 )
-from carvid.errors import CarvidError, WeightsError
 
 ANSWER_S = 5.0
 """How long the hub may take to answer the first question, where the user has not set a timeout."""

@@ -11,8 +11,8 @@ from fnmatch import filter as matching
 from pathlib import Path
 from typing import Any
 
-from carvid.errors import WeightsError
-from carvid.files import read_json
+from carvid.base.errors import WeightsError
+from carvid.base.files import read_json
 
 CONFIG = "config.json"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")

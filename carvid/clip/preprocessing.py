@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from carvid.base.files import read_json
 from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD, Preprocessing
 from carvid.clip.model_files import PREPROCESSORS
-from carvid.files import read_json
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:

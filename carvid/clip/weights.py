@@ -15,13 +15,13 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from carvid.base.errors import ConfigError, WeightsError
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
 from carvid.clip.preprocessing import read_preprocessing
 from carvid.clip.tokens import check_tokenizer
 from carvid.config import WeightsConfig
-from carvid.errors import ConfigError, WeightsError
 
 EMBEDDED_NAME = "tiny"
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"

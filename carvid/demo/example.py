@@ -8,17 +8,17 @@ from pathlib import Path
 
 import numpy as np
 
-from carvid.davis.metrics import mask_scores
-from carvid.davis.writer import read_label_png
+from carvid.base.errors import DatasetError
+from carvid.base.files import shipped_folder
+from carvid.base.guard import check_apart, files_in
 from carvid.demo.pictures import Sprites, recolor
 from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
 from carvid.demo.write import write_clip
-from carvid.errors import DatasetError
-from carvid.files import shipped_folder
-from carvid.folder import MASK_NAME, run_paths
-from carvid.guard import check_apart, files_in
+from carvid.evaluation.regions import mask_scores
+from carvid.media.label_png import read_label_png
 from carvid.pipeline import load
-from carvid.tracks import Track
+from carvid.run.layout import MASK_NAME, run_paths
+from carvid.run.track import Track
 
 NAME = "dog-jumping"
 TEXT = "the dog jumping"

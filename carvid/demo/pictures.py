@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.errors import DatasetError
+from carvid.base.errors import DatasetError
 
 Image = NDArray[np.uint8]
 Sprites = Mapping[str, Sequence[Image]]

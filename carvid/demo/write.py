@@ -8,13 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from carvid.davis.dataset import SETS, Expression, Video, write_meta
-from carvid.davis.writer import write_label_png
+from carvid.base.files import make_folder, replacing, write_text
+from carvid.datasets.refdavis import SETS, Expression, Video, write_meta
 from carvid.demo.pictures import MOTIONS, NOUNS
 from carvid.demo.scenes import Scene, Thing
-from carvid.encode import VideoWriter
-from carvid.files import make_folder, replacing, write_text
-from carvid.folder import MASK_NAME
+from carvid.media.encode import VideoWriter
+from carvid.media.label_png import write_label_png
+from carvid.run.layout import MASK_NAME
 
 KINDS = ("JPEGImages", "Annotations", "Annotations_unsupervised")
 TREE = (*KINDS, "ImageSets", "meta_expressions")

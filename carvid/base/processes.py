@@ -1,0 +1,222 @@
+"""Several processes that each prepare a tool once and use it for one task after the other.
+
+A task that fails, or whose process dies, does not stop the others. Processes whose parent is gone
+end before they do the next step of their work.
+"""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import signal
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, Literal, TypeVar, cast
+
+from carvid.base.errors import CarvidError
+from carvid.base.memory import telling_out_of_memory
+from carvid.base.threads import sleeping_threads
+
+Tool = TypeVar("Tool")
+Task = TypeVar("Task")
+Work = Callable[[Tool, Task], Generator[Any, None, None]]
+"""Does a task with the tool, and yields before each step that must not be done by an orphan."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What happened to a task."""
+
+    kind: Literal["ready", "step", "done", "again", "failed"]
+    """`ready`: a tool is prepared, and no task is begun with it yet; `again`: a task failed and
+    will be tried once more."""
+    task: int = -1
+    """Index of the task."""
+    value: Any = None
+    """Of a step what the work yielded, of a failure (`again`, too) one line that says why."""
+
+
+_number = 0
+
+
+def worker_number() -> int:
+    """Return which of several workers this process is, from 0; one that takes the place of a dead
+    one has its number. 0 in any other process."""
+    return _number
+
+
+def run_tasks(
+    prepare: Callable[[], Tool],
+    work: Work[Tool, Task],
+    tasks: Sequence[Task],
+    workers: int,
+    *,
+    helping: bool = False,
+) -> Iterator[Event]:
+    """Do tasks and yield what happens, in the order in which it happens.
+
+    Args:
+        prepare: makes the tool, once in each process.
+        work: does a task; with several workers it, `prepare` and the tasks are pickled.
+        tasks: what to do.
+        workers: processes; 1 is this process itself. With more, scripts need
+            `if __name__ == "__main__":`.
+        helping: whether this process is one of several workers. It takes tasks from the end, and
+            looks after the others between its steps, so these should be short.
+
+    Raises:
+        CarvidError: what `prepare` raised, or a process died in it.
+    """
+    if not tasks:
+        return
+    if workers == 1:
+        tool = prepare()
+        yield Event("ready")
+        for index, task in enumerate(tasks):
+            yield from events_of(work, tool, index, task)
+        return
+    crew = _Crew(prepare, work)
+    try:
+        yield from crew.events(tasks, min(workers, len(tasks)), helping)
+    finally:
+        crew.stop()
+
+
+def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
+    """Do one task and yield what happens; what was not foreseen leaves a traceback on stderr."""
+    try:
+        with telling_out_of_memory():
+            for value in work(tool, task):
+                yield Event("step", index, value)
+    except BrokenPipeError:  # the parent is gone
+        raise
+    except CarvidError as error:
+        yield Event("failed", index, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        first = (str(error).splitlines() or [""])[0]
+        yield Event(
+            "failed", index, f"{type(error).__name__}: {first}; the traceback above says where"
+        )
+    else:
+        yield Event("done", index)
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    channel: Connection
+    number: int
+    """See `worker_number`."""
+    task: int | None = None
+    """What it is doing; None while it prepares its tool or waits."""
+
+
+class _Crew(Generic[Tool, Task]):
+    """The processes, and what each is doing."""
+
+    def __init__(self, prepare: Callable[[], Tool], work: Work[Tool, Task]) -> None:
+        self._prepare, self._work = prepare, work
+        # Spawned, not forked: the caller may have threads, and torch's do not survive a fork.
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[Connection, _Worker] = {}
+
+    def events(self, tasks: Sequence[Task], count: int, helping: bool) -> Iterator[Event]:
+        waiting = list(reversed(range(len(tasks))))
+        for _ in range(count - helping):
+            self._start()
+        own = self._help(tasks, waiting) if helping else None
+        while self._workers or own:
+            for channel in wait(list(self._workers), 0 if own else None):
+                worker = self._workers[cast("Connection", channel)]
+                try:
+                    event = worker.channel.recv()
+                except (EOFError, ConnectionResetError):
+                    yield self._bury(worker)
+                    if waiting:
+                        self._start()
+                    continue
+                if isinstance(event, Exception):  # of its preparation
+                    raise event
+                yield event
+                if event.kind == "step":
+                    continue
+                if not waiting:
+                    self._dismiss(worker)
+                    continue
+                worker.task = waiting.pop()
+                with suppress(OSError):  # it died since; its end of the pipe will tell
+                    worker.channel.send((worker.task, tasks[worker.task]))
+            if own:
+                try:
+                    yield next(own)
+                except StopIteration:
+                    own = None
+                    self.stop(idle=True)
+
+    def stop(self, *, idle: bool = False) -> None:
+        """End what still runs, at once; or only what has no task."""
+        for worker in list(self._workers.values()):
+            if worker.task is None or not idle:
+                worker.process.kill()
+                self._dismiss(worker)
+
+    def _help(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+        tool = self._prepare()
+        yield Event("ready")
+        while waiting:
+            index = waiting.pop(0)
+            yield from events_of(self._work, tool, index, tasks[index])
+
+    def _start(self) -> None:
+        ours, theirs = self._context.Pipe()
+        taken = {worker.number for worker in self._workers.values()}
+        number = next(number for number in itertools.count() if number not in taken)
+        process = self._context.Process(
+            target=_serve, args=(theirs, number, self._prepare, self._work), daemon=True
+        )
+        with sleeping_threads():  # which it inherits
+            process.start()
+        theirs.close()  # so that its end is ours alone to notice
+        self._workers[ours] = _Worker(process, ours, number)
+
+    def _bury(self, worker: _Worker) -> Event:
+        worker.process.join()
+        reason = f"its process died (exit code {worker.process.exitcode}), perhaps for lack of "
+        reason += "memory; try fewer --workers"
+        self._dismiss(worker)
+        if worker.task is None:
+            raise CarvidError(f"a worker could not begin: {reason}")
+        return Event("failed", worker.task, reason)
+
+    def _dismiss(self, worker: _Worker) -> None:
+        del self._workers[worker.channel]
+        worker.channel.close()
+        worker.process.join()
+        worker.process.close()
+
+
+def _serve(
+    channel: Connection, number: int, prepare: Callable[[], Tool], work: Work[Tool, Task]
+) -> None:
+    """What a process does: prepare, then one task after the other until the parent hangs up."""
+    global _number
+    _number = number
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        try:
+            tool = prepare()
+        except Exception as error:
+            if not isinstance(error, CarvidError):
+                traceback.print_exc()
+            channel.send(error)
+            return
+        channel.send(Event("ready"))
+        while True:
+            index, task = channel.recv()
+            for event in events_of(work, tool, index, task):
+                channel.send(event)

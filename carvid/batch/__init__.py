@@ -1,0 +1,1 @@
+"""Many clips with models that are loaded once."""

@@ -1,0 +1,205 @@
+"""Tasks on Ray: as `processes.run_tasks`, with a GPU for each worker, and with further attempts.
+
+Ray is started on this machine and ended afterwards, unless the caller has begun it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import os
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import Any
+
+from carvid.base.errors import CarvidError, ConfigError
+from carvid.base.processes import Event, Task, Tool, Work, events_of
+from carvid.base.threads import environment
+
+ATTEMPTS = 3
+"""How often a task is tried before it counts as failed."""
+
+
+def find_ray() -> Any:
+    """Return the module, set up to say nothing itself and to report nothing.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # Ray would print on stdout that a worker died, among results; read when it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
+    try:
+        return importlib.import_module("ray")
+    except ImportError:
+        raise ConfigError("--engine ray needs Ray; pip install 'carvid[ray]'") from None
+
+
+def ray_tasks(
+    prepare: Callable[[], Tool],
+    work: Work[Tool, Task],
+    tasks: Sequence[Task],
+    workers: int | None = None,
+    *,
+    device: str = "auto",
+    threads: int = 1,
+) -> Iterator[Event]:
+    """Do tasks in Ray's actors and yield what happens; the steps of a task come all at its end.
+
+    Args:
+        prepare: makes the tool, once in each actor; pickled, as are `work` and the tasks.
+        work: does a task. It is tried up to `ATTEMPTS` times, by a new actor if one died.
+        tasks: what to do.
+        workers: actors; None is one for each GPU, or a single one where there is none.
+        device: `auto` and `cuda` give each actor a GPU of its own, if there are any.
+        threads: of an actor, for sums. With as many as here, results are the same bytes.
+
+    Raises:
+        ConfigError: Ray is not installed, or more workers are asked for than it has room for.
+        CarvidError: what `prepare` raised, or actors died in it.
+    """
+    ray = find_ray()
+    if not tasks:
+        return
+    if device.startswith("cuda:"):
+        raise ConfigError(f"Ray deals out the GPUs; use --device cuda instead of {device}")
+    begun = not ray.is_initialized()
+    if begun:
+        _begin(ray, workers)
+    crew = None
+    try:
+        room = ray.cluster_resources()
+        of_gpus = device in ("auto", "cuda") and room.get("GPU", 0) >= 1
+        kind = "GPU" if of_gpus else "CPU"
+        slots = int(room.get(kind, 0))
+        count = workers or (slots if of_gpus else 1)
+        if count > slots:
+            raise ConfigError(f"{count} workers need a {kind} each, Ray has {slots}; give fewer")
+        crew = _Crew(ray, prepare, work, of_gpus=of_gpus, threads=threads)
+        yield from crew.events(tasks, min(count, len(tasks)))
+    finally:
+        if crew is not None:
+            crew.stop()
+        if begun:
+            ray.shutdown()
+
+
+def _begin(ray: Any, workers: int | None) -> None:
+    try:
+        ray.init(
+            address="local", num_cpus=workers or 1, include_dashboard=False, log_to_driver=False,
+            logging_level=logging.ERROR,
+        )  # fmt: skip
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"Ray cannot begin: {first}; see to it, or leave --engine ray away"
+        ) from None
+
+
+class _Worker:
+    """What lives in an actor."""
+
+    def __init__(self, folder: str) -> None:
+        os.chdir(folder)  # paths may start here
+        self._tool: Any = None
+
+    def prepare(self, prepare: Callable[[], Any]) -> tuple[CarvidError | None, str]:
+        """Make the tool; return what went wrong in it, and what was said on stderr."""
+        with redirect_stderr(io.StringIO()) as said:
+            try:
+                self._tool = prepare()
+            except CarvidError as error:
+                return error, said.getvalue()
+        return None, said.getvalue()
+
+    def do(self, work: Work[Any, Any], index: int, task: Any) -> tuple[list[Event], str]:
+        """Do a task; return what happened, and what was said on stderr."""
+        with redirect_stderr(io.StringIO()) as said:
+            events = list(events_of(work, self._tool, index, task))
+        return events, said.getvalue()
+
+
+class _Crew:
+    """The actors, and what each is doing."""
+
+    def __init__(
+        self,
+        ray: Any,
+        prepare: Callable[[], Any],
+        work: Work[Any, Any],
+        *,
+        of_gpus: bool,
+        threads: int,
+    ) -> None:
+        self._ray = ray
+        # Once in Ray's store, not once in each message.
+        self._prepare, self._work = ray.put(prepare), ray.put(work)
+        self._make = ray.remote(_Worker).options(
+            num_cpus=0 if of_gpus else 1,
+            num_gpus=1 if of_gpus else 0,
+            # Ray would give each actor one thread, and sums of another order other last bits.
+            runtime_env={"env_vars": {**environment(), "OMP_NUM_THREADS": str(threads)}},
+        )
+        self._busy: dict[Any, tuple[Any, int | None]] = {}
+        """Of each answer that is awaited: the actor, and its task; None while it prepares."""
+
+    def events(self, tasks: Sequence[Any], count: int) -> Iterator[Event]:
+        waiting, attempts, deaths = deque(range(len(tasks))), Counter[int](), 0
+        for _ in range(count):
+            self._start()
+        while self._busy:
+            (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
+            actor, task = self._busy.pop(answer)
+            try:
+                result, said = self._ray.get(answer)
+            except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
+                raise
+            except self._ray.exceptions.RayError as error:
+                reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
+                reason += "; try fewer --workers"
+                self._ray.kill(actor)
+                if task is None:
+                    deaths += 1
+                    if deaths == ATTEMPTS:
+                        raise CarvidError(f"a worker could not begin: {reason}") from None
+                    self._start()
+                    continue
+                result, said, actor = [Event("failed", task, reason)], "", None
+            sys.stderr.write(said)
+            if task is None:
+                if result is not None:
+                    raise result
+                yield Event("ready")
+            else:
+                attempts[task] += 1
+                for event in result:
+                    if event.kind != "failed":
+                        yield event
+                    elif attempts[task] < ATTEMPTS:
+                        waiting.append(task)
+                        yield Event("again", task, event.value)
+                    else:
+                        yield Event("failed", task, f"{event.value} (tried {ATTEMPTS} times)")
+            if actor is None:
+                if waiting:
+                    self._start()
+            elif waiting:
+                task = waiting.popleft()
+                answer = actor.do.remote(self._work, task, tasks[task])
+                self._busy[answer] = (actor, task)
+            else:
+                self._ray.kill(actor)
+
+    def stop(self) -> None:
+        """End what still runs, at once."""
+        for actor, _ in self._busy.values():
+            self._ray.kill(actor)
+
+    def _start(self) -> None:
+        actor = self._make.remote(str(Path.cwd()))
+        self._busy[actor.prepare.remote(self._prepare)] = (actor, None)

@@ -1,0 +1,221 @@
+"""Many clips with models that are loaded once; each clip has its own folder below one.
+
+`out/<name>/` is what `Carvid.segment` writes for the clip of that name.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from tqdm import tqdm
+
+from carvid.base.errors import ConfigError, OutputError
+from carvid.base.guard import check_apart
+from carvid.base.interrupt import finishing_frames, never
+from carvid.base.processes import Event, run_tasks
+from carvid.batch.manifest import Clip
+from carvid.batch.ray import find_ray, ray_tasks
+from carvid.car.queries import Queries
+from carvid.config import Config, settings_files
+from carvid.exports.formats import check_formats
+from carvid.media.open import input_files
+from carvid.pipeline import Carvid, load, resolve, weights_files
+from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths
+from carvid.run.lock import locked
+
+Engine = Literal["serial", "ray"]
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What came of a batch."""
+
+    out: Path
+    done: Mapping[str, dict[str, Any]]
+    """Name of a clip → what `Track.summary` says of its run, in the batch's order."""
+    failed: Mapping[str, str]
+    """Name of a clip → why it is not whole; empty if all are."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping."""
+        return {
+            "out": str(self.out),
+            "clips": [{"clip": name, **facts} for name, facts in self.done.items()],
+            "failed": [{"clip": name, "reason": why} for name, why in self.failed.items()],
+        }
+
+
+def run_batch(
+    clips: Sequence[Clip],
+    out: Path,
+    preset: str | Path | Config = "default",
+    overrides: Iterable[str] = (),
+    *,
+    generator: str | None = None,
+    classifier: str | None = None,
+    distractors: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    engine: Engine = "serial",
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    finish_frames: bool = False,
+    read: Iterable[Path] = (),
+) -> BatchResult:
+    """Segment clips one after the other, or several at a time.
+
+    A clip that fails does not stop the others; it is listed in `BatchResult.failed`. Each clip
+    gets the bytes that a run of it alone has, whatever the engine.
+
+    Args:
+        clips: of `read_manifest` or `clips_of`.
+        out: each clip's folder is made in it.
+        preset: as in `carvid.load`, as are `overrides`, `generator` and `classifier`.
+        distractors: as in `Carvid.segment`, for every clip.
+        formats: as in `export`, for every clip.
+        engine: `serial`, in this process, or `ray`: see `ray_tasks`.
+        workers: of Ray; None is one for each GPU, or one without.
+        resume: leave finished clips as they are, go on with begun ones after their last whole
+            frame.
+        overwrite: replace earlier runs of these clips.
+        progress: show bars on stderr.
+        finish_frames: Ctrl-C ends a serial run after the frame at hand; in the main thread only.
+        read: what else was read, such as the manifest, and is not to be overwritten.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C; what is in `out` can be resumed.
+        ConfigError: an unknown preset, setting or format, or Ray is not there.
+        ExpressionError: a distractor is empty.
+        OutputError: the clips' folders cannot be used, all that cannot are named; or what is read
+            is in one of them.
+        WeightsError: weights that are missing or no CLIP.
+        ValueError: an unknown engine.
+    """
+    out = Path(out)
+    config = resolve(preset, overrides, generator=generator, classifier=classifier)
+    check_formats(formats)
+    for clip in clips:
+        Queries(clip.texts, tuple(distractors))
+    _check_places(clips, out, resume=resume, overwrite=overwrite)
+    inputs = [path for clip in clips for path in input_files(clip.video)]
+    check_apart(
+        [*inputs, *read, *settings_files(preset), *weights_files(config)],
+        [path for clip in clips for path in run_paths(out / clip.name)],
+    )
+    serial = engine == "serial"
+    work = partial(
+        _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
+        overwrite=overwrite, progress=progress and serial,
+        finish_frames=finish_frames and serial,
+    )  # fmt: skip
+    events = _events(engine, config, work, clips, workers)
+    done: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    with ExitStack() as stack, tqdm(
+        total=len(clips), desc="clips", unit="clip", disable=not progress or serial
+    ) as bar:  # fmt: skip
+        begun = False
+        for event in events:
+            name = clips[event.task].name
+            if event.kind == "ready" and not begun:  # nothing is touched before models are there
+                stack.enter_context(locked(out))
+                begun = True
+            elif event.kind == "step":
+                done[name] = event.value
+            elif event.kind == "failed":
+                failed[name] = event.value
+            elif event.kind == "again" and progress:
+                tqdm.write(f"carvid: {name}: {event.value}; trying again", file=sys.stderr)
+            if event.kind in ("done", "failed"):
+                bar.update()
+    names = [clip.name for clip in clips]
+    return BatchResult(
+        out,
+        {name: done[name] for name in names if name in done and name not in failed},
+        {name: failed[name] for name in names if name in failed},
+    )
+
+
+def _events(
+    engine: Engine,
+    config: Config,
+    work: Callable[[Carvid, Clip], Generator[dict[str, Any], None, None]],
+    clips: Sequence[Clip],
+    workers: int | None,
+) -> Iterator[Event]:
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers is {workers}; give 1 or more")
+    if engine == "ray":
+        find_ray()
+        threads = torch.get_num_threads()
+        return ray_tasks(
+            partial(_prepare, config, threads), work, clips, workers,
+            device=config.weights.device, threads=threads,
+        )  # fmt: skip
+    if engine != "serial":
+        raise ValueError(f"engine must be serial or ray, got {engine!r}")
+    if workers is not None:
+        raise ConfigError("workers are Ray's; add --engine ray, or leave --workers away")
+    return run_tasks(partial(load, config), work, clips, 1)
+
+
+def _prepare(config: Config, threads: int) -> Carvid:
+    torch.set_num_threads(threads)
+    return load(config)
+
+
+def _work(
+    model: Carvid,
+    clip: Clip,
+    *,
+    out: Path,
+    distractors: tuple[str, ...],
+    formats: tuple[str, ...],
+    overwrite: bool,
+    progress: bool,
+    finish_frames: bool,
+) -> Generator[dict[str, Any], None, None]:
+    """Do one clip and yield its summary."""
+    folder = out / clip.name
+    for backbone in model.backbones:
+        backbone.forget_texts()  # of other clips, which a run of this one alone would not know
+    with finishing_frames() if finish_frames else nullcontext(never) as stop:
+        # Places were looked at before: a run in this one is to be gone on with, or an attempt.
+        track = model.segment(
+            clip.video, clip.texts, distractors=distractors, out=folder, resume=not overwrite,
+            overwrite=overwrite, progress=progress, part=clip.part, formats=formats,
+            stop=stop,
+        )  # fmt: skip
+        yield {"out": str(folder), "video": clip.video, "lost": list(track.lost), **track.summary()}
+        if stop():  # after the last frame
+            raise KeyboardInterrupt
+
+
+def _check_places(clips: Sequence[Clip], out: Path, *, resume: bool, overwrite: bool) -> None:
+    """Check the folders of all clips, without making anything."""
+    if (out / "run.json").exists() or (out / PROGRESS_FOLDER).exists():
+        raise OutputError(
+            f"'{out}' holds a run of its own, and cannot hold several; choose another folder with "
+            "-o"
+        )
+    faults = []
+    for clip in clips:
+        folder = out / clip.name
+        try:
+            if os.path.realpath(folder) != os.path.join(os.path.realpath(out), clip.name):
+                raise OutputError(f"'{folder}' leads out of '{out}'; remove it, or give names")
+            if check_place(folder, resume=resume, overwrite=overwrite) and overwrite:
+                check_contents(folder)
+        except OutputError as error:
+            faults.append(str(error))
+    if faults:
+        raise OutputError("; ".join(faults))

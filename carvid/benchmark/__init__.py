@@ -1,0 +1,1 @@
+"""Models on data sets: predictions, and settings chosen by measuring."""

@@ -1,0 +1,289 @@
+"""Words that CLIP does not understand, but time and place do: "left", "biggest", "moving up".
+
+`parse` splits an expression into what CLIP shall look for and wishes about place, size and motion;
+`grant` says how well masks fulfil the wishes. `phrase_rules` knows the words. Relations between
+things ("left of the car", "in front of the house"), names ("the right lane") and sides of a thing's
+own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.car.phrase_rules import COUNT, RULES, TAKEN, Rule, fits, noun_phrase
+from carvid.car.word_lists import (
+    ARTICLES,
+    BARE_VERBS,
+    BEINGS,
+    LOOKS,
+    NAMELESS,
+    NUMBERS,
+    PLURALS,
+    SINGULAR_S,
+    VEHICLES,
+)
+from carvid.config import PhrasesConfig
+
+STILL = 0.048
+"""Speed, in picture widths a second, at which a thing is half still."""
+MOVING = 0.096
+"""Speed, likewise, at which a direction is half sure."""
+_WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+_WAY_NAMES = {"top": "up", "upper": "up", "bottom": "down", "lower": "down"}
+_SIDE_NAMES = {"upper": "top", "lower": "bottom"}
+_OPPOSITE = {"left": "right", "right": "left"}
+_AXES = {
+    "nth": "side", "still": "motion", "back": "front", "smallest": "biggest",
+}  # fmt: skip
+_NOT = r"(?:\b(?:not|never|nor|neither|except|excluding|instead|rather|unlike|cannot)\b|n['’]t\b)"
+_PLACES = "left|right|top|bottom|middle|center|centre|front|back|side|corner|moving"
+LONGEST = 500
+"""Characters: a longer expression stays whole; CLIP reads 77 tokens."""
+SAME = 0.5
+"""Masks that overlap by more (IoU) are one thing, where things are counted."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One constraint on place, size or motion."""
+
+    kind: str
+    """`side`, `middle`, `nth`, `motion`, `still`, `front`, `back`, `biggest` or `smallest`."""
+    to: str = ""
+    """left, right, top, bottom (up and down, for motions)."""
+    nth: int = 0
+    """Place in the row, counted from the side `to`, from 1."""
+
+    def __str__(self) -> str:
+        if self.kind == "nth":
+            return f"{COUNT[self.nth - 1]} from the {self.to}"
+        if self.kind == "motion":
+            return f"moving {self.to}"
+        return {
+            "side": f"on the {self.to}", "middle": "in the middle", "still": "standing still",
+            "front": "in front", "back": "in the back", "biggest": "the biggest",
+            "smallest": "the smallest",
+        }[self.kind]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """An expression, understood."""
+
+    expression: str
+    """As the user wrote it."""
+    text: str
+    """What CLIP looks for."""
+    wishes: tuple[Wish, ...] = ()
+    """What else is asked."""
+
+    @property
+    def of_motion(self) -> bool:
+        """Whether one frame alone cannot tell."""
+        return any(wish.kind in ("motion", "still") for wish in self.wishes)
+
+    def __str__(self) -> str:
+        if not self.wishes:
+            return f'"{self.expression}": CLIP looks for it as it stands'
+        wishes = ", ".join(str(wish) for wish in self.wishes)
+        return f'"{self.expression}": CLIP looks for "{self.text}"; chosen by: {wishes}'
+
+
+@lru_cache(maxsize=4096)
+def parse(expression: str) -> Phrase:
+    """Split an expression into what CLIP looks for, and wishes about place, size and motion.
+
+    Words are taken out only where the rest still says what was meant; in doubt all of them stay.
+    """
+    if len(expression) > LONGEST:
+        return Phrase(expression, expression)
+    rest, wishes = " ".join(expression.split()), list[Wish]()
+    while found := _first_match(rest):
+        rule, match = found
+        wishes += _wishes(rule.kind, match)
+        kept = _left_over(match)
+        gap = "" if rule.where in ("noun", "thing") else TAKEN
+        rest = f"{rest[: match.start()]}{kept} {gap} {rest[match.end() :]}"
+        rest = re.sub(r" +", " ", rest).strip(" ")
+    if not wishes or not _is_whole(rest, wishes := list(dict.fromkeys(wishes))):
+        return Phrase(expression, expression)
+    return Phrase(expression, _tidy(rest), tuple(wishes))
+
+
+def understand(expression: str, config: PhrasesConfig) -> Phrase:
+    """Return what an expression asks, as the settings have it."""
+    return parse(expression) if config.enabled else Phrase(expression, expression)
+
+
+def _tidy(text: str) -> str:
+    """What is left of an expression, without gaps and doubled commas."""
+    text = re.sub(r"\(\s*\)", "", " ".join(text.split()))
+    return re.sub(r"(?:\s*[,.;:])*\s*([,.;:!?)])", r"\1", text).strip(" ,.;:!?")
+
+
+def _first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
+    for rule in RULES:
+        for match in re.finditer(rule.pattern, text, re.IGNORECASE):
+            if fits(rule, match):
+                return rule, match
+    return None
+
+
+def _wishes(kind: str, match: re.Match[str]) -> list[Wish]:
+    groups = {key: (value or "").lower() for key, value in match.groupdict().items()}
+    to = groups.get("to", "") or _OPPOSITE.get(groups.get("start", ""), "")
+    if kind == "nth":
+        word = groups.get("nth", "first")
+        return [Wish("nth", to, int(word[:-2]) if word[0].isdigit() else COUNT.index(word) + 1)]
+    names = _WAY_NAMES if kind == "motion" else _SIDE_NAMES
+    return [Wish(kind, names.get(each, each)) for each in (groups.get("row", ""), to) if each] or [
+        Wish(kind)
+    ]
+
+
+def _left_over(match: re.Match[str]) -> str:
+    """What of a match is still for CLIP: the noun within it, or a verb that says more."""
+    groups = match.groupdict()
+    verb = groups.get("verb") or ""
+    said = "" if set(verb.lower().split()) & BARE_VERBS else verb
+    rest, noun = groups.get("rest") or "", (groups.get("noun") or "").lstrip()
+    if rest.lower() in ("a ", "an "):  # it was chosen for the word that is taken out
+        vowel = re.match(r"\s*[aeiou]", match.string[match.end() :], re.IGNORECASE)
+        rest = rest[0] + ("n " if vowel else " ")
+    return rest + noun + said
+
+
+def _is_whole(rest: str, wishes: Sequence[Wish]) -> bool:
+    """Whether an expression without the words that were taken out says what was meant."""
+    lower = rest.lower()
+    head = [word for word in noun_phrase(lower.lstrip(TAKEN + " ,")) if word not in ARTICLES]
+    words = set(re.findall(r"[^\W\d_]+", lower))
+    return bool(
+        head
+        and words - NAMELESS - LOOKS
+        and not _many(head)
+        and not _contradict(wishes)
+        and not _several(lower)
+        and not re.search(rf"{_NOT}.*{TAKEN}", lower, re.DOTALL)
+        and not re.search(rf"{_NOT}.*\b(?:{_PLACES})\b", lower, re.DOTALL)
+    )
+
+
+def _many(head: Sequence[str]) -> bool:
+    """Whether the first noun is plural, counted, or one of a row: wishes choose one thing."""
+    if {"last", "next", *COUNT} & set(head) or NUMBERS & set(head[:2]) or head[0].isdigit():
+        return True
+    noun = head[-1]
+    if noun in PLURALS or re.search(r"(?:wo|fire|police|sports?|crafts?|cow)men$", noun):
+        return True
+    ends = noun.endswith("s") and not noun.endswith(("ss", "us", "'s", "’s"))
+    return ends and noun not in SINGULAR_S
+
+
+def _contradict(wishes: Sequence[Wish]) -> bool:
+    """Whether no one thing can fulfil them all."""
+    axes = [(_AXES.get(wish.kind, wish.kind), wish.to in ("left", "right")) for wish in wishes]
+    return len(set(axes)) < len(axes)
+
+
+def _several(text: str) -> bool:
+    """Whether several things are asked for, as in "the dog and the cat", "dog and cat"."""
+    for match in re.finditer(r"\b(?:and|or)\b\s*(?:(an?|the|another|one)\s+)?", text):
+        before, after = text[: match.start()].split(), noun_phrase(text[match.end() :])
+        if not after:  # "and holding a bag", or nothing
+            if not re.match(r"\w+ing\b", text[match.end() :]):
+                return True
+            continue
+        of_the_first = len(noun_phrase(" ".join(before))) == len(before)
+        looks = match[1] is None and {*before[-1:]} <= LOOKS  # "black and white"
+        beings = after[-1] in BEINGS | VEHICLES
+        if not looks and (of_the_first or match[1] == "the" or beings):
+            return True
+    return False
+
+
+def grant(
+    wishes: Sequence[Wish], masks: NDArray[np.bool_], flow: NDArray[np.float32] | None
+) -> NDArray[np.float32]:
+    """Say how well masks fulfil wishes.
+
+    Args:
+        wishes: at least one.
+        masks: bool (C, H, W), none of them empty.
+        flow: float32 (h, w, 2), pixels a second: how fast each pixel has moved (x, y) since the
+            frame before; the camera's part, the median, is taken away. None where it is not known:
+            then nothing seems to move.
+
+    Returns:
+        float32 (C,) in [0, 1], the mean over the wishes.
+    """
+    boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float32)
+    values = [_grant_one(wish, masks, boxes, flow) for wish in wishes]
+    return np.asarray(np.mean(values, axis=0), np.float32)
+
+
+def _grant_one(
+    wish: Wish,
+    masks: NDArray[np.bool_],
+    boxes: NDArray[np.float32],
+    flow: NDArray[np.float32] | None,
+) -> NDArray[Any]:
+    height, width = masks.shape[1:]
+    x = (boxes[:, 0] + boxes[:, 2] / 2) / width
+    y = (boxes[:, 1] + boxes[:, 3] / 2) / height
+    bottom = (boxes[:, 1] + boxes[:, 3]) / height  # on the ground, nearer is lower
+    areas = masks.sum(axis=(1, 2))
+    along = {"left": 1 - x, "right": x, "top": 1 - y, "bottom": y}
+    values: dict[str, Callable[[], NDArray[Any]]] = {
+        "side": lambda: along[wish.to],
+        "middle": lambda: 1 - np.hypot(x - 0.5, y - 0.5),
+        "nth": lambda: _in_row(along[wish.to], masks, wish.nth),
+        "front": lambda: bottom,
+        "back": lambda: 1 - bottom,
+        "biggest": lambda: areas / areas.max(),
+        "smallest": lambda: areas.min() / areas,
+        "still": lambda: 1 / (1 + np.square(np.hypot(*_speeds(masks, flow).T) / STILL)),
+        "motion": lambda: 1 / (1 + np.exp(-(_speeds(masks, flow) @ _WAYS[wish.to]) / MOVING)),
+    }
+    return values[wish.kind]()
+
+
+def _in_row(along: NDArray[np.float32], masks: NDArray[np.bool_], nth: int) -> NDArray[np.float32]:
+    """1 for the masks of the `nth` thing in the order of `along`, the largest first, else 0."""
+    things: list[list[int]] = []
+    for index in np.argsort(-along, kind="stable").tolist():
+        home = next((t for t in things if _overlap(masks[t[0]], masks[index]) > SAME), None)
+        if home is None:
+            things.append([index])
+        else:
+            home.append(index)
+    chosen = np.zeros(len(masks), np.float32)
+    if nth <= len(things):
+        chosen[things[nth - 1]] = 1
+    return chosen
+
+
+def _speeds(masks: NDArray[np.bool_], flow: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Median motion of each mask, float32 (C, 2), picture widths a second, without the camera's."""
+    if flow is None:
+        return np.zeros((len(masks), 2), np.float32)
+    height, width = flow.shape[:2]
+    moved = (flow - np.median(flow.reshape(-1, 2), axis=0)) / width
+    speeds = np.zeros((len(masks), 2), np.float32)
+    for speed, mask in zip(speeds, masks, strict=True):
+        small = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_AREA) > 0
+        if small.any():
+            speed[:] = np.median(moved[small], axis=0)
+    return speeds
+
+
+def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))

@@ -1,0 +1,55 @@
+"""Every setting of carvid (sections), and how a run comes by them (presets)."""
+
+from carvid.config.expectations import ExpectConfig
+from carvid.config.presets import (
+    load_config,
+    load_expectations,
+    load_run_config,
+    preset_names,
+    settings_files,
+)
+from carvid.config.sections import (
+    BACKGROUND_QUERIES,
+    KEY_EVERY_S,
+    PALETTES,
+    PROMPT_KINDS,
+    SCALES,
+    TEMPLATE,
+    CarConfig,
+    ClassifierConfig,
+    Config,
+    CrfConfig,
+    OverlayConfig,
+    PhrasesConfig,
+    PromptsConfig,
+    ProposalsConfig,
+    SamConfig,
+    TemporalConfig,
+    WeightsConfig,
+)
+
+__all__ = [
+    "BACKGROUND_QUERIES",
+    "KEY_EVERY_S",
+    "PALETTES",
+    "PROMPT_KINDS",
+    "SCALES",
+    "TEMPLATE",
+    "CarConfig",
+    "ClassifierConfig",
+    "Config",
+    "CrfConfig",
+    "ExpectConfig",
+    "OverlayConfig",
+    "PhrasesConfig",
+    "PromptsConfig",
+    "ProposalsConfig",
+    "SamConfig",
+    "TemporalConfig",
+    "WeightsConfig",
+    "load_config",
+    "load_expectations",
+    "load_run_config",
+    "preset_names",
+    "settings_files",
+]

@@ -1,0 +1,357 @@
+"""Every setting of carvid: its default, its meaning and its check, each written once.
+
+A `Config` is a frozen dataclass of frozen sections. A resolved one saves as a plain mapping and
+loads back equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from carvid.base.errors import ConfigError, suggest
+from carvid.config.declare import Section, names_of, setting
+from carvid.config.old_settings import renamed
+
+BACKGROUND_QUERIES = (
+    "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river",
+    "sea", "railway", "railroad", "helmet", "cloud", "house", "mountain", "ocean", "road",
+    "rock", "street", "valley", "bridge",
+)  # fmt: skip
+"""Background queries of the released configurations: terrestrial, aquatic-atmospheric, man-made."""
+
+TEMPLATE = "a clean origami {}."
+"""The template of CLIP-ES and of the released CaR code; `{}` is the expression."""
+
+PALETTES = ("vivid", "okabe-ito")
+"""The overlay's colours: carvid's own, and those of Okabe and Ito (2008), whom the colour-blind can
+tell apart too."""
+
+KEY_EVERY_S = 1 / 6
+"""Seconds between key frames: 4 frames at 24 a second."""
+
+PROMPT_KINDS = ("blur", "gray", "black", "circle", "rectangle", "contour")
+"""The visual prompts, in the order in which they are applied."""
+
+SCALES = ("480p", "frame")
+"""The size at which something works: the frame scaled down to 480p, if it is larger, or its own."""
+
+
+@dataclass(frozen=True)
+class WeightsConfig(Section):
+    """The two frozen CLIPs, and where they run."""
+
+    generator: str = setting("openai/clip-vit-base-patch16")
+    """Mask proposal generator: a hub name, a local folder, or `tiny` (the embedded model)."""
+    classifier: str = setting("openai/clip-vit-large-patch14")
+    """Mask classifier: likewise."""
+    device: str = setting("auto")
+    """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cuda:1`."""
+    dtype: str = setting("auto", choices=("auto", "float32", "float16", "bfloat16"))
+    """`auto` is float16 on CUDA, float32 elsewhere."""
+    half_positions: bool = setting(False)
+    """Round position embeddings to float16, as the released code does on every device."""
+
+
+@dataclass(frozen=True)
+class ProposalsConfig(Section):
+    """f, the mask proposal generator (paper section 3.2; CLIP-ES)."""
+
+    lambda_: float = setting(0.5, low=0.0, high=1.0)
+    """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
+    background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
+    """Background queries, which take away activations of things nobody asked for."""
+    skip_own_words: bool = setting(True)
+    """A background query that an expression names ("the road", "a tree in front of a house") does
+    not compete with it, here and in the classifier; off in the released code."""
+    template: str = setting(TEMPLATE, template=True)
+    """Text of a query, `{}` being the expression."""
+    switch_text: bool = setting(False)
+    """Step 1 sees bare expressions, later steps the template (the released code)."""
+    zero_cam: str = setting("similarity", choices=("similarity", "softmax"))
+    """A CAM of zeros is computed again: from the bare similarity, or (the released code) from the
+    softmax without background queries, which is zero again for a single text."""
+    affinity: bool = setting(True)
+    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
+    affinity_blocks: int = setting(8, low=1)
+    """How many of the last blocks lend their attention (all of them, where there are fewer)."""
+    parts: int = setting(1, low=1)
+    """1: a CAM is one proposal, with all its blobs (the paper). More: up to so many connected parts
+    of a CAM are a proposal each, and for every query the one with the best score stays."""
+    parts_level: float = setting(0.4, low=0.0, high=1.0)
+    """Share of a CAM's maximum above which patches are connected to a part."""
+    max_side: int = setting(0, low=0)
+    """Scale frames down to this longer side in pixels before the generator; 0 keeps the size."""
+    max_tokens: int = setting(1620, low=0)
+    """Scale frames down, too, until they are at most so many patches: each attends to every other
+    one. 1620 is what 854×480 has of 16 pixels; 0 is no limit."""
+
+
+@dataclass(frozen=True)
+class PromptsConfig(Section):
+    """v, visual prompting (paper section 3.2, figure 3)."""
+
+    kinds: tuple[str, ...] = setting(("circle", "blur"), choices=PROMPT_KINDS)
+    """Which prompts are drawn, in the fixed order blur, gray, black, circle, rectangle, contour."""
+    eta: float = setting(0.5, low=0.0, high=1.0)
+    """η: a proposal above it is inside the mask that is drawn."""
+    stuff: tuple[str, ...] = setting(())
+    """Expressions that name stuff, not things; they get `stuff_kinds`."""
+    stuff_kinds: tuple[str, ...] = setting(("blur", "gray"), choices=PROMPT_KINDS)
+    """The prompts of stuff."""
+    scale: str = setting("480p", choices=SCALES)
+    """`480p`: prompts are drawn, and proposals compared, on the frame made so small that its
+    shorter side is 480 (a smaller frame as it is), so that their lines and blur are as strong in
+    the classifier's view whatever the frame's size; `frame`: at the frame's own size."""
+    swap_gray: bool = setting(False)
+    """Grey weighs red and blue the wrong way round, as the released code does."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Section):
+    """g, the mask classifier (paper section 3.2, equation 3)."""
+
+    templates: tuple[str, ...] = setting((TEMPLATE,), template=True)
+    """Texts of a query; several are scored each and summed."""
+    view: str = setting("letterbox", choices=("letterbox", "center-crop", "mask-crop"))
+    """What of a prompted frame is seen: all of it, its centre, or a square around the mask."""
+    crop_margin: float = setting(1.5, low=1.0)
+    """`mask-crop`: side of the square over the longer side of the mask's box."""
+    last_block: bool = setting(True)
+    """Run the last transformer block; the released code leaves it out."""
+    competitors: str = setting("run", choices=("run", "living"))
+    """Whose texts compete: those of the whole run, in every step and frame, or only those of the
+    queries that are still alive (the released code)."""
+    background: str = setting("always", choices=("always", "never"))
+    """Background queries compete with the expressions; `never` in the released code."""
+
+
+@dataclass(frozen=True)
+class CarConfig(Section):
+    """σ and the recurrence (paper section 3.1, algorithm 1)."""
+
+    mode: str = setting("refer", choices=("refer", "semantic"))
+    """`refer`: each query has its own CAM and CRF; `semantic`: queries compete in both."""
+    theta: float = setting(0.3, low=0.0, high=1.0)
+    """θ: a query stays while its score is above it."""
+    present: str = setting("ask", choices=("ask", "best", "each"))
+    """`ask`: an expression may name something that is not there. `best`: one of them is there, and
+    where none passes, the best one is kept (the released code). `each`: all of them are, in every
+    frame, and each keeps its best candidate (Ref-DAVIS)."""
+    max_steps: int = setting(10, low=1)
+    """Upper bound of the steps on one frame; 1 is CaR without recurrence."""
+    stop: str = setting("fixed-point", choices=("fixed-point", "equal-counts"))
+    """Stop when the kept queries are those of the step before (the paper); `equal-counts`
+    compares counts, with 0 before the first step, so that there are at least two steps."""
+    duplicates: str = setting("keep", choices=("keep", "collapse"))
+    """Equal expressions keep a label each, or collapse onto the first (the released code)."""
+
+
+@dataclass(frozen=True)
+class CrfConfig(Section):
+    """Dense CRF on the proposals (paper section 3.3; the released `crf.py`)."""
+
+    enabled: bool = setting(True)
+    """Off: a mask is the proposal above `prompts.eta`."""
+    mode: str = setting("fast", choices=("fast", "exact"))
+    """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
+    scale: str = setting("480p", choices=SCALES)
+    """`480p`: it runs on a frame whose shorter side is 480 at most, and its masks are enlarged with
+    the frame as a guide; `frame`: at the frame's own size, which its kernels were not made for."""
+    iterations: int = setting(10, low=1)
+    """Mean-field iterations."""
+    smooth_sxy: float = setting(1.0, low=0.01, high=100.0)
+    """Standard deviation of the smoothness kernel, pixels."""
+    smooth_compat: float = setting(3.0, low=0.0)
+    """Weight of the smoothness kernel."""
+    bilateral_sxy: float = setting(67.0, low=0.01, high=1000.0)
+    """Standard deviation of the appearance kernel in space, pixels."""
+    bilateral_srgb: float = setting(3.0, low=0.01)
+    """Standard deviation of the appearance kernel in colour, levels of 255."""
+    bilateral_compat: float = setting(4.0, low=0.0)
+    """Weight of the appearance kernel."""
+    background_power: float = setting(1.0, low=0.0)
+    """Background probability is (1 − the largest proposal) to this power."""
+    wrap_colors: bool = setting(False)
+    """Use BGR minus a mean, wrapped around in uint8, as the released code does."""
+    pad_slow_sizes: bool = setting(True)
+    """`exact`: pad 854 pixel sides to 856: 3 times faster, by pydensecrf's hashing."""
+
+
+@dataclass(frozen=True)
+class PhrasesConfig(Section):
+    """Words about place, size and motion ("the dog on the left"), which are not for CLIP."""
+
+    enabled: bool = setting(True)
+    """Take them out of what CLIP looks for, and choose among the parts of its CAM by them."""
+    weight: float = setting(1.0, low=0.0)
+    """What wholly fulfilled wishes are worth, in units of score, when a thing is first seen."""
+    parts: int = setting(4, low=1)
+    """Up to so many connected parts of such a query's CAM are a proposal each."""
+
+
+@dataclass(frozen=True)
+class SamConfig(Section):
+    """SAM on the masks (paper section 3.3); off unless `model` names one."""
+
+    model: str = setting("")
+    """A segment-anything checkpoint, a folder in `SamModel` format, or a hub name."""
+    mode: str = setting("ensemble", choices=("ensemble", "prompted"))
+    """`ensemble` matches SAM's automatic masks with a mask (the paper); `prompted` lets SAM draw
+    the mask anew from its box, points in it and itself."""
+    match: str = setting("paper", choices=("paper", "released"))
+    """`paper`: the union of what matches replaces a mask if their IoU is above φ_iou; `released`:
+    whatever the IoU, and the best IoM stands in where nothing matches."""
+    phi_iom: float = setting(0.7, low=0.0, high=1.0)
+    """φ_iom: an automatic mask matches above this intersection over the smaller mask."""
+    phi_iou: float = setting(0.7, low=0.0, high=1.0)
+    """φ_iou: what SAM gives replaces a mask above this IoU."""
+    points_per_side: int = setting(32, low=1)
+    """Automatic masks: the grid has this many points in each direction."""
+    points_per_batch: int = setting(64, low=1)
+    """Points that are asked together; fewer take less memory."""
+    min_iou: float = setting(0.88)
+    """Automatic masks: SAM's own rating must be above it."""
+    min_stability: float = setting(0.95, low=0.0, high=1.0)
+    """Automatic masks: least IoU of the masks at thresholds a little above and below."""
+    max_box_iou: float = setting(0.7, low=0.0, high=1.0)
+    """Automatic masks: of those whose boxes overlap more, the best stays."""
+    cache: str = setting("auto")
+    """Folder that keeps automatic masks; `auto` is carvid/sam in the user's cache, `off` none."""
+    cache_mb: int = setting(2000, low=1)
+    """All that is kept, megabytes; what was used longest ago makes room."""
+
+
+@dataclass(frozen=True)
+class TemporalConfig(Section):
+    """What one frame leaves to the next."""
+
+    carry_queries: bool = setting(True)
+    """Scores are smoothed and queries are dropped and offered again along time; off treats the
+    queries of every frame as an image's."""
+    carry_masks: bool = setting(True)
+    """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
+    key_every_s: float = setting(KEY_EVERY_S, low=0.0)
+    """The CLIP step comes every so many seconds, and earlier where the carrying is doubtful."""
+    key_every: int = setting(0, low=0)
+    """K: it comes every so many frames instead, however fast they are; 0 leaves it to the time."""
+    tracks: int = setting(2, low=1)
+    """Up to so many masks of a query are followed from where it is first seen to the key frame
+    after, so that a wrong one can be left."""
+    fresh: int = setting(2, low=1)
+    """Up to so many new proposals are made at a key frame for what was there at the one before."""
+    alike: float = setting(0.5, low=0.0, high=1.0)
+    """Candidates of a key frame that overlap by more (IoU) are shown to the classifier once."""
+    smoothing: float = setting(0.5, low=0.0, high=1.0)
+    """The past's share in what a track is worth at a key frame, in which its score has the rest."""
+    hysteresis: float = setting(0.2, low=0.0)
+    """What it costs, in units of score, to change from one thing to another, to lose it, or to find
+    it again; between what was worth most so far, and what scores now."""
+    drop_after: int = setting(2, low=1)
+    """A query that is lost for so many key frames is asked no more."""
+    reoffer_every: int = setting(1, low=1)
+    """All queries are offered again after so many key frames, so that things can return."""
+    motion: float = setting(0.5, low=0.0, high=1.0)
+    """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
+    color: float = setting(0.7, low=0.0, high=5.0)
+    """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
+    where a mask was carried by flow that is not trusted."""
+    min_trust: float = setting(0.2, low=0.0, high=1.0)
+    """Less trust than this within a carried mask asks for a key frame."""
+    area_jump: float = setting(5.0, low=1.0)
+    """So does an area that has grown or shrunk by this factor since the last key frame."""
+    lag: int = setting(4, low=0)
+    """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as
+    live input does."""
+    cut_trust: float = setting(0.35, low=0.0, high=1.0)
+    """Less trust than this over the whole frame is a scene cut where the picture has changed too:
+    masks and scores are forgotten. 0 looks for no cuts, dissolves and flashes."""
+    cut_change: float = setting(0.45)
+    """How much it must have changed (`carvid.temporal.cuts.change`, from -2 to 2)."""
+    flow_side: int = setting(854, low=16)
+    """The longer side at which flow is computed and masks are carried, pixels."""
+    snap_radius: int = setting(3, low=1)
+    """Window of the guided filter that carried masks are snapped to edges with, pixels."""
+    snap_epsilon: float = setting(0.001, low=0.0)
+    """Variance under which that filter takes a window for flat, of grey in [0, 1]."""
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether later frames have a say, where there are any to wait for."""
+        return self.carry_masks and self.lag > 0
+
+
+@dataclass(frozen=True)
+class OverlayConfig(Section):
+    """The overlay video."""
+
+    enabled: bool = setting(True)
+    """Write overlay.mp4 beside the masks."""
+    fill: bool = setting(True)
+    """Fill the masks with their colours."""
+    opacity: float = setting(0.5, low=0.0, high=1.0)
+    """Strength of the fill."""
+    outline: bool = setting(True)
+    """Draw the masks' outlines."""
+    outline_width: int = setting(0, low=0, high=100)
+    """Pixels; 0 is a 240th of the frame's height."""
+    halo: bool = setting(False)
+    """Put black or white around the outlines, so that they show on a ground of their colour."""
+    dim: float = setting(0.0, low=0.0, high=1.0)
+    """How much of its light what is outside the masks loses."""
+    labels: bool = setting(True)
+    """Draw the expressions."""
+    scores: bool = setting(True)
+    """Draw the scores behind the expressions, where there are any."""
+    palette: str = setting("vivid", choices=PALETTES)
+    """The colours; those of `okabe-ito` come again after the seventh expression."""
+    side_by_side: bool = setting(False)
+    """Put the bare frame to the left of what is drawn."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    weights: WeightsConfig = dataclasses.field(default_factory=WeightsConfig)
+    proposals: ProposalsConfig = dataclasses.field(default_factory=ProposalsConfig)
+    prompts: PromptsConfig = dataclasses.field(default_factory=PromptsConfig)
+    classifier: ClassifierConfig = dataclasses.field(default_factory=ClassifierConfig)
+    car: CarConfig = dataclasses.field(default_factory=CarConfig)
+    crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
+    phrases: PhrasesConfig = dataclasses.field(default_factory=PhrasesConfig)
+    sam: SamConfig = dataclasses.field(default_factory=SamConfig)
+    temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
+    overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return a plain mapping (tuples as lists) that `from_dict` loads back equal."""
+        return {
+            section: {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+            for section, values in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], *, base: Config | None = None) -> Config:
+        """Return `base` (the defaults, if none) with `values` put over it.
+
+        Raises:
+            ConfigError: an unknown section or key, or a value of the wrong type or range.
+        """
+        config = base or cls()
+        for name, changes in values.items():
+            if name not in names_of(cls):
+                raise ConfigError(f"unknown section '{name}'{suggest(name, names_of(cls))}")
+            if not isinstance(changes, Mapping):
+                raise ConfigError(f"section '{name}' must be a mapping of settings")
+            section = getattr(config, name)
+            known = names_of(section)
+            changes = renamed(name, changes)
+            for key in changes:
+                if key not in known:
+                    raise ConfigError(f"unknown key '{name}.{key}'{suggest(key, known)}")
+            clean = {k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()}
+            config = dataclasses.replace(config, **{name: dataclasses.replace(section, **clean)})
+        return config

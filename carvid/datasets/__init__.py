@@ -1,0 +1,1 @@
+"""Data sets on disk: what lies where, and which expressions belong to what."""

@@ -1,1 +1,0 @@
-"""Ref-DAVIS 2017: its data, its prediction format, and its evaluation."""

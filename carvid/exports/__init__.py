@@ -1,0 +1,1 @@
+"""What other tools want of a run: one file a format."""

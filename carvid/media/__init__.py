@@ -1,0 +1,1 @@
+"""Frames in and videos out: one interface over files, folders, images, cameras and pipes."""

@@ -1,0 +1,320 @@
+"""What every input looks like inside carvid: `Frame`s of a `VideoReader`, a `Part` of them."""
+
+from __future__ import annotations
+
+import math
+import queue
+import re
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.base.errors import CarvidError, ConfigError, VideoError
+
+PREFETCHED_FRAMES = 4
+PREFETCHED_BYTES = 32_000_000
+"""Frames that are made ahead take no more than this, but for a single one."""
+MAX_PIXELS = 80_000_000
+"""Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header
+says."""
+SAME_TIME_S = 1e-6
+JOIN_S = 10.0
+"""How long a thread is waited for that may be blocked by a silent pipe or camera."""
+
+T = TypeVar("T")
+Picture = Callable[[], NDArray[np.uint8]]
+"""Makes the uint8 (H, W, 3) RGB of a frame when it is wanted."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a video."""
+
+    index: int
+    """From 0, without gaps, among the frames that are read."""
+    time_s: float
+    """Presentation time from that of the video's first frame, seconds."""
+    image: NDArray[np.uint8]
+    """uint8 (H, W, 3) RGB."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which frames of an input are read, and how large.
+
+    Raises:
+        ConfigError: no frame could be in it.
+    """
+
+    start_s: float = 0.0
+    """The first time, seconds from the video's first frame."""
+    end_s: float | None = None
+    """The first time that is no longer in it; None is the end."""
+    stride: int = 1
+    """Every so manieth frame."""
+    max_side: int = 0
+    """Scale frames down to this longer side, pixels; 0 keeps the size."""
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.start_s) and self.start_s >= 0):
+            raise ConfigError(f"--start must be 0 or more seconds, got {self.start_s}")
+        if self.end_s is not None and not self.end_s > self.start_s:
+            raise ConfigError(f"--end must be after --start, got {self.end_s} and {self.start_s}")
+        if self.stride < 1:
+            raise ConfigError(f"--stride must be 1 or more, got {self.stride}")
+        if self.max_side < 0:
+            raise ConfigError(f"--max-side must be 0 or more pixels, got {self.max_side}")
+
+    def size_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Return the height and width that frames of a size are read with."""
+        height, width = size_hw
+        if not self.max_side or max(size_hw) <= self.max_side:
+            return size_hw
+        scale = Fraction(self.max_side, max(size_hw))
+        return (max(1, round(height * scale)), max(1, round(width * scale)))
+
+    def expected(self, duration_s: float, frame_rate: Fraction) -> int:
+        """Return about how many frames of a video are in it."""
+        end_s = duration_s if self.end_s is None else min(self.end_s, duration_s)
+        return max(0, math.ceil(round((end_s - self.start_s) * frame_rate / self.stride, 3)))
+
+    def chosen(self, times_s: Iterable[float]) -> Iterator[int]:
+        """Yield the positions of the frames that are in it, of times in order."""
+        first = None
+        for position, time_s in enumerate(times_s):
+            if self.end_s is not None and time_s >= self.end_s - SAME_TIME_S:
+                return
+            if time_s < self.start_s - SAME_TIME_S:
+                continue
+            first = position if first is None else first
+            if (position - first) % self.stride == 0:
+                yield position
+
+    def __str__(self) -> str:
+        end = "the end" if self.end_s is None else f"{self.end_s:g} s"
+        return f"from {self.start_s:g} s to {end}"
+
+
+WHOLE = Part()
+
+
+def seconds(text: str) -> float:
+    """Read `12.5`, `1:02.5` or `1:00:02` as seconds.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    try:
+        *larger, last = text.split(":")
+        if len(larger) > 2 or not all(part.isdigit() for part in larger):
+            raise ValueError
+        whole = 0
+        for part in larger:
+            whole = 60 * (whole + int(part))
+        return whole + float(last)
+    except ValueError:
+        raise ConfigError(f"cannot read the time '{text}'; write 12.5, 1:02.5 or 1:00:02") from None
+
+
+def raw_frames(text: str) -> tuple[int, int, Fraction]:
+    """Read `640x480@30000/1001` as height, width and frame rate.
+
+    Raises:
+        ConfigError: it is not of that form.
+    """
+    form = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)@([1-9]\d*(?:/[1-9]\d*)?)", text)
+    if form is None:
+        raise ConfigError(f"cannot read the frames' form '{text}'; write 640x480@25")
+    return int(form[2]), int(form[1]), Fraction(form[3])
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What is known of an input before its frames are read."""
+
+    path: str
+    backend: Literal["decord", "pyav", "images"]
+    size_hw: tuple[int, int]
+    """Height and width, pixels, as read (after rotation and scaling)."""
+    frame_rate: Fraction
+    """Average, frames per second."""
+    frame_count: int | None
+    """Exact, or None where only reading to the end would tell."""
+    codec: str | None = None
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a pixel over its height, as shown."""
+    part: Part = WHOLE
+    """What of the input is read."""
+    origin_s: float = 0.0
+    """When the first frame is shown by the file's own clock, which its sound goes by."""
+    live: bool = False
+    """A camera, a pipe or a network stream: it can be read once."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able mapping; the frame rate as `"30000/1001"`."""
+        return asdict(self) | {
+            "size_hw": list(self.size_hw), "frame_rate": str(self.frame_rate),
+            "pixel_aspect": str(self.pixel_aspect),
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> VideoInfo:
+        """Load what `to_dict` gave."""
+        height, width = values["size_hw"]
+        changes = {
+            "size_hw": (height, width),
+            "frame_rate": Fraction(values["frame_rate"]),
+            "pixel_aspect": Fraction(values.get("pixel_aspect", 1)),
+            "part": Part(**values.get("part", {})),
+        }
+        return cls(**{**values, **changes})
+
+
+class VideoReader(ABC):
+    """An input that is read from front to back, as often as wanted; a context manager.
+
+    A reader belongs to one thread and one process at a time.
+    """
+
+    def __init__(self, info: VideoInfo, guess: int | None = None) -> None:
+        self.info = info
+        self._guess = guess
+        self.lost: list[str] = []
+        """What could not be read, a line each; complete when `frames` has come to its end."""
+
+    @property
+    def expected(self) -> int | None:
+        """About how many frames will come, for progress bars; None if nothing tells."""
+        return self._guess if self.info.frame_count is None else self.info.frame_count
+
+    @abstractmethod
+    def pictures(self) -> Iterator[tuple[float, Picture]]:
+        """Yield every frame's time, seconds from the first one's, and what makes its picture."""
+
+    def frames(self, start: int = 0) -> Iterator[Frame]:
+        """Yield the frames from index `start`, 0 or more, on; none if that is past the end.
+
+        Raises:
+            VideoError: nothing can be decoded, or no frame is in the part that was asked for.
+        """
+        if start < 0:
+            raise ValueError(f"start must be 0 or more, got {start}")
+        self.lost.clear()
+        index, last_s = 0, 0.0
+        waiting: list[Picture] = []
+
+        def times() -> Iterator[float]:
+            nonlocal last_s
+            for last_s, picture in pictures:
+                waiting[:] = [picture]
+                yield last_s
+
+        with closing(_closable(self.pictures())) as pictures:
+            for _ in self.info.part.chosen(times()):
+                if index >= start:
+                    yield Frame(index, last_s, self._fitted(waiting[0]()))
+                index += 1
+        if not index:
+            raise VideoError(
+                f"no frame of '{self.info.path}' is shown {self.info.part}; its last begins at "
+                f"{last_s:.2f} s, choose other times"
+            )
+
+    def close(self) -> None:  # noqa: B027  nothing to release by default
+        """Release the file; closing twice is fine."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self.frames()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _fitted(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Scale a picture to the size of `info`."""
+        if image.shape[:2] == self.info.size_hw:
+            return image
+        height, width = self.info.size_hw
+        scaled = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        return scaled.astype(np.uint8, copy=False)
+
+
+def _closable(items: Iterator[T]) -> Generator[T, None, None]:
+    yield from items
+
+
+def check_size(
+    path: str | Path, size_hw: tuple[int, int], error: type[CarvidError] = VideoError
+) -> None:
+    """Refuse frames that would fill the memory.
+
+    Raises:
+        CarvidError: of the type `error`; a frame has more than `MAX_PIXELS`.
+    """
+    height, width = size_hw
+    if height * width > MAX_PIXELS:
+        raise error(
+            f"'{path}' has frames of {width}×{height} pixels, more than {MAX_PIXELS // 10**6} "
+            "million; scale it down first"
+        )
+
+
+def frames_ahead(size_hw: tuple[int, int]) -> int:
+    """Return how many frames of a size to make ahead."""
+    return max(1, min(PREFETCHED_FRAMES, PREFETCHED_BYTES // (3 * size_hw[0] * size_hw[1])))
+
+
+def prefetch(items: Iterable[T], depth: int = PREFETCHED_FRAMES) -> Generator[T, None, None]:
+    """Yield `items`, made ahead by a thread; its exception is raised here, at its place.
+
+    The iterable is used in that thread alone. Closing the generator ends the thread, or leaves
+    one that waits for a silent camera or pipe behind.
+    """
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    stop = threading.Event()
+
+    def offer(entry: tuple[str, Any]) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not offer(("item", item)):
+                    return
+            offer(("end", None))
+        except BaseException as error:
+            offer(("error", error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()  # here: what it holds open belongs to this thread
+
+    thread = threading.Thread(target=work, name="carvid-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stop.set()
+        thread.join(JOIN_S)

@@ -1,0 +1,186 @@
+"""A run's folder: what lies where in it, and whether a run may go there. Without torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from carvid.base.errors import OutputError
+from carvid.base.files import is_partial, read_json
+
+MASK_NAME = "{:05d}.png"
+MASK_FOLDER = "masks"
+PROGRESS_FOLDER = ".carvid"
+RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", "green.mp4",
+             "view.html")  # fmt: skip
+CUTOUT_FOLDER = "cutouts"
+"""What carvid writes into a run's folder, and may replace there."""
+RUN_NAMES = ("run.json", f"{PROGRESS_FOLDER}/progress.json", f"{PROGRESS_FOLDER}/scores.csv",
+             *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER)  # fmt: skip
+"""All of it; first what makes a run look whole."""
+RUN_CONTENTS = re.compile(r"masks/\d{5,}\.png|cutouts/\d+/\d{5,}\.png")
+"""What may be in the folders among `RUN_NAMES`."""
+REPLACED = "replaced"
+"""In `PROGRESS_FOLDER`: the run that is replaced, until the new one is whole."""
+MOVING = "moving"
+"""The same while it is moved there."""
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
+"""What systems leave in folders, and nobody misses."""
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a kill at the very end left of a finished run's progress."""
+    shutil.rmtree(folder / PROGRESS_FOLDER, ignore_errors=True)
+
+
+def run_paths(folder: Path) -> list[Path]:
+    """Return all that a run in a folder writes, or replaces."""
+    return [folder / name for name in (*RUN_NAMES, PROGRESS_FOLDER)]
+
+
+def check_place(
+    folder: Path, *, resume: bool = False, overwrite: bool = False, holds: str | None = "texts"
+) -> bool:
+    """Check that a run may be written to `folder`, without making anything.
+
+    Args:
+        folder: the run's.
+        resume: an earlier run there may go on.
+        overwrite: it may be replaced.
+        holds: a key that its run.json has; None: the caller looks at it.
+
+    Returns:
+        Whether it holds an earlier run.
+
+    Raises:
+        OutputError: it is a file, holds something else, holds a run that is neither resumed nor
+            overwritten, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"'{folder}' is a file; choose a folder with -o")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
+        raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
+    if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
+        return False
+    if not _holds_run(folder, holds):
+        raise OutputError(
+            f"'{folder}' exists and holds something else; choose a new folder with -o"
+        )
+    if not (resume or overwrite):
+        raise OutputError(
+            f"'{folder}' holds a run already; add --resume to continue it, --overwrite to replace "
+            "it, or choose another folder with -o"
+        )
+    return True
+
+
+def check_contents(
+    folder: Path, names: Iterable[str] = RUN_NAMES, contents: re.Pattern[str] = RUN_CONTENTS
+) -> None:
+    """Check that nothing but carvid's own would be replaced.
+
+    Args:
+        folder: of an earlier run.
+        names: what would be replaced in it.
+        contents: what carvid writes into those that are folders.
+
+    Raises:
+        OutputError: something else is there; nothing was touched.
+    """
+    foreign = []
+    for place in map(folder.joinpath, names):
+        if place.is_symlink():  # it alone is replaced, not what it leads to
+            continue
+        if place.is_file() and not place.suffix:  # where a folder should be
+            foreign.append(place)
+        for parent, folders, files in os.walk(place):
+            paths = [Path(parent, name) for name in files]
+            paths += [Path(parent, name) for name in folders if Path(parent, name).is_symlink()]
+            foreign += [
+                path for path in paths
+                if not (is_partial(path) or path.name in LITTER
+                        or contents.fullmatch(path.relative_to(folder).as_posix()))
+            ]  # fmt: skip
+    if foreign:
+        more = f" and {len(foreign) - 1} more are" if len(foreign) > 1 else " is"
+        raise OutputError(
+            f"'{min(foreign)}'{more} none of what carvid wrote, and would be replaced; move that "
+            "away, or choose another folder with -o"
+        )
+
+
+def set_aside(folder: Path, names: Iterable[str] = RUN_NAMES) -> None:
+    """Move an earlier run out of the way of a new one; it is kept until the new one is whole.
+
+    Of two that were replaced, neither of them by a whole one, the first is kept.
+
+    Raises:
+        OSError: something cannot be moved.
+    """
+    progress = folder / PROGRESS_FOLDER
+    kept, moving = progress / REPLACED, progress / MOVING
+    moving.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        place = folder / name
+        if not os.path.lexists(place):
+            continue
+        if kept.exists():
+            _remove(place)
+        else:
+            (moving / name).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(place, moving / name)
+    if kept.exists():
+        shutil.rmtree(moving)
+    else:
+        os.replace(moving, kept)
+
+
+def is_half_moved(folder: Path) -> bool:
+    """Whether a kill came while an earlier run was set aside."""
+    return (folder / PROGRESS_FOLDER / MOVING).exists()
+
+
+def put_back(folder: Path, names: Iterable[str] = RUN_NAMES) -> bool:
+    """Put back what was set aside, in the place of what has replaced it; return whether anything
+    was."""
+    kept = folder / PROGRESS_FOLDER / REPLACED
+    if not kept.exists():
+        return False
+    for name in reversed(list(names)):
+        _remove(folder / name)
+        if os.path.lexists(kept / name):
+            os.replace(kept / name, folder / name)
+    shutil.rmtree(kept)
+    with suppress(OSError):  # of a run that was not whole itself
+        kept.parent.rmdir()
+    return True
+
+
+def forget_replaced(folder: Path) -> None:
+    """Remove what was set aside: what replaces it is whole."""
+    progress = folder / PROGRESS_FOLDER
+    for name in (REPLACED, MOVING):
+        shutil.rmtree(progress / name, ignore_errors=True)
+
+
+def _holds_run(folder: Path, key: str | None) -> bool:
+    """Whether carvid has begun or ended a run there; others write a run.json, too."""
+    if (folder / PROGRESS_FOLDER).exists() or key is None:
+        return (folder / PROGRESS_FOLDER).exists() or (folder / "run.json").exists()
+    try:
+        values = read_json(folder / "run.json")
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and "carvid" in values and key in values
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Masks to look at: the overlay video and the web page."""

@@ -1,0 +1,96 @@
+"""A run as a web page in one file: frames to scrub through, masks to switch, scores over time."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import re
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from carvid.base.files import replacing
+from carvid.media.frames import Frame, VideoInfo
+from carvid.show.overlay import color_of
+
+if TYPE_CHECKING:
+    from carvid.run.track import Track
+
+MAX_SIDE = 720
+"""Longer side of the page's pictures, pixels."""
+MAX_FRAMES = 600
+"""Of longer videos every so manieth frame is shown, so that a browser can hold the page."""
+JPEG_QUALITY = 80
+
+
+def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
+    """Write the page; frames that it shows are embedded as JPEGs, label maps as PNGs.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    palette, video = track.facts.config.overlay.palette, track.facts.video
+    step, size = -(-len(track) // MAX_FRAMES), _page_size(video)
+    facts = {
+        "texts": list(track.texts),
+        "colors": [f"rgb{color_of(k, palette)}" for k in range(len(track.texts))],
+        "times": [round(float(time_s), 3) for time_s in track.times_s],
+        "scores": np.round(track.scores.astype(float), 4).tolist(),
+        "step": step,
+        "size": "{1} × {0}".format(*video.size_hw),
+    }
+    before, after = template().split("{{pictures}}")
+    filling = {
+        "title": html.escape(Path(video.path).name), "facts": for_script(facts),
+    }  # fmt: skip
+    before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
+        page.write(before)
+        for frame in frames:
+            if frame.index % step == 0:
+                labels = track.label_maps[frame.index]
+                entry = [_jpeg(frame.image, size), _png(labels, size)]
+                page.write((",\n" if frame.index else "") + for_script(entry))
+        page.write(after)
+
+
+def template() -> str:
+    """Return the page without its contents."""
+    return (resources.files("carvid.show") / "page.html").read_text(encoding="utf-8")
+
+
+def for_script(values: object) -> str:
+    """JSON that can stand in a page's script: nothing in it ends the script or begins a tag."""
+    text = json.dumps(values, ensure_ascii=True)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _page_size(video: VideoInfo) -> tuple[int, int]:
+    """Width and height of the page's pictures, whose pixels are square."""
+    aspect = float(video.pixel_aspect)
+    width, height = video.size_hw[1] * max(1.0, aspect), video.size_hw[0] / min(1.0, aspect)
+    scale = min(1.0, MAX_SIDE / max(width, height))
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _jpeg(image: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    picture = Image.fromarray(image)
+    picture = picture if picture.size == size else picture.resize(size)
+    return _encoded(picture, "JPEG", quality=JPEG_QUALITY)
+
+
+def _png(labels: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    return _encoded(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST), "PNG")
+
+
+def _encoded(picture: Image.Image, form: str, **options: int) -> str:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return base64.b64encode(file.getvalue()).decode("ascii")
