@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carvid.base.background import behind
+from carvid.base.background import run_in_background
 from carvid.base.errors import VideoError
 from carvid.base.guard import check_apart, files_in
 from carvid.base.interrupt import never
@@ -28,9 +28,9 @@ from carvid.config import Config, load_config, settings_files
 from carvid.exports.formats import check_formats, write_formats
 from carvid.media.frames import frames_ahead
 from carvid.media.open import (
-    WHOLE,
+    ALL,
     Frame,
-    Part,
+    Selection,
     VideoInfo,
     VideoReader,
     input_files,
@@ -40,15 +40,15 @@ from carvid.media.open import (
 from carvid.run.layout import run_paths, tidy
 from carvid.run.lock import locked
 from carvid.run.track import FrameResult, MemoryStore, RunFacts, RunFolder, Track
-from carvid.sam.automatic import Sharpen, sharpener
+from carvid.sam.automatic import SamRefiner, sam_refiner
 from carvid.temporal.lookahead import Step, smooth
 from carvid.temporal.state import (
     TemporalState,
     after_carrying,
     after_key,
-    arrive,
-    recall,
-    taken,
+    apply_memory,
+    observe,
+    select_maps,
 )
 
 
@@ -78,7 +78,7 @@ def load(
         OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
-    sam = sharpener(config)
+    sam = sam_refiner(config)
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
     second = first if same else load_backbone(config.weights.classifier, config.weights)
@@ -122,7 +122,7 @@ class Carvid:
         config: Config,
         generator: ClipBackbone,
         classifier: ClipBackbone,
-        sam: Sharpen | None = None,
+        sam: SamRefiner | None = None,
     ) -> None:
         self.config = config
         self.backbones = (generator, classifier)
@@ -213,28 +213,28 @@ class Carvid:
         surely = self.segmenter.surely_there(count)
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
-            arrival = arrive(
+            context = observe(
                 state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
             )
-            if arrival.asked is None:
-                assert arrival.carried is not None
-                state = after_carrying(arrival)
-                maps = taken(arrival.carried, state.chosen, count, arrival.carried.shape[1:])
+            if context.asked is None:
+                assert context.carried is not None
+                state = after_carrying(context)
+                maps = select_maps(context.carried, state.chosen, count, context.carried.shape[1:])
                 masks = cut(maps, frame.image)
             else:
                 found = self.segmenter.segment(
                     frame.image,
                     queries,
-                    alive=arrival.asked,
-                    prior=arrival.prior(self.segmenter.size_of(frame.image), config),
-                    recall=partial(recall, arrival, config=config),
+                    alive=context.asked,
+                    prior=context.prior(self.segmenter.size_of(frame.image), config),
+                    apply_memory=partial(apply_memory, context, config=config),
                 )
-                masks, maps, state = after_key(arrival, found, self.config.car.theta, config)
+                masks, maps, state = after_key(context, found, self.config.car.theta, config)
             result = FrameResult(
                 frame.index, frame.time_s, masks, maps, state.scores[:count],
                 state,
             )  # fmt: skip
-            yield Step(frame.image, arrival, result)
+            yield Step(frame.image, context, result)
 
     @telling_out_of_memory()
     def segment(
@@ -247,7 +247,7 @@ class Carvid:
         resume: bool = False,
         overwrite: bool = False,
         progress: bool = False,
-        part: Part = WHOLE,
+        selection: Selection = ALL,
         raw: tuple[int, int, Fraction] | None = None,
         formats: Sequence[str] = (),
         stop: Callable[[], bool] = never,
@@ -285,7 +285,7 @@ class Carvid:
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries(tuple(texts), tuple(distractors))
-        with open_video(video, part=part, raw=raw) as reader:
+        with open_video(video, selection=selection, raw=raw) as reader:
             facts = self.facts(reader.info, queries)
             if out is None:
                 return self._in_memory(facts, reader, queries, progress=progress, stop=stop)
@@ -363,7 +363,10 @@ class Carvid:
         found = self._results(
             reader, queries, start, state, progress=progress, see=folder.see, stop=stop
         )
-        with closing(found) as results, behind(folder.add, attrgetter("nbytes")) as write:
+        with (
+            closing(found) as results,
+            run_in_background(folder.add, attrgetter("nbytes")) as write,
+        ):
             try:
                 for result in results:
                     write(result)

@@ -22,7 +22,7 @@ from carvid.batch.run import BatchResult, run_batch
 from carvid.cli.commands import app
 from carvid.config import Config
 from carvid.media.encode import VideoWriter
-from carvid.media.open import Part, open_video
+from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid, load
 from tests.conftest import carvid
 from tests.test_cli import ENVIRONMENT, assert_one_line
@@ -38,7 +38,9 @@ def write_clips(folder: Path, count: int, frames: int = 3) -> list[Path]:
     paths = []
     for number in range(count):
         path = folder / f"clip-{number:02d}.mp4"
-        with open_video(EXAMPLE, part=Part(0.1 * number, max_side=64 + 8 * (number % 3))) as reader:
+        with open_video(
+            EXAMPLE, selection=Selection(0.1 * number, max_side=64 + 8 * (number % 3))
+        ) as reader:
             images = [frame.image for frame in itertools.islice(reader, frames)]
         assert len(images) == frames
         with VideoWriter(path, images[0].shape[:2], Fraction(25)) as writer:
@@ -94,7 +96,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
 
 def test_a_batch_has_the_bytes_of_runs_one_by_one(tmp_path: Path, loads: list[Config]) -> None:
     path = write_manifest(tmp_path / "clips.jsonl", write_clips(tmp_path, 3))
-    clips = read_manifest(path, Part(stride=2))
+    clips = read_manifest(path, Selection(stride=2))
     result = run(clips, tmp_path / "out", distractors=["a tree"], formats=["coco"])
     assert len(loads) == 1 and not result.failed
     assert list(result.done) == ["clip-00", "clip-01", "clip-02"]
@@ -102,7 +104,7 @@ def test_a_batch_has_the_bytes_of_runs_one_by_one(tmp_path: Path, loads: list[Co
         alone = load("tiny", SETTINGS)
         alone.segment(
             clip.video, clip.texts, distractors=["a tree"], out=tmp_path / "alone" / clip.name,
-            part=clip.part,
+            selection=clip.selection,
         )  # fmt: skip
         (tmp_path / "out" / clip.name / "coco.json").unlink()
     assert_same_runs(tmp_path / "out", tmp_path / "alone")

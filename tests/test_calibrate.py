@@ -312,5 +312,5 @@ def test_a_text_alone_must_be_told_from_one_that_is_there(
     sample = read_samples(tree, limit=1)[0]
     model = load("default", [*SETTINGS, "classifier.background=never", *WHOLLY_ASKED], **weights)
     *_, beside, alone = ask(model, sample.image(), sample)
-    assert (alone.worth, alone.there, alone.shown) == (1.0, False, True)
-    assert alone.value(0.99) == 0 and beside.worth < 1 and beside.value(0.99) == 1
+    assert (alone.path_value, alone.there, alone.shown) == (1.0, False, True)
+    assert alone.value(0.99) == 0 and beside.path_value < 1 and beside.value(0.99) == 1

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.car.choice import NONE
-from carvid.car.phrases import Wish, grant
+from carvid.car.phrases import Wish, rate_wishes
 from carvid.config import TemporalConfig, load_config
 from carvid.run.track import FrameResult
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.cuts import MOST, Seen, change
 from carvid.temporal.flow import to_gray
 from carvid.temporal.lookahead import Step, smooth
-from carvid.temporal.state import MOST_BETWEEN, TemporalState, after_carrying, arrive, taken
+from carvid.temporal.state import MOST_BETWEEN, TemporalState, after_carrying, observe, select_maps
 
 Picture = NDArray[np.uint8]
 
@@ -66,13 +66,13 @@ def begun(image: Picture) -> TemporalState:
     """A state with one track, a box in the middle of an image."""
     mask = np.zeros(SIZE_HW, bool)
     mask[32:64, 60:100] = True
-    arrival = arrive(TemporalState.initial(1), image, CONFIG)
+    context = observe(TemporalState.initial(1), image, CONFIG)
     return replace(
         TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
         values=np.ones(1, np.float32), sources=np.array([NONE]), areas=np.array([mask.sum()]),
         colors=count_colors(to_colors(image, SIZE_HW), mask)[None],
-        maps=mask[None] * np.uint8(255), gray=to_gray(image, 854), seen=arrival.seen,
-        time_s=arrival.time_s,
+        maps=mask[None] * np.uint8(255), gray=to_gray(image, 854), seen=context.seen,
+        time_s=context.time_s,
     )  # fmt: skip
 
 
@@ -80,14 +80,14 @@ def forgotten(images: Sequence[Picture], config: TemporalConfig = CONFIG) -> lis
     """The frames, but the first, at which everything is forgotten."""
     state, found = begun(images[0]), []
     for index, image in enumerate(images[1:], start=1):
-        arrival = arrive(state, image, config)
-        if arrival.is_fresh:
-            assert arrival.asked is not None and arrival.asked.all()
-            assert not len(arrival.state.owners) and arrival.prior(SIZE_HW, config) is None
+        context = observe(state, image, config)
+        if context.begins_shot:
+            assert context.asked is not None and context.asked.all()
+            assert not len(context.state.owners) and context.prior(SIZE_HW, config) is None
             found.append(index)
-            state = replace(begun(image), seen=arrival.seen, time_s=arrival.time_s)
+            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
         else:
-            state = after_carrying(arrival)
+            state = after_carrying(context)
     return found
 
 
@@ -158,12 +158,12 @@ def test_a_flash_is_passed_over_and_the_mask_stays() -> None:
     images = NO_CUT["white"](scene(1, 10, speed=0))
     state = begun(images[0])
     for index, image in enumerate(images[1:], start=1):
-        arrival = arrive(state, image, replace(CONFIG, key_every=99))
-        assert arrival.carried is not None
-        overlap = (arrival.carried[0] > 127)[32:64, 60:100].mean()
+        context = observe(state, image, replace(CONFIG, key_every=99))
+        assert context.carried is not None
+        overlap = (context.carried[0] > 127)[32:64, 60:100].mean()
         assert overlap > 0.9, index
-        assert (arrival.colors is None) == (index == 5)
-        state = after_carrying(arrival)
+        assert (context.colors is None) == (index == 5)
+        state = after_carrying(context)
 
 
 def test_what_stays_bright_or_dark_is_another_scene() -> None:
@@ -215,14 +215,14 @@ def test_the_memory_of_frames_is_bounded_and_saved_whole() -> None:
     again, told = state, 0
     for image in images[1:]:
         again = TemporalState.from_dict(json.loads(json.dumps(again.to_dict())))
-        arrival, other = arrive(state, image, CONFIG), arrive(again, image, CONFIG)
-        assert arrival.is_fresh == other.is_fresh
-        told += arrival.is_fresh
-        if arrival.is_fresh:
-            state = replace(begun(image), seen=arrival.seen, time_s=arrival.time_s)
+        context, other = observe(state, image, CONFIG), observe(again, image, CONFIG)
+        assert context.begins_shot == other.begins_shot
+        told += context.begins_shot
+        if context.begins_shot:
+            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
             again = replace(begun(image), seen=other.seen, time_s=other.time_s)
         else:
-            state, again = after_carrying(arrival), after_carrying(other)
+            state, again = after_carrying(context), after_carrying(other)
         assert state.seen is not None and len(state.seen.past) <= MOST
         assert json.dumps(state.to_dict()) == json.dumps(again.to_dict())
     assert told
@@ -240,19 +240,19 @@ def steps(images: Sequence[Picture]) -> Iterator[Step]:
     state = TemporalState.initial(1)
     config = replace(CONFIG, key_every=3, color=0)
     for index, image in enumerate(images):
-        arrival = arrive(state, image, config)
-        if arrival.asked is None:
-            state = after_carrying(arrival)
+        context = observe(state, image, config)
+        if context.asked is None:
+            state = after_carrying(context)
         else:
-            source = NONE if arrival.is_fresh else 0
+            source = NONE if context.begins_shot else 0
             state = replace(
-                begun(image), seen=arrival.seen, time_s=arrival.time_s,
+                begun(image), seen=context.seen, time_s=context.time_s,
                 sources=np.array([source]), absent_sources=np.array([source]),
             )  # fmt: skip
         assert state.maps is not None
-        maps = taken(state.maps, state.chosen, 1, SIZE_HW)
+        maps = select_maps(state.maps, state.chosen, 1, SIZE_HW)
         yield Step(
-            image, arrival,
+            image, context,
             FrameResult(
                 index, index / 24, maps > 0.5, maps, np.ones(1, np.float32), state,
             ),
@@ -266,7 +266,7 @@ def test_looking_ahead_goes_past_a_flash_but_not_past_a_cut() -> None:
     assert [result.index for result in results] == list(range(21))
     for result in results:
         assert result.masks[0][32:64, 60:100].mean() > 0.9, result.index
-    fresh = [index for index, step in enumerate(steps(images)) if step.arrival.is_fresh]
+    fresh = [index for index, step in enumerate(steps(images)) if step.context.begins_shot]
     assert fresh == [0, 12]
 
 
@@ -281,12 +281,12 @@ def keys(times_s: Sequence[float], config: TemporalConfig = THIRD) -> list[int]:
     image, found = scene(1, 1)[0], []
     state = TemporalState.initial(1)
     for index, time_s in enumerate(times_s):
-        arrival = arrive(state, image, config, time_s=time_s)
-        if arrival.asked is not None:
+        context = observe(state, image, config, time_s=time_s)
+        if context.asked is not None:
             found.append(index)
-            state = replace(begun(image), seen=arrival.seen, time_s=arrival.time_s)
+            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
         else:
-            state = after_carrying(arrival)
+            state = after_carrying(context)
     return found
 
 
@@ -330,13 +330,13 @@ def test_speeds_are_per_second_whatever_the_rate() -> None:
 
     def moving_right(rate: float, pixels: float) -> float:
         state = replace(begun(image), time_s=1.0)
-        arrival = arrive(state, image, CONFIG, time_s=1.0 + 1 / rate)
-        assert arrival.flow is not None
+        context = observe(state, image, CONFIG, time_s=1.0 + 1 / rate)
+        assert context.flow is not None
         motion = mask[0, ..., None] * np.array([pixels, 0], np.float32)
-        arrival = replace(arrival, flow=replace(arrival.flow, motion=motion))
-        prior = arrival.prior(SIZE_HW, CONFIG)
+        context = replace(context, flow=replace(context.flow, motion=motion))
+        prior = context.prior(SIZE_HW, CONFIG)
         assert prior is not None
-        return float(grant([Wish("motion", "right")], mask, prior.flow)[0])
+        return float(rate_wishes([Wish("motion", "right")], mask, prior.flow)[0])
 
     # Half sure at 24 frames a second: 0.004 picture widths a frame.
     assert moving_right(24, 0.64) == pytest.approx(1 / (1 + math.exp(-1)), abs=1e-5)

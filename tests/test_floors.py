@@ -28,7 +28,7 @@ from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
 from carvid.run.track import FrameResult
-from carvid.show.overlay import COLORS
+from carvid.show.overlay import VIVID
 from tests.conftest import carvid as command
 
 CLIPS = Path(__file__).parent / "clips"
@@ -243,6 +243,6 @@ def check_overlay(
     for picture, frame, labels in zip(shown, frames, maps, strict=True):
         for label in np.unique(labels):
             inner = cv2.erode((labels == label).astype(np.uint8), np.ones((7, 7))) > 0
-            wanted = frame[inner] if label == 0 else np.array(COLORS[label - 1])
+            wanted = frame[inner] if label == 0 else np.array(VIVID[label - 1])
             off = np.abs(picture[inner].astype(int) - wanted)
             assert off.mean() < 8, (label, off.mean(axis=0))

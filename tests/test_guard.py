@@ -25,7 +25,7 @@ from carvid.config import load_config
 from carvid.demo.example import example_folder
 from carvid.demo.pictures import NOUNS
 from carvid.exports.formats import FILES, FORMATS, export
-from carvid.media.open import Part
+from carvid.media.open import Selection
 from carvid.pipeline import Carvid
 from carvid.run.layout import RUN_FILES, set_aside
 from carvid.run.track import Track
@@ -207,7 +207,7 @@ def test_settings_and_weights_are_read_too(clip: Path, out: Path, weights: dict[
         with pytest.raises(OutputError, match=r"run\.json' is read"):
             package.load(preset).segment(clip, ["a dog"], out=out, overwrite=True)
         with pytest.raises(OutputError, match=r"run\.json' is read"):
-            run_batch([Clip("out", str(clip), ("a dog",), Part())], out.parent, preset,
+            run_batch([Clip("out", str(clip), ("a dog",), Selection())], out.parent, preset,
                       overwrite=True)  # fmt: skip
     for number, name in enumerate(("generator", "classifier")):
         inside = out / "cutouts" / str(number + 1) / name

@@ -7,7 +7,7 @@ import pytest
 
 from carvid.base.errors import ConfigError, ExpressionError
 from carvid.batch.manifest import Clip, clips_of, read_manifest
-from carvid.media.frames import Part
+from carvid.media.frames import Selection
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def test_rows_of_a_csv_that_differ_in_expr_alone_are_one_run(folder: Path) -> No
         folder, ".csv", "\ufeffclip,expr,start,end,stride,name", 'a.mp4,"the dog, left",,,,',
         "b.mp4, a cat ,0:01,2.5,3,second", "", "a.mp4,the cat,,,,", "a.mp4,the dog,1,,,later",
     )  # fmt: skip
-    assert read_manifest(path, Part(end_s=9, max_side=64)) == [
-        Clip("a", str(folder / "a.mp4"), ("the dog, left", "the cat"), Part(0, 9, 1, 64)),
-        Clip("second", str(folder / "b.mp4"), ("a cat",), Part(1, 2.5, 3, 64)),
-        Clip("later", str(folder / "a.mp4"), ("the dog",), Part(1, 9, 1, 64)),
+    assert read_manifest(path, Selection(end_s=9, max_side=64)) == [
+        Clip("a", str(folder / "a.mp4"), ("the dog, left", "the cat"), Selection(0, 9, 1, 64)),
+        Clip("second", str(folder / "b.mp4"), ("a cat",), Selection(1, 2.5, 3, 64)),
+        Clip("later", str(folder / "a.mp4"), ("the dog",), Selection(1, 9, 1, 64)),
     ]
 
 
@@ -45,8 +45,8 @@ def test_a_line_of_json_is_a_run(folder: Path) -> None:
     ]  # fmt: skip
     path = manifest(folder, ".jsonl", json.dumps(rows[0]), "", json.dumps(rows[1]))
     assert read_manifest(path) == [
-        Clip("a", str(folder / "a.mp4"), ("a dog",), Part()),
-        Clip("ü 2", str(folder / "more" / "a.mp4"), ("a dog", "a cat"), Part(1, 2.5, 3)),
+        Clip("a", str(folder / "a.mp4"), ("a dog",), Selection()),
+        Clip("ü 2", str(folder / "more" / "a.mp4"), ("a dog", "a cat"), Selection(1, 2.5, 3)),
     ]
 
 

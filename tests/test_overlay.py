@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import OutputError
 from carvid.config import PALETTES, OverlayConfig
 from carvid.media.encode import MAX_SIDE
-from carvid.media.open import Backend, Frame, Part, VideoInfo, open_video
+from carvid.media.open import Backend, Frame, Selection, VideoInfo, open_video
 from carvid.show import overlay
 from carvid.show.overlay import color_of, draw_overlay, write_overlay
 from tests.conftest import make_frames
@@ -180,8 +180,8 @@ def test_ffprobe_sees_the_same_times_and_the_same_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 def test_a_part_has_its_own_sound(tmp_path: Path, name: str) -> None:
     clip, out = vfr_clip(tmp_path / name), tmp_path / "out.mp4"
-    part = Part(start_s=0.2, end_s=0.641)
-    with open_video(clip, part=part) as reader:
+    part = Selection(start_s=0.2, end_s=0.641)
+    with open_video(clip, selection=part) as reader:
         shown = [t for t in VFR_MS if 200 <= t < 641]
         planes = np.zeros((len(shown), 64, 96), np.uint8)
         assert write_overlay(out, reader.info, reader, planes, ["a"], PLAIN) == len(shown)

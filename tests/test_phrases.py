@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from carvid.car.choice import weigh
-from carvid.car.phrases import LONGEST, Wish, grant, parse
+from carvid.car.choice import rate
+from carvid.car.phrases import LONGEST, Wish, parse, rate_wishes
 
 SIZE_HW = (60, 100)
 
@@ -272,9 +272,9 @@ def test_any_text_is_parsed_soon() -> None:
 )  # fmt: skip
 def test_the_mask_that_was_meant_fulfils_most(wish: Wish, best: int) -> None:
     masks = np.stack([square(5, 46, 12), square(40, 20, 22), square(85, 2, 9)])
-    granted = grant([wish], masks, None)
-    assert granted.argmax() == best
-    assert granted.dtype == np.float32 and (granted >= 0).all() and (granted <= 1).all()
+    fulfilled = rate_wishes([wish], masks, None)
+    assert fulfilled.argmax() == best
+    assert fulfilled.dtype == np.float32 and (fulfilled >= 0).all() and (fulfilled <= 1).all()
 
 
 def test_motion_is_told_from_the_camera() -> None:
@@ -282,21 +282,24 @@ def test_motion_is_told_from_the_camera() -> None:
     flow = np.full((*SIZE_HW, 2), 3, np.float32)  # the camera pans, everything shifts
     flow[masks[0]] += (2, 0)
     flow[masks[1]] -= (2, 0)
-    assert grant([Wish("motion", "right")], masks, flow).argmax() == 0
-    assert grant([Wish("motion", "left")], masks, flow).argmax() == 1
+    assert rate_wishes([Wish("motion", "right")], masks, flow).argmax() == 0
+    assert rate_wishes([Wish("motion", "left")], masks, flow).argmax() == 1
     flow[masks[1]] = 3
-    assert grant([Wish("still")], masks, flow).argmax() == 1
-    assert grant([Wish("still")], masks, None).tolist() == [1, 1]  # nothing is known of motion
+    assert rate_wishes([Wish("still")], masks, flow).argmax() == 1
+    assert rate_wishes([Wish("still")], masks, None).tolist() == [
+        1,
+        1,
+    ]  # nothing is known of motion
 
 
 def test_equal_masks_count_once_in_a_row() -> None:
     masks = np.stack([square(5, 20, 20), square(6, 20, 20), square(60, 20, 20)])
-    assert grant([Wish("nth", "left", 2)], masks, None).tolist() == [0, 0, 1]
-    assert not grant([Wish("nth", "left", 3)], masks, None).any()
+    assert rate_wishes([Wish("nth", "left", 2)], masks, None).tolist() == [0, 0, 1]
+    assert not rate_wishes([Wish("nth", "left", 3)], masks, None).any()
 
 
 def choose(own: tuple[float, ...], masks: tuple[NDArray[np.bool_], ...], expression: str) -> int:
-    return weigh(
+    return rate(
         np.array(own, np.float32), np.stack(masks).astype(np.float32), 0, parse(expression),
         theta=0.3, wish_weight=1.0, prior=None,
     ).best  # fmt: skip

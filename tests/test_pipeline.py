@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import carvid
-from carvid.base.background import ROOM, behind
+from carvid.base.background import ROOM, run_in_background
 from carvid.base.errors import OutputError
 from carvid.config import load_config
 from carvid.media.label_png import read_label_png
@@ -190,10 +190,10 @@ def test_work_is_done_behind_in_order_and_all_of_it() -> None:
         threads.add(threading.current_thread().name)
         done.append(item)
 
-    with behind(work, int) as hand_over:
+    with run_in_background(work, int) as hand_over:
         for item in range(20):
             hand_over(item)
-    assert done == list(range(20)) and threads == {"carvid-behind"}
+    assert done == list(range(20)) and threads == {"carvid-background"}
 
 
 def test_so_much_waits_as_there_is_room_for() -> None:
@@ -204,7 +204,7 @@ def test_so_much_waits_as_there_is_room_for() -> None:
         done.append(item)
 
     def make() -> None:
-        with behind(work, lambda item: ROOM // 2) as hand_over:
+        with run_in_background(work, lambda item: ROOM // 2) as hand_over:
             for item in range(5):
                 hand_over(item)
                 handed.append(item)
@@ -223,7 +223,7 @@ def test_so_much_waits_as_there_is_room_for() -> None:
 
 def test_what_was_handed_over_is_done_though_the_maker_fails() -> None:
     done: list[int] = []
-    with pytest.raises(KeyboardInterrupt), behind(done.append, int) as hand_over:
+    with pytest.raises(KeyboardInterrupt), run_in_background(done.append, int) as hand_over:
         hand_over(1)
         hand_over(2)
         raise KeyboardInterrupt
@@ -238,7 +238,7 @@ def test_a_failure_behind_is_raised_and_nothing_is_done_after_it(items: int) -> 
         begun.append(item)
         raise OSError(f"item {item}")
 
-    with pytest.raises(OSError, match="item 0"), behind(work, int) as hand_over:
+    with pytest.raises(OSError, match="item 0"), run_in_background(work, int) as hand_over:
         for item in range(items):
             hand_over(item)
     assert begun == [0]

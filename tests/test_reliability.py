@@ -19,7 +19,7 @@ import pytest
 import carvid
 from carvid.base.errors import CarvidError, OutputError, VideoError
 from carvid.exports.formats import FORMATS, export
-from carvid.media.open import Part, open_video
+from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid
 from carvid.run.lock import locked
 from tests.conftest import make_frames
@@ -107,8 +107,8 @@ def test_a_clip_in_memory_ends_when_told(
     model = carvid.load("default", settings, **weights)
     asked = iter([False, False, True])
     track = model.segment(clip, TEXTS, stop=lambda: next(asked))
-    part = Part(end_s=2.5 / float(RATE_OF_CLIP))
-    wanted = model.segment(clip, TEXTS, part=part)
+    part = Selection(end_s=2.5 / float(RATE_OF_CLIP))
+    wanted = model.segment(clip, TEXTS, selection=part)
     assert len(track) == len(wanted) == 3 and track.facts.video.frame_count in (None, 3)
     assert [(a == b).all() for a, b in zip(track.masks, wanted.masks, strict=True)] == [True] * 3
     track.save(tmp_path / "out")  # as a clip of its own
@@ -241,7 +241,7 @@ def test_a_live_run_that_fails_leaves_a_video_of_what_came(
         writer.wait()
         os.close(end)
     assert frames_in(out / "overlay.mp4") == 3
-    assert not list(out.glob(".*.part.*")) and not (out / "run.json").exists()
+    assert not list(out.glob(".*.selection.*")) and not (out / "run.json").exists()
 
 
 def test_a_live_input_is_saved_without_an_overlay(model: Carvid, tmp_path: Path) -> None:
@@ -275,18 +275,18 @@ def test_formats_that_a_live_input_cannot_give_are_refused_at_once(
 
 def test_a_damaged_video_is_used_and_the_loss_is_noted(model: Carvid, tmp_path: Path) -> None:
     clip = MAKERS["damaged_packet"](tmp_path)
-    part = Part(start_s=0.2, end_s=0.6, stride=2, max_side=48)
-    track = model.segment(clip, TEXTS, out=tmp_path / "out", part=part)
+    part = Selection(start_s=0.2, end_s=0.6, stride=2, max_side=48)
+    track = model.segment(clip, TEXTS, out=tmp_path / "out", selection=part)
     assert track.times_s.tolist() == pytest.approx([0.2, 0.28, 0.36, 0.48, 0.56])
     assert track.label_maps[0].shape == (32, 48)
-    assert track.facts.video.part == part
+    assert track.facts.video.selection == part
     track = model.segment(clip, TEXTS, out=tmp_path / "whole")
     assert track.lost == ("left out, for they cannot be decoded: 1 frame",)
     values = json.loads((tmp_path / "whole" / "run.json").read_text())
     assert values["lost"] == list(track.lost) and len(track) == 35
     assert frames_in(tmp_path / "whole" / "overlay.mp4") == 35
     with pytest.raises(VideoError, match=r"no frame .* from 9 s to the end; its last begins at"):
-        model.segment(clip, TEXTS, part=Part(start_s=9))
+        model.segment(clip, TEXTS, selection=Selection(start_s=9))
 
 
 def test_a_run_without_a_frame_leaves_nothing(model: Carvid, tmp_path: Path) -> None:
@@ -294,30 +294,30 @@ def test_a_run_without_a_frame_leaves_nothing(model: Carvid, tmp_path: Path) -> 
     out, clip = tmp_path / "new" / "out", MAKERS["h264_reordered"](tmp_path)
     for _ in range(2):
         with pytest.raises(VideoError, match="no frame"):
-            model.segment(clip, TEXTS, out=out, part=Part(start_s=9))
+            model.segment(clip, TEXTS, out=out, selection=Selection(start_s=9))
         assert not out.exists()
-    model.segment(clip, TEXTS, out=out, part=Part(end_s=0.1))
+    model.segment(clip, TEXTS, out=out, selection=Selection(end_s=0.1))
     kept = files(out)
     with pytest.raises(OutputError, match="other inputs"):
-        model.segment(clip, TEXTS, out=out, part=Part(start_s=9), resume=True)
+        model.segment(clip, TEXTS, out=out, selection=Selection(start_s=9), resume=True)
     assert files(out) == kept
     (out / "notes.txt").write_text("mine")
     with pytest.raises(VideoError, match="no frame"):
-        model.segment(clip, TEXTS, out=out, part=Part(start_s=9), overwrite=True)
+        model.segment(clip, TEXTS, out=out, selection=Selection(start_s=9), overwrite=True)
     assert files(out) == kept | {"notes.txt": b"mine"} and len(carvid.Track.open(out)) == 3
 
 
 @pytest.mark.parametrize("change", [{"stride": 0}, {"start_s": -1}, {"end_s": 0}, {"max_side": -1}])
 def test_parts_that_hold_nothing_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(CarvidError, match="must be"):
-        Part(**change)  # type: ignore[arg-type]
+        Selection(**change)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["h264", "ffv1_mkv"])
 def test_every_reader_reads_a_part(tmp_path: Path, kind: str) -> None:
     path = MAKERS[kind](tmp_path)
     whole = list(open_video(path))
-    with open_video(path, part=Part(start_s=0.08, end_s=0.4, stride=3)) as reader:
+    with open_video(path, selection=Selection(start_s=0.08, end_s=0.4, stride=3)) as reader:
         read = list(reader)
         assert [frame.index for frame in read] == [0, 1, 2]
         assert [frame.time_s for frame in read] == pytest.approx([0.08, 0.2, 0.32])

@@ -34,7 +34,7 @@ from carvid.sam.automatic import (
     ensemble,
     inner_points,
     match_masks,
-    sharpener,
+    sam_refiner,
     suppress,
 )
 from carvid.sam.cache import MaskCache, cache_folder
@@ -508,13 +508,13 @@ def test_sharpener(
     easy = [f"sam.{key}={value}" for key, value in vars(EASY).items() if key != "model"]
     changes = [f"sam.model={sams[form]}", f"sam.mode={mode}", f"sam.cache={tmp_path}"]
     config = load_config("default", ["weights.device=cpu", *easy, *changes])
-    sharpen = sharpener(config)
+    sharpen = sam_refiner(config)
     assert sharpen is not None
     masks = np.zeros((1, *image.shape[:2]), bool)
     masks[0, 8:20, 4:16] = True
     assert (sharpen(image, masks) == sharpen(image, masks)).all()
     assert len(list(tmp_path.iterdir())) == (mode == "ensemble")
-    assert sharpener(load_config("default")) is None
+    assert sam_refiner(load_config("default")) is None
 
 
 def test_clear_errors(sams: dict[str, str], weights: dict[str, str], tmp_path: Path) -> None:

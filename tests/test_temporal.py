@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
-from carvid.car.choice import NONE, Candidates, Prior, overlaps, stand_ins, weigh
+from carvid.car.choice import NONE, Candidates, TrackPrior, overlaps, rate, representatives
 from carvid.car.phrases import Phrase, parse
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
@@ -24,7 +24,7 @@ from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
 from carvid.run.track import FrameResult
-from carvid.temporal.colors import COLORS, by_color, count_colors, log_odds, to_colors
+from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds, to_colors
 from carvid.temporal.flow import (
     carry,
     flow_between,
@@ -36,14 +36,14 @@ from carvid.temporal.flow import (
 from carvid.temporal.lookahead import Step, mix, smooth
 from carvid.temporal.state import (
     HALF,
-    Arrival,
+    FrameContext,
     TemporalState,
     after_carrying,
-    arrive,
+    apply_memory,
+    correct_carried,
+    observe,
     queries_to_ask,
-    recall,
-    settle,
-    taken,
+    select_maps,
 )
 
 SIZE_HW = (144, 240)
@@ -147,12 +147,12 @@ def two_colors(size_hw: tuple[int, int] = SIZE_HW) -> tuple[NDArray[np.uint8], N
 def test_colors_are_counted_inside_and_close_around() -> None:
     image, mask = two_colors()
     colors = to_colors(image, SIZE_HW)
-    assert colors.dtype == np.uint16 and colors.max() < COLORS
+    assert colors.dtype == np.uint16 and colors.max() < COLOR_BINS
     assert to_colors(np.full((2, 2, 3), (255, 16, 32), np.uint8), (1, 1)) == 15 * 256 + 16 + 2
     inside, around = count_colors(colors, mask)
     assert inside.sum() == mask.sum() == 48 * 60
     assert around.sum() == 96 * 120 - 48 * 60  # the box, and half of it on each side
-    assert (np.bincount(colors[mask], minlength=COLORS) == inside).all()
+    assert (np.bincount(colors[mask], minlength=COLOR_BINS) == inside).all()
     assert not count_colors(colors, np.zeros_like(mask)).any()
 
 
@@ -161,7 +161,7 @@ def test_colors_tell_what_flow_cannot() -> None:
     colors = to_colors(image, SIZE_HW)
     odds = log_odds(count_colors(colors, mask))[colors]
     assert odds[mask].min() > 0 > odds[40:88, 130:140].max()
-    assert log_odds(np.zeros((2, COLORS), np.float32)).any() == 0  # nothing seen tells nothing
+    assert log_odds(np.zeros((2, COLOR_BINS), np.float32)).any() == 0  # nothing seen tells nothing
     even = by_color(np.full(SIZE_HW, 0.5, np.float32), odds)
     assert ((even > 0.5)[30:98, 50:130] == mask[30:98, 50:130]).all()
     assert by_color(even, 0 * odds) == pytest.approx(even)
@@ -173,18 +173,18 @@ def test_a_mask_that_went_astray_is_led_back_by_its_colors() -> None:
     counts = count_colors(colors, mask)
     astray = np.roll(mask, 8, axis=1) * np.uint8(255)
 
-    def settled(color: float, trust: float) -> float:
+    def corrected(color: float, trust: float) -> float:
         levels, config = astray, TemporalConfig(color=color)
         for _ in range(10):
             sure = np.full(SIZE_HW, trust, np.float32)
-            levels = settle(levels, sure, gray, colors, counts, config)
+            levels = correct_carried(levels, sure, gray, colors, counts, config)
         return iou(levels > HALF, mask)
 
-    assert settled(0.7, 0.0) > 0.95 > 0.85 > settled(0.0, 0.0)
-    assert settled(0.7, 1.0) < settled(0.7, 0.0)  # what is sure of its way is left alone more
+    assert corrected(0.7, 0.0) > 0.95 > 0.85 > corrected(0.0, 0.0)
+    assert corrected(0.7, 1.0) < corrected(0.7, 0.0)  # what is sure of its way is left alone more
     nothing = np.zeros_like(astray)
     sure = np.ones(SIZE_HW, np.float32)
-    assert not settle(nothing, sure, gray, colors, counts, TemporalConfig()).any()
+    assert not correct_carried(nothing, sure, gray, colors, counts, TemporalConfig()).any()
 
 
 def test_a_mask_that_was_left_behind_is_known_by_its_colors() -> None:
@@ -193,31 +193,31 @@ def test_a_mask_that_was_left_behind_is_known_by_its_colors() -> None:
     counts, sure = count_colors(colors, mask), np.ones(SIZE_HW, np.float32)
     half, behind = np.roll(mask, 30, axis=1) * np.uint8(255), np.roll(mask, 60, axis=1)
     config = TemporalConfig()
-    assert settle(half, sure, gray, colors, counts, config).any()
-    assert not settle(behind * np.uint8(255), sure, gray, colors, counts, config).any()
+    assert correct_carried(half, sure, gray, colors, counts, config).any()
+    assert not correct_carried(behind * np.uint8(255), sure, gray, colors, counts, config).any()
     off = replace(config, color=0)
-    assert settle(behind * np.uint8(255), sure, gray, colors, counts, off).any()
+    assert correct_carried(behind * np.uint8(255), sure, gray, colors, counts, off).any()
 
 
 def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     image, mask = two_colors()
     config, state = TemporalConfig(motion=0), TemporalState.initial(1)
-    arrival = arrive(state, image, config)
-    assert arrival.colors is not None
+    context = observe(state, image, config)
+    assert context.colors is not None
     blob = np.zeros((1, *SIZE_HW), np.float32)
     blob[0, 44:70, 64:126] = 0.6  # half of the thing, and some of what is beside it
 
-    def recalled(source: int, arrival: Arrival) -> float:
+    def recalled(source: int, context: FrameContext) -> float:
         values = np.ones(1, np.float32)
         candidates = Candidates(blob, values, values, np.array([source]), 0.3, NONE, 0)
-        return iou(recall(arrival, blob, [candidates], config)[0] > 0.5, mask)
+        return iou(apply_memory(context, blob, [candidates], config)[0] > 0.5, mask)
 
-    counts = count_colors(arrival.colors, mask)[None]
-    known = replace(arrival, state=replace(state, colors=counts))
+    counts = count_colors(context.colors, mask)[None]
+    known = replace(context, state=replace(state, colors=counts))
     # By its own colours it only leaves what is beside the thing.
-    assert recalled(0, known) > 0.85 > recalled(NONE, arrival) > iou(blob[0] > 0.5, mask)
-    unseen = replace(arrival, gray=None)
-    assert (recall(unseen, blob, [], config) == blob).all()
+    assert recalled(0, known) > 0.85 > recalled(NONE, context) > iou(blob[0] > 0.5, mask)
+    unseen = replace(context, gray=None)
+    assert (apply_memory(unseen, blob, [], config) == blob).all()
 
 
 def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
@@ -228,14 +228,14 @@ def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
     state = replace(
         TemporalState.initial(1), gray=to_gray(first, 854), maps=np.zeros((0, *SIZE_HW), np.uint8)
     )
-    arrival = replace(arrive(state, second, config), carried=half[None] * np.uint8(255))
+    context = replace(observe(state, second, config), carried=half[None] * np.uint8(255))
     proposal, values = half[None].astype(np.float32), np.ones(1, np.float32)
     candidates = Candidates(proposal, values, values, np.array([0]), 0.3, NONE, 0)
-    found = recall(arrival, proposal, [candidates], config)[0]
+    found = apply_memory(context, proposal, [candidates], config)[0]
     missed = now & ~half
     missed[70:] = False  # no further than its motion is looked for
     assert found[missed].mean() > 0.8 * config.motion
-    still = recall(arrival, proposal, [candidates], replace(config, motion=0))[0]
+    still = apply_memory(context, proposal, [candidates], replace(config, motion=0))[0]
     assert still[missed].mean() < 0.1
 
 
@@ -251,16 +251,18 @@ def box(left: int) -> NDArray[np.float32]:
 HERE, THERE = box(10), box(70)
 
 
-def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0) -> Prior:
+def prior(
+    *values: float, absent: float = 0.0, key_frames_seen: int = 1, chosen: int = 0
+) -> TrackPrior:
     """Query 0 has tracks HERE and THERE, or the first of them."""
     count = len(values)
-    return Prior(
+    return TrackPrior(
         np.stack([HERE, THERE])[:count],
         np.zeros(count, np.int64),
         np.array(values, np.float32),
         np.array([absent], np.float32),
         np.array([chosen]),
-        np.array([settled]),
+        np.array([key_frames_seen]),
         0.5,
         0.2,
         np.zeros((*SIZE_HW, 2), np.float32),
@@ -270,35 +272,35 @@ def prior(*values: float, absent: float = 0.0, settled: int = 1, chosen: int = 0
     )
 
 
-def weighed(own: list[float], before: Prior | None, phrase: Phrase = DOG) -> Candidates:
+def rated(own: list[float], before: TrackPrior | None, phrase: Phrase = DOG) -> Candidates:
     masks = np.stack([HERE, THERE])
-    return weigh(
+    return rate(
         np.array(own, np.float32), masks, 0, phrase, theta=0.4, wish_weight=1.0, prior=before
     )
 
 
 def test_without_a_past_the_best_score_wins_and_theta_decides() -> None:
-    found = weighed([0.5, 0.6], None)
+    found = rated([0.5, 0.6], None)
     assert found.best == 1 and found.there and found.sources.tolist() == [NONE, NONE]
-    assert not weighed([0.1, 0.4], None).there
+    assert not rated([0.1, 0.4], None).there
 
 
 def test_a_thing_is_not_left_for_one_that_is_a_little_better() -> None:
-    assert weighed([0.5, 0.6], prior(0.6)).best == 0
-    assert weighed([0.2, 1.0], prior(0.6)).best == 1
-    assert weighed([0.5, 0.6], prior(0.6)).sources.tolist() == [0, 0]
+    assert rated([0.5, 0.6], prior(0.6)).best == 0
+    assert rated([0.2, 1.0], prior(0.6)).best == 1
+    assert rated([0.5, 0.6], prior(0.6)).sources.tolist() == [0, 0]
 
 
 def test_of_equals_the_one_that_was_taken_stays() -> None:
-    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=0)).best == 0
-    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=1)).best == 1
-    assert weighed([0.9, 1.0], prior(0.9, 0.95, chosen=NONE)).best == 1
+    assert rated([0.9, 1.0], prior(0.9, 0.95, chosen=0)).best == 0
+    assert rated([0.9, 1.0], prior(0.9, 0.95, chosen=1)).best == 1
+    assert rated([0.9, 1.0], prior(0.9, 0.95, chosen=NONE)).best == 1
 
 
 def test_evidence_adds_up_against_the_first_choice() -> None:
     values, best = [0.9, 0.3], []
     for _ in range(6):
-        found = weighed([0.5, 0.9], prior(*values, chosen=best[-1] if best else 0))
+        found = rated([0.5, 0.9], prior(*values, chosen=best[-1] if best else 0))
         values = found.values.tolist()
         best.append(found.best)
     assert best[0] == 0 and best[-1] == 1
@@ -306,42 +308,40 @@ def test_evidence_adds_up_against_the_first_choice() -> None:
 
 
 def test_a_miss_is_forgiven_and_a_loss_is_not() -> None:
-    assert weighed([0.25, 0.0], prior(0.9, absent=0.7)).there
-    assert not weighed([0.05, 0.0], prior(0.9, absent=0.7)).there
-    assert not weighed([0.5, 0.0], prior(0.1, absent=0.6)).there  # must be clear to return
-    returned = weighed([0.8, 0.0], prior(0.1, absent=0.4))
+    assert rated([0.25, 0.0], prior(0.9, absent=0.7)).there
+    assert not rated([0.05, 0.0], prior(0.9, absent=0.7)).there
+    assert not rated([0.5, 0.0], prior(0.1, absent=0.6)).there  # must be clear to return
+    returned = rated([0.8, 0.0], prior(0.1, absent=0.4))
     assert returned.there and returned.sources[0] == NONE
 
 
 def test_what_flow_has_lost_is_found_elsewhere_or_gone_at_no_cost() -> None:
     here = prior(0.9, absent=0.5)
     lost = replace(here, masks=np.zeros_like(here.masks))
-    found = weighed([0.0, 0.9], lost)
+    found = rated([0.0, 0.9], lost)
     assert found.there and found.best == 1 and found.sources[1] == 0  # it was there before, too
-    assert (
-        found.values[1] == weighed([0.0, 0.9], here).values[1] < weighed([0.9, 0.0], here).values[0]
-    )
+    assert found.values[1] == rated([0.0, 0.9], here).values[1] < rated([0.9, 0.0], here).values[0]
     assert found.absent_source == 0 and found.absent == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
-    assert found.absent > weighed([0.0, 0.9], here).absent
+    assert found.absent > rated([0.0, 0.9], here).absent
 
 
 def test_what_the_edge_cuts_off_is_not_gone_because_it_cannot_be_recognized() -> None:
     inside = prior(0.9, 0.8, absent=0.8, chosen=0)
-    leaving = replace(inside, leaving=np.array([True, False]))
-    assert not weighed([0.05, 0.0], inside).there
-    found = weighed([0.05, 0.0], leaving)
+    leaving = replace(inside, at_edge=np.array([True, False]))
+    assert not rated([0.05, 0.0], inside).there
+    found = rated([0.05, 0.0], leaving)
     assert found.there and found.best == 0 and found.own[0] == np.float32(0.05)
     assert found.values[0] == pytest.approx(0.5 * 0.4 + 0.5 * 0.9)
-    assert found.values[1] == weighed([0.05, 0.0], inside).values[1]  # of no other track
-    other = replace(inside, leaving=np.array([False, True]))
-    assert not weighed([0.05, 0.0], other).there
+    assert found.values[1] == rated([0.05, 0.0], inside).values[1]  # of no other track
+    other = replace(inside, at_edge=np.array([False, True]))
+    assert not rated([0.05, 0.0], other).there
 
 
 def test_wishes_decide_between_look_alikes_and_the_past_outweighs_them() -> None:
     phrase = parse("the dog on the right")
-    assert weighed([0.7, 0.6], None, phrase).best == 1
-    assert weighed([0.7, 0.1], None, phrase).best == 0  # that one is no dog
-    assert weighed([0.7, 0.6], prior(0.7, settled=1), phrase).best == 0
+    assert rated([0.7, 0.6], None, phrase).best == 1
+    assert rated([0.7, 0.1], None, phrase).best == 0  # that one is no dog
+    assert rated([0.7, 0.6], prior(0.7, key_frames_seen=1), phrase).best == 0
 
 
 def test_fewer_parts_of_what_is_known_are_looked_at(model: Carvid) -> None:
@@ -349,9 +349,9 @@ def test_fewer_parts_of_what_is_known_are_looked_at(model: Carvid) -> None:
     changes = ["proposals.parts=3", "proposals.affinity=false", "car.theta=0"]
     unit = RecurrentSegmenter(*model.backbones, load_config(model.config, changes))
 
-    def candidates(settled: int, fresh: int) -> int:
+    def candidates(key_frames_seen: int, max_new: int) -> int:
         before = replace(
-            prior(0.9, settled=settled), fresh=fresh, owners=np.array([1]),
+            prior(0.9, key_frames_seen=key_frames_seen), max_new=max_new, owners=np.array([1]),
             masks=np.zeros((1, *image.shape[:2]), np.float32),
         )  # fmt: skip
         found = unit.segment(image, Queries(("a dog",)), prior=before)
@@ -365,9 +365,9 @@ def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
     masks, kinds = np.stack([here, there, nearly, here]), ["blur"] * 4
     both, either = np.count_nonzero(here & nearly), np.count_nonzero(here | nearly)
     assert overlaps(masks, masks)[0].tolist() == [1, 0, np.float32(both / either), 1]
-    assert stand_ins(masks, kinds, 0.5).tolist() == [0, 1, 0, 0]
-    assert stand_ins(masks, kinds, both / either + 0.01).tolist() == [0, 1, 2, 0]
-    assert stand_ins(masks, ["blur", "blur", "gray", "blur"], 0.5).tolist() == [0, 1, 2, 0]
+    assert representatives(masks, kinds, 0.5).tolist() == [0, 1, 0, 0]
+    assert representatives(masks, kinds, both / either + 0.01).tolist() == [0, 1, 2, 0]
+    assert representatives(masks, ["blur", "blur", "gray", "blur"], 0.5).tolist() == [0, 1, 2, 0]
 
 
 # the state -----------------------------------------------------------------------------------
@@ -386,10 +386,10 @@ def test_missed_queries_are_dropped_and_offered_again() -> None:
 
 def test_a_cut_forgets_everything() -> None:
     config, state = TemporalConfig(), known_state()
-    same = arrive(state, next(moving(2, step=1))[0], config)
-    cut = arrive(state, texture(9), config)
-    assert not same.is_fresh and same.asked is None and len(same.carried) == 1
-    assert cut.is_fresh and cut.asked is not None and cut.asked.all()
+    same = observe(state, next(moving(2, step=1))[0], config)
+    cut = observe(state, texture(9), config)
+    assert not same.begins_shot and same.asked is None and len(same.carried) == 1
+    assert cut.begins_shot and cut.asked is not None and cut.asked.all()
     assert not len(cut.state.owners) and cut.prior(SIZE_HW, config) is None
 
 
@@ -406,25 +406,25 @@ def known_state() -> TemporalState:
 def test_doubt_asks_for_a_key_frame() -> None:
     config, state = TemporalConfig(key_every=99), known_state()
     image = next(moving(1))[0]
-    assert arrive(state, image, config).asked is None
+    assert observe(state, image, config).asked is None
     grown = replace(state, areas=state.areas // 6)
-    assert arrive(grown, image, config).asked is not None
-    assert arrive(state, image, replace(config, key_every=1)).asked is not None
+    assert observe(grown, image, config).asked is not None
+    assert observe(state, image, replace(config, key_every=1)).asked is not None
     image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now
-    assert arrive(state, image, replace(config, min_trust=0.9)).asked is not None
-    assert arrive(state, image, replace(config, min_trust=0.0)).asked is None
+    assert observe(state, image, replace(config, min_trust=0.9)).asked is not None
+    assert observe(state, image, replace(config, min_trust=0.0)).asked is None
 
 
 def test_a_thing_leaves_where_the_edge_cuts_it_off() -> None:
     config, state = TemporalConfig(), known_state()
-    arrival = arrive(state, next(moving(1))[0], config)
+    context = observe(state, next(moving(1))[0], config)
 
     def leaving(left: int, width: int) -> bool:
         carried = np.zeros((1, *SIZE_HW), np.uint8)
         carried[0, 40:88, left : left + width] = 255  # of 48 x 48 pixels at the key frame
-        before = replace(arrival, carried=carried).prior(SIZE_HW, config)
-        assert before is not None and before.leaving.shape == (1,)
-        return bool(before.leaving[0])
+        before = replace(context, carried=carried).prior(SIZE_HW, config)
+        assert before is not None and before.at_edge.shape == (1,)
+        return bool(before.at_edge[0])
 
     assert leaving(0, 30) and leaving(SIZE_HW[1] - 30, 30)
     assert not leaving(0, 40)  # it only touches the edge
@@ -483,11 +483,11 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
     Its track always is, and every path comes from it."""
     state, config = TemporalState.initial(1), TemporalConfig(key_every=2)
     for index, (image, mask) in enumerate(moving(2 * len(seen))):
-        arrival = arrive(state, image, config)
+        context = observe(state, image, config)
         if index % 2:
-            assert arrival.asked is None
-            state = after_carrying(arrival)
-            proposals = taken(arrival.carried, state.chosen, 1, SIZE_HW)
+            assert context.asked is None
+            state = after_carrying(context)
+            proposals = select_maps(context.carried, state.chosen, 1, SIZE_HW)
         else:
             there = seen[index // 2]
             source = np.array([0 if index else NONE])
@@ -495,15 +495,15 @@ def hand_made_steps(seen: Sequence[bool]) -> Iterator[Step]:
                 TemporalState.initial(1), owners=np.array([0]), sources=source,
                 absent_sources=source, chosen=np.array([0 if there else NONE]),
                 values=np.ones(1, np.float32), areas=np.array([mask.sum()]),
-                maps=mask[None] * np.uint8(255), gray=arrival.gray,
-                colors=count_colors(arrival.colors, mask)[None],
+                maps=mask[None] * np.uint8(255), gray=context.gray,
+                colors=count_colors(context.colors, mask)[None],
             )  # fmt: skip
             proposals = (mask & there)[None].astype(np.float32)
-            arrival = replace(arrival, asked=np.ones(1, bool))
+            context = replace(context, asked=np.ones(1, bool))
         result = FrameResult(
             index, index / 10, proposals > 0.5, proposals, np.ones(1, np.float32), state
         )
-        yield Step(image, arrival, result)
+        yield Step(image, context, result)
 
 
 def test_a_gap_is_filled_when_the_thing_was_there_later() -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 from carvid.base.errors import OutputError, VideoError
 from carvid.base.files import write_text
 from carvid.media.encode import Sound, VideoWriter
-from carvid.media.open import WHOLE, Backend, Part, natural_key, open_video, prefetch
+from carvid.media.open import ALL, Backend, Selection, natural_key, open_video, prefetch
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS
 
@@ -392,8 +392,8 @@ def test_videos_are_mp4(tmp_path: Path, name: str) -> None:
 def test_a_reader_tells_how_many_frames_to_expect(tmp_path: Path, kind: str) -> None:
     """For progress bars: also where the count is not exact."""
     path = MAKERS[kind](tmp_path)
-    for part in (WHOLE, Part(stride=5), Part(start_s=0, end_s=0.4, stride=2)):
-        with open_video(path, part=part) as reader:
+    for part in (ALL, Selection(stride=5), Selection(start_s=0, end_s=0.4, stride=2)):
+        with open_video(path, selection=part) as reader:
             assert reader.expected == len(list(reader))
 
 

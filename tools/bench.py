@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from carvid.base.masks import iou
 from carvid.base.threads import sleeping_threads
 from carvid.car.crf import crf_masks
 from carvid.config import CrfConfig, load_config
@@ -156,10 +157,6 @@ def one_by_one(
 ) -> NDArray[np.bool_]:
     each = [crf_masks(image, proposal[None], config, joint=False) for proposal in proposals]
     return np.concatenate(each)
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / max((a | b).sum(), 1))
 
 
 def truth_frames(
@@ -306,9 +303,9 @@ def plain_f(
     lengths = [np.sum(outline) for outline in outlines]
     if not all(lengths):
         return float(not any(lengths))
-    precision, recall = (np.sum(m) / n for m, n in zip(matched, lengths, strict=True))
-    total = precision + recall
-    return float(2 * precision * recall / total) if total else 0.0
+    precision, apply_memory = (np.sum(m) / n for m, n in zip(matched, lengths, strict=True))
+    total = precision + apply_memory
+    return float(2 * precision * apply_memory / total) if total else 0.0
 
 
 def plain_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

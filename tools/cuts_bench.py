@@ -19,7 +19,7 @@ from PIL import Image
 from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
 from carvid.temporal.colors import count_colors
-from carvid.temporal.state import Arrival, TemporalState, after_carrying, arrive
+from carvid.temporal.state import FrameContext, TemporalState, after_carrying, observe
 
 Picture = NDArray[np.uint8]
 
@@ -149,27 +149,27 @@ def fresh_frames(images: Iterable[Picture], config: TemporalConfig) -> list[int]
     """Indices of the frames, but the first, at which all is forgotten."""
     state, fresh = TemporalState.initial(1), []
     for index, image in enumerate(images):
-        arrival = arrive(state, image, config)
-        if arrival.is_fresh:
+        context = observe(state, image, config)
+        if context.begins_shot:
             fresh.append(index)
-            state = begun(arrival)
+            state = begun(context)
         else:
             assert state.chosen[0] != NONE
-            state = after_carrying(arrival)
+            state = after_carrying(context)
     return fresh[1:]
 
 
-def begun(arrival: Arrival) -> TemporalState:
+def begun(context: FrameContext) -> TemporalState:
     """Return the state that a fresh frame leaves, with a box in its middle as the one track."""
-    assert arrival.gray is not None and arrival.colors is not None
-    height, width = arrival.gray.shape
+    assert context.gray is not None and context.colors is not None
+    height, width = context.gray.shape
     mask = np.zeros((height, width), bool)
     mask[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = True
     return replace(
-        arrival.state, chosen=np.array([0]), owners=np.array([0]),
+        context.state, chosen=np.array([0]), owners=np.array([0]),
         values=np.ones(1, np.float32), sources=np.array([NONE]), areas=np.array([mask.sum()]),
-        colors=count_colors(arrival.colors, mask)[None], maps=mask[None] * np.uint8(255),
-        gray=arrival.gray, seen=arrival.seen, time_s=arrival.time_s,
+        colors=count_colors(context.colors, mask)[None], maps=mask[None] * np.uint8(255),
+        gray=context.gray, seen=context.seen, time_s=context.time_s,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import carvid
 from carvid.config import OverlayConfig
 from carvid.media.encode import VideoWriter
-from carvid.media.open import Part, open_video, prefetch
+from carvid.media.open import Selection, open_video, prefetch
 from carvid.show.overlay import draw_overlay, overlay_writer
 
 RATE = Fraction(25)
@@ -89,7 +89,7 @@ def run_large(clip: Path, out: Path, preset: str, max_side: int) -> dict[str, An
     loaded_mb, peaks = resident_mb(), {"run": 0.0}
     began = time.perf_counter()
     with speed_bench.peak_of(peaks, "run"):
-        track = model.segment(clip, TEXTS, out=out, part=Part(max_side=max_side))
+        track = model.segment(clip, TEXTS, out=out, selection=Selection(max_side=max_side))
     return {
         "frames": len(track),
         "masks_hw": list(track.label_maps[0].shape),

@@ -29,8 +29,8 @@ TARGETS = {
     "classifier's images": "carvid.car.classifier:MaskClassifier.encode",
     "view": "carvid.car.classifier:letterbox",
     "scores": "carvid.car.classifier:MaskClassifier.score",
-    "wishes": "carvid.car.phrases:grant",
-    "choice": "carvid.car.choice:weigh",
+    "wishes": "carvid.car.phrases:rate_wishes",
+    "choice": "carvid.car.choice:rate",
     "is it there": "carvid.car.choice:Candidates.there",
     "queries": "carvid.car.queries:Queries.all",
     "masks of proposals": "carvid.car.segmenter:RecurrentSegmenter.sharpen",
@@ -38,9 +38,9 @@ TARGETS = {
     "flow": "carvid.temporal.flow:flow_between",
     "carrying": "carvid.temporal.flow:carry",
     "colours": "carvid.temporal.colors:count_colors",
-    "new frame": "carvid.temporal.state:arrive",
-    "carried mask": "carvid.temporal.state:settle",
-    "memory": "carvid.temporal.state:recall",
+    "new frame": "carvid.temporal.state:observe",
+    "carried mask": "carvid.temporal.state:correct_carried",
+    "memory": "carvid.temporal.state:apply_memory",
     "key frame": "carvid.temporal.state:after_key",
     "resizing": "carvid.temporal.state:resize",
     "looking ahead": "carvid.temporal.lookahead:smooth",
@@ -328,21 +328,21 @@ def no_background_in_the_classifier(score: Function) -> Function:
 
 
 @breaks(FLOOR.format("look-alikes"), "wishes")
-def left_is_right(grant: Function) -> Function:
+def left_is_right(rate_wishes: Function) -> Function:
     """What fulfils a wish about place or motion least is taken for the best."""
-    return with_result(grant, lambda granted: 1 - granted)
+    return with_result(rate_wishes, lambda fulfilled: 1 - fulfilled)
 
 
 @breaks(FLOOR.format("absent"), "choice")
-def choice_ignores_scores(weigh: Function) -> Function:
+def choice_ignores_scores(rate: Function) -> Function:
     """All candidates of a query score the same."""
-    return with_argument(weigh, "own", np.ones_like)
+    return with_argument(rate, "own", np.ones_like)
 
 
 @breaks(FLOOR.format("motions"), "choice")
-def choice_ignores_the_past(weigh: Function) -> Function:
+def choice_ignores_the_past(rate: Function) -> Function:
     """Each key frame is decided by itself."""
-    return with_argument(weigh, "prior", lambda prior: None)
+    return with_argument(rate, "prior", lambda prior: None)
 
 
 @breaks(FLOOR.format("absent"), "is it there")
@@ -414,17 +414,17 @@ def looking_back_goes_on(flow_between: Function) -> Function:
 
 
 @breaks("tests/test_temporal.py::test_a_cut_forgets_everything", "new frame")
-def cuts_not_noticed(arrive: Function) -> Function:
+def cuts_not_noticed(observe: Function) -> Function:
     """Nothing is forgotten at a cut."""
-    return with_argument(arrive, "config", lambda config: replace(config, cut_trust=0.0))
+    return with_argument(observe, "config", lambda config: replace(config, cut_trust=0.0))
 
 
 @breaks(
     "tests/test_temporal.py::test_a_mask_that_went_astray_is_led_back_by_its_colors", "carried mask"
 )
-def carried_masks_not_corrected(settle: Function) -> Function:
+def carried_masks_not_corrected(correct_carried: Function) -> Function:
     """Carried masks are neither led back by colours nor snapped to edges."""
-    return wraps(settle)(lambda carried, *args, **kwargs: carried)
+    return wraps(correct_carried)(lambda carried, *args, **kwargs: carried)
 
 
 @breaks("tests/test_temporal.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
@@ -434,9 +434,9 @@ def colours_not_remembered(count_colors: Function) -> Function:
 
 
 @breaks(FLOOR.format("demo"), "memory")
-def memory_not_asked(recall: Function) -> Function:
+def memory_not_asked(apply_memory: Function) -> Function:
     """Proposals become masks without colours, motion and what was carried."""
-    return wraps(recall)(lambda arrival, proposals, *args, **kwargs: proposals)
+    return wraps(apply_memory)(lambda context, proposals, *args, **kwargs: proposals)
 
 
 @breaks(FLOOR.format("motions"), "resizing")

@@ -74,10 +74,11 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "classifier": ((ClipBackbone, "encode_images"),),
     "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut")),
     "carry": (
-        *((carvid.pipeline, name) for name in ("arrive", "after_key", "after_carrying", "taken")),
-        (carvid.pipeline, "recall"), (carvid.temporal.state.Arrival, "prior"),
+        *((carvid.pipeline, name) for name in ("observe", "after_key", "after_carrying")),
+        (carvid.pipeline, "select_maps"),
+        (carvid.pipeline, "apply_memory"), (carvid.temporal.state.FrameContext, "prior"),
         *((lookahead._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
-        (lookahead, "taken"), (lookahead, "cut"), (carvid.pipeline, "cut"),
+        (lookahead, "select_maps"), (lookahead, "cut"), (carvid.pipeline, "cut"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (

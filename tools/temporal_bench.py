@@ -33,9 +33,9 @@ from carvid.temporal.state import (
     HALF,
     TemporalState,
     after_carrying,
-    arrive,
+    observe,
     resize,
-    taken,
+    select_maps,
     to_levels,
 )
 
@@ -241,10 +241,10 @@ def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float
     config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)
     scores = []
     for path, truth in zip(images[1:-1], truths[1:-1], strict=True):
-        arrival = arrive(state, np.asarray(Image.open(path).convert("RGB")), config)
-        state = after_carrying(arrival)
+        context = observe(state, np.asarray(Image.open(path).convert("RGB")), config)
+        state = after_carrying(context)
         assert state.maps is not None
-        maps = taken(state.maps, tracks, count, truth.shape)
+        maps = select_maps(state.maps, tracks, count, truth.shape)
         labels = label_map(np.where(maps > 0.5, maps, 0))
         scores.append([mask_scores(labels == k, truth == k) for k in range(1, count + 1)])
     j, f = np.mean(scores, axis=(0, 1))

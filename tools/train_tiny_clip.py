@@ -47,7 +47,7 @@ from carvid.demo import pictures
 
 CLASSES = (*pictures.NOUNS, *BACKGROUND_QUERIES)
 NOUN_COUNT = len(pictures.NOUNS)
-COLOR_WORDS = tuple(pictures.COLORS)
+COLOR_WORDS = tuple(pictures.HUES)
 PLACES = ("", "", "on the left", "on the right", "in the middle", "at the top", "in the picture")
 SIZES = ("", "", "", "small", "big", "little", "tiny", "large")
 ARTICLES = ("a", "the", "one")

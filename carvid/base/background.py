@@ -15,7 +15,9 @@ ROOM = 32_000_000
 
 
 @contextmanager
-def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Callable[[T], None]]:
+def run_in_background(
+    work: Callable[[T], None], size_of: Callable[[T], int]
+) -> Iterator[Callable[[T], None]]:
     """Yield a function that hands an item to a thread, which calls `work` with one after the other.
 
     Leaving waits until all is done, also when an exception leaves. What `work` raises is raised
@@ -23,7 +25,7 @@ def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Cal
 
     Args:
         work: what is to be done with an item.
-        weigh: how many bytes it keeps in memory, about.
+        size_of: how many bytes it keeps in memory, about.
     """
     waiting: queue.Queue[tuple[T, int] | None] = queue.Queue()
     room, changed = ROOM, threading.Condition()
@@ -32,27 +34,27 @@ def behind(work: Callable[[T], None], weigh: Callable[[T], int]) -> Iterator[Cal
     def run() -> None:
         nonlocal room
         while (entry := waiting.get()) is not None:
-            item, weight = entry
+            item, size = entry
             if not failures:
                 try:
                     work(item)
                 except BaseException as failure:
                     failures.append(failure)
             with changed:
-                room += weight
+                room += size
                 changed.notify()
 
     def hand_over(item: T) -> None:
         nonlocal room
-        weight = weigh(item)
+        size = size_of(item)
         with changed:
             changed.wait_for(lambda: room > 0)
-            room -= weight
+            room -= size
         if failures:
             raise failures[0]
-        waiting.put((item, weight))
+        waiting.put((item, size))
 
-    thread = threading.Thread(target=run, name="carvid-behind", daemon=True)
+    thread = threading.Thread(target=run, name="carvid-background", daemon=True)
     thread.start()
     try:
         yield hand_over

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from carvid.base.errors import CarvidError, ConfigError, suggest
 from carvid.car.queries import Queries
-from carvid.media.frames import WHOLE, Part, seconds
+from carvid.media.frames import ALL, Selection, seconds
 from carvid.media.open import is_live
 
 COLUMNS = ("clip", "expr", "start", "end", "stride", "name")
@@ -44,16 +44,16 @@ class Clip:
     """A video file, a folder of images or an image, as `open_video` takes it."""
     texts: tuple[str, ...]
     """The N expressions, in label order."""
-    part: Part
+    selection: Selection
     """Which frames are used."""
 
 
-def read_manifest(path: Path, part: Part = WHOLE) -> list[Clip]:
+def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
     """Read the clips that a CSV or JSON Lines file lists.
 
     Args:
         path: ends in .csv or .jsonl.
-        part: of the clips whose lines say nothing else.
+        selection: of the clips whose lines say nothing else.
 
     Raises:
         ConfigError: it cannot be used; the message lists every line's faults.
@@ -74,7 +74,7 @@ def read_manifest(path: Path, part: Part = WHOLE) -> list[Clip]:
         line = data[: error.start].count(b"\n") + 1
         raise _unusable(path, [(line, "is not UTF-8")]) from None
     rows = list(readers[path.suffix.lower()](text, faults))
-    clips = [(line, _clip(line, row, path.parent, part, faults)) for line, row in rows]
+    clips = [(line, _clip(line, row, path.parent, selection, faults)) for line, row in rows]
     lines_of: dict[str, int] = {}
     for line, clip in clips:
         if clip is None:
@@ -91,7 +91,7 @@ def read_manifest(path: Path, part: Part = WHOLE) -> list[Clip]:
     return [clip for _, clip in clips if clip is not None]
 
 
-def clips_of(videos: Iterable[str], texts: Sequence[str], part: Part = WHOLE) -> list[Clip]:
+def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection = ALL) -> list[Clip]:
     """Return one run for each video, with the same expressions.
 
     Raises:
@@ -103,7 +103,7 @@ def clips_of(videos: Iterable[str], texts: Sequence[str], part: Part = WHOLE) ->
     faults = []
     for video in videos:
         try:
-            clip = Clip(_derived_name(video), _there(video), asked.texts, part)
+            clip = Clip(_derived_name(video), _there(video), asked.texts, selection)
         except ConfigError as error:
             faults.append(str(error))
             continue
@@ -186,7 +186,11 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _clip(
-    line: int, row: dict[str, Any], folder: Path, part: Part, faults: list[tuple[int, str]]
+    line: int,
+    row: dict[str, Any],
+    folder: Path,
+    selection: Selection,
+    faults: list[tuple[int, str]],
 ) -> Clip | None:
     """The run that a line asks for; None if the line has faults, which are noted."""
     found = len(faults)
@@ -209,14 +213,14 @@ def _clip(
     none: tuple[str, ...] = ()
     texts = tried(_texts, "expr", none)
     changes: dict[str, Any] = {
-        "start_s": tried(_time, "start", part.start_s),
-        "end_s": tried(_time, "end", part.end_s),
-        "stride": tried(_stride, "stride", part.stride),
+        "start_s": tried(_time, "start", selection.start_s),
+        "end_s": tried(_time, "end", selection.end_s),
+        "stride": tried(_stride, "stride", selection.stride),
     }
     if len(faults) > found:
         return None
     try:
-        return Clip(name or _derived_name(video), video, texts, replace(part, **changes))
+        return Clip(name or _derived_name(video), video, texts, replace(selection, **changes))
     except ConfigError as error:
         faults.append((line, str(error)))
         return None

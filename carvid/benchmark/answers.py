@@ -51,7 +51,7 @@ class Sample(Protocol):
 class Answer(NamedTuple):
     """What came of one query of a sample."""
 
-    worth: float
+    path_value: float
     """What its best candidate was worth, in units of score; θ asks for more."""
     found: float
     """J&F of its mask, in [0, 1]; 1 where mask and truth are empty."""
@@ -62,7 +62,7 @@ class Answer(NamedTuple):
 
     def value(self, theta: float) -> float:
         """J&F with this θ: without a mask 1 if it is not there, else 0."""
-        return self.found if self.worth > theta else float(not self.there)
+        return self.found if self.path_value > theta else float(not self.there)
 
 
 Answers = dict[str, list[Answer]]
@@ -105,17 +105,17 @@ def _compare(
     for k, (mask, truth) in enumerate(zip(found.masks, truths, strict=True)):
         j, f = mask_scores(mask, truth & ~void, void)
         candidates = found.candidates.get(k)
-        worth = 0.0 if candidates is None else float(candidates.values[candidates.best])
+        path_value = 0.0 if candidates is None else float(candidates.values[candidates.best])
         there = bool((truth & ~void).any())
-        answers.append(Answer(worth, (j + f) / 2, there, bool(mask.any())))
+        answers.append(Answer(path_value, (j + f) / 2, there, bool(mask.any())))
     return answers
 
 
 def best_theta(answers: Answers) -> float:
     """Return the θ of the largest mean J&F; of several, the one in their middle."""
     table = np.array([a for each in answers.values() for a in each], np.float64)
-    worth, found, there, _ = table.T
-    means = [np.where(worth > theta, found, 1 - there).mean() for theta in THETAS]
+    path_value, found, there, _ = table.T
+    means = [np.where(path_value > theta, found, 1 - there).mean() for theta in THETAS]
     best = np.flatnonzero(np.isclose(means, max(means), rtol=0, atol=1e-12))
     return float(THETAS[best[len(best) // 2]])
 

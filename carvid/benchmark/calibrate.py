@@ -235,8 +235,8 @@ def _figures(name: str, answers: Answers, cut: float, **more: Any) -> Row:
         name,
         100 * _mean([a.value(cut) for a in flat]),
         100 * _mean([a.found for a in there]),
-        100 * _mean([a.shown and a.worth > cut for a in there]),
-        100 * _mean([not a.shown or a.worth <= cut for a in absent]),
+        100 * _mean([a.shown and a.path_value > cut for a in there]),
+        100 * _mean([not a.shown or a.path_value <= cut for a in absent]),
         **more,
     )
 

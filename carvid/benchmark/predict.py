@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carvid.base.background import behind
+from carvid.base.background import run_in_background
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.files import cannot_write, make_folder, read_json, write_text
 from carvid.base.guard import check_apart
@@ -332,7 +332,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
             began = time.monotonic()
             frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
             try:
-                with behind(folder.add, attrgetter("nbytes")) as write:
+                with run_in_background(folder.add, attrgetter("nbytes")) as write:
                     for result in model.offline(frames, queries.texts, state=state):
                         yield
                         write(result)

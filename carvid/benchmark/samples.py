@@ -27,7 +27,7 @@ from carvid.datasets.refdavis import (
 )
 from carvid.evaluation.protocols import SET_FOLDERS
 from carvid.evaluation.regions import VOID_LABEL
-from carvid.media.frames import Part
+from carvid.media.frames import Selection
 from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 
@@ -60,7 +60,7 @@ class DavisSample:
 
     def image(self) -> NDArray[np.uint8]:
         """Read the frame, uint8 (H, W, 3) RGB."""
-        with open_video(self.image_path, part=Part()) as reader:
+        with open_video(self.image_path, selection=Selection()) as reader:
             return next(iter(reader)).image
 
     def truth(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -7,17 +7,15 @@ query, whose states are the candidate masks of a frame, and "it is not there".
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.car.phrases import Phrase, grant
+from carvid.base.masks import SAME_IOU, ious
+from carvid.car.phrases import Phrase, rate_wishes
 
-SAME = 0.5
-"""Masks that overlap by more (IoU) are taken for the same thing."""
 PLAUSIBLE, ODDS = 0.85, 400.0
 """Wishes choose among candidates with at least this share of the best one's score, whose odds, p to
 1 − p, are not so many times worse: among what scores as the thing, never instead of it."""
@@ -26,7 +24,7 @@ NONE = -1
 
 
 @dataclass(frozen=True)
-class Prior:
+class TrackPrior:
     """What earlier frames say about Q queries: M tracks, carried into this frame."""
 
     masks: NDArray[np.float32]
@@ -39,7 +37,7 @@ class Prior:
     """float32 (Q,): what the best path to "not there" was worth."""
     chosen: NDArray[np.int64]
     """int64 (Q,): the track that each query has taken, or `NONE`."""
-    settled: NDArray[np.int64]
+    key_frames_seen: NDArray[np.int64]
     """int64 (Q,): at how many key frames in a row each thing was there."""
     smoothing: float
     """The past's share in a path's value."""
@@ -47,11 +45,11 @@ class Prior:
     """What it costs a path to change from one thing to another, or to nothing and back."""
     flow: NDArray[np.float32]
     """float32 (h, w, 2): motion, (x, y) in pixels of its own size a second."""
-    alike: float
+    same_iou: float
     """Masks that overlap by more (IoU) are shown to the classifier once."""
-    fresh: int
+    max_new: int
     """Up to so many new proposals are made for a query that was there at the key frame before."""
-    leaving: NDArray[np.bool_]
+    at_edge: NDArray[np.bool_]
     """bool (M,): tracks that the picture's edge is cutting off."""
 
     def of(self, query: int) -> NDArray[np.int64]:
@@ -87,7 +85,7 @@ class Candidates:
         return self.surely or bool(self.values[self.best] > self.absent)
 
 
-def weigh(
+def rate(
     own: NDArray[np.float32],
     masks: NDArray[np.float32],
     query: int,
@@ -95,7 +93,7 @@ def weigh(
     *,
     theta: float,
     wish_weight: float,
-    prior: Prior | None,
+    prior: TrackPrior | None,
     surely: bool = False,
 ) -> Candidates:
     """Say what each of the C candidates of one query is worth.
@@ -113,32 +111,32 @@ def weigh(
     """
     gain = own.copy()
     odds = own / np.maximum(1 - own, np.float32(1e-7))
-    alike = (own >= PLAUSIBLE * own.max()) & (ODDS * odds >= odds.max())
-    open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & alike)
-    settled = int(prior.settled[query]) if prior else 0
+    plausible = (own >= PLAUSIBLE * own.max()) & (ODDS * odds >= odds.max())
+    open_to = np.flatnonzero((masks > 0.5).any(axis=(1, 2)) & plausible)
+    seen = int(prior.key_frames_seen[query]) if prior else 0
     # What has been on the left may go to the right; only motion needs a second look.
-    if phrase.wishes and settled <= phrase.of_motion and len(open_to) > 1:
-        granted = grant(phrase.wishes, masks[open_to] > 0.5, prior.flow if prior else None)
-        gain[open_to] += wish_weight * (granted - granted.max())
+    if phrase.wishes and seen <= phrase.of_motion and len(open_to) > 1:
+        fulfilled = rate_wishes(phrase.wishes, masks[open_to] > 0.5, prior.flow if prior else None)
+        gain[open_to] += wish_weight * (fulfilled - fulfilled.max())
     if prior is None:
         sources = np.full(len(own), NONE, np.int64)
         return Candidates(masks, own, gain, sources, theta, NONE, int(gain.argmax()), surely)
     tracks = np.flatnonzero(prior.owners == query)
     carried = prior.masks[tracks] > 0.5
     absent = -np.inf if surely and len(tracks) else prior.absent[query]
-    worth = np.append(prior.values[tracks], absent)
-    same = np.minimum(1, overlaps(masks > 0.5, carried) / SAME)  # (C, tracks)
+    path_values = np.append(prior.values[tracks], absent)
+    same = np.minimum(1, ious(masks > 0.5, carried) / SAME_IOU)  # (C, tracks)
     was_taken = tracks == prior.chosen[query]
     # What the edge cuts off is not gone because it cannot be recognized: the past decides.
-    leaves = (same[:, was_taken & prior.leaving[tracks]] == 1).any(axis=1)
+    leaves = (same[:, was_taken & prior.at_edge[tracks]] == 1).any(axis=1)
     gain[leaves] = np.maximum(gain[leaves], np.float32(theta))
     # No candidate is the same as "not there", the last column.
-    paths = worth - prior.hysteresis * (1 - np.pad(same, ((0, 0), (0, 1))))
+    paths = path_values - prior.hysteresis * (1 - np.pad(same, ((0, 0), (0, 1))))
     came = paths.argmax(axis=1)
     past = prior.smoothing
     values = (1 - past) * gain + past * paths.max(axis=1)
     # What was carried out of the picture is gone at no cost; found elsewhere, it has changed place.
-    gone = worth - prior.hysteresis * np.append(carried.any(axis=(1, 2)), False)
+    gone = path_values - prior.hysteresis * np.append(carried.any(axis=(1, 2)), False)
     indices = np.append(tracks, NONE)
     # Of two things that are worth the same, the one that was taken stays.
     taken = same[:, was_taken].sum(axis=1)
@@ -154,36 +152,21 @@ def weigh(
     )
 
 
-def overlaps(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """IoU of masks, bool (C, H, W) and (M, H, W): float32 (C, M); 0 of two empty ones."""
-    one, other = _bits(a), _bits(b)
-    both = np.empty((len(one), len(other)), np.int64)
-    for row, bits in zip(both, one, strict=True):
-        row[:] = np.bitwise_count(bits & other).sum(axis=1, dtype=np.int64)
-    areas = [np.bitwise_count(bits).sum(axis=1, dtype=np.int64) for bits in (one, other)]
-    either = areas[0][:, None] + areas[1] - both
-    return np.asarray(both / np.maximum(1, either), np.float32)
-
-
-def _bits(masks: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Masks, bool (n, H, W), 64 pixels to a number: uint64 (n, P)."""
-    packed = np.packbits(masks.reshape(len(masks), math.prod(masks.shape[1:])), axis=1)
-    return np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(np.uint64)
-
-
-def stand_ins(masks: NDArray[np.bool_], kinds: Sequence[object], alike: float) -> NDArray[np.int64]:
+def representatives(
+    masks: NDArray[np.bool_], kinds: Sequence[object], same_iou: float
+) -> NDArray[np.int64]:
     """Say which mask can be shown in the place of each: int64 (C,), its own index if no other.
 
     Args:
         masks: bool (C, H, W).
         kinds: of the C prompts; those of another kind cannot stand in.
-        alike: the IoU that two masks must exceed.
+        same_iou: the IoU that two masks must exceed.
     """
-    ious = overlaps(masks, masks)
+    overlap = ious(masks, masks)
     result = np.arange(len(masks))
     for i in range(len(masks)):
         for j in range(i):
-            if result[j] == j and ious[i, j] > alike and kinds[i] == kinds[j]:
+            if result[j] == j and overlap[i, j] > same_iou and kinds[i] == kinds[j]:
                 result[i] = j
                 break
     return result

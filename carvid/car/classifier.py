@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from carvid.base.masks import box_of
 from carvid.base.scale import Scales
 from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
@@ -149,8 +150,8 @@ def mask_crop(
 
 def crop_box(mask: NDArray[np.bool_], margin: float) -> tuple[slice, slice]:
     """Return rows and columns of the square that `mask_crop` cuts."""
-    rows, columns = np.nonzero(mask)
-    center_y, center_x = (rows.min() + rows.max() + 1) / 2, (columns.min() + columns.max() + 1) / 2
-    half = margin * max(np.ptp(rows) + 1, np.ptp(columns) + 1) / 2
+    left, top, right, bottom = box_of(mask)
+    center_y, center_x = (top + bottom) / 2, (left + right) / 2
+    half = margin * max(bottom - top, right - left) / 2
     top, left = max(0, int(center_y - half)), max(0, int(center_x - half))
     return slice(top, int(np.ceil(center_y + half))), slice(left, int(np.ceil(center_x + half)))

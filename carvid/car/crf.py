@@ -27,7 +27,7 @@ MIN_PROBABILITY = 1e-8
 SURELY_BACKGROUND = 0.85
 """`fast`: probability of the background from which a pixel is decided (tools/bench.py crf)."""
 STRIDE = 4
-"""`fast`: of decided pixels every so manieth in each direction takes part."""
+"""`fast`: of decided pixels every n-th in each direction takes part."""
 LARGEST_LOGIT = 40.0
 """`fast`: exp(-40), and its square, are far from float32's underflow."""
 

@@ -1,9 +1,9 @@
 """Words that CLIP does not understand, but time and place do: "left", "biggest", "moving up".
 
 `parse` splits an expression into what CLIP shall look for and wishes about place, size and motion;
-`grant` says how well masks fulfil the wishes. `phrase_rules` knows the words. Relations between
-things ("left of the car", "in front of the house"), names ("the right lane") and sides of a thing's
-own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
+`rate_wishes` says how well masks fulfil the wishes. `phrase_rules` knows the words. Relations
+between things ("left of the car", "in front of the house"), names ("the right lane") and sides of a
+thing's own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.masks import SAME_IOU, iou
 from carvid.car.phrase_rules import COUNT, RULES, TAKEN, Rule, fits, noun_phrase
 from carvid.car.word_lists import (
     ARTICLES,
@@ -47,8 +48,6 @@ _NOT = r"(?:\b(?:not|never|nor|neither|except|excluding|instead|rather|unlike|ca
 _PLACES = "left|right|top|bottom|middle|center|centre|front|back|side|corner|moving"
 LONGEST = 500
 """Characters: a longer expression stays whole; CLIP reads 77 tokens."""
-SAME = 0.5
-"""Masks that overlap by more (IoU) are one thing, where things are counted."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,7 @@ def _several(text: str) -> bool:
     return False
 
 
-def grant(
+def rate_wishes(
     wishes: Sequence[Wish], masks: NDArray[np.bool_], flow: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
     """Say how well masks fulfil wishes.
@@ -226,11 +225,11 @@ def grant(
         float32 (C,) in [0, 1], the mean over the wishes.
     """
     boxes = np.array([cv2.boundingRect(mask.astype(np.uint8)) for mask in masks], np.float32)
-    values = [_grant_one(wish, masks, boxes, flow) for wish in wishes]
+    values = [_rate_wish(wish, masks, boxes, flow) for wish in wishes]
     return np.asarray(np.mean(values, axis=0), np.float32)
 
 
-def _grant_one(
+def _rate_wish(
     wish: Wish,
     masks: NDArray[np.bool_],
     boxes: NDArray[np.float32],
@@ -260,7 +259,7 @@ def _in_row(along: NDArray[np.float32], masks: NDArray[np.bool_], nth: int) -> N
     """1 for the masks of the `nth` thing in the order of `along`, the largest first, else 0."""
     things: list[list[int]] = []
     for index in np.argsort(-along, kind="stable").tolist():
-        home = next((t for t in things if _overlap(masks[t[0]], masks[index]) > SAME), None)
+        home = next((t for t in things if iou(masks[t[0]], masks[index]) > SAME_IOU), None)
         if home is None:
             things.append([index])
         else:
@@ -283,7 +282,3 @@ def _speeds(masks: NDArray[np.bool_], flow: NDArray[np.float32] | None) -> NDArr
         if small.any():
             speed[:] = np.median(moved[small], axis=0)
     return speeds
-
-
-def _overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from carvid.base.memory import release_unused
 from carvid.base.scale import Scales, cut, resize, shrink, working_size
-from carvid.car.choice import Candidates, Prior, stand_ins, weigh
+from carvid.car.choice import Candidates, TrackPrior, rate, representatives
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
 from carvid.car.crf import crf_masks
@@ -28,9 +28,9 @@ from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, spl
 from carvid.car.queries import Queries
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
-from carvid.sam.automatic import Sharpen
+from carvid.sam.automatic import SamRefiner
 
-Recall = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
+ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
 
 
@@ -123,7 +123,7 @@ class _Frame:
     full: NDArray[np.uint8]
     """uint8 (H, W, 3) RGB."""
     encoded: EncodedFrame
-    prior: Prior | None
+    prior: TrackPrior | None
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
 
@@ -140,7 +140,7 @@ class RecurrentSegmenter:
         generator: ClipBackbone,
         classifier: ClipBackbone,
         config: Config,
-        sam: Sharpen | None = None,
+        sam: SamRefiner | None = None,
     ) -> None:
         self.config = config
         self.sam = sam
@@ -162,9 +162,9 @@ class RecurrentSegmenter:
         queries: Queries,
         *,
         alive: NDArray[np.bool_] | None = None,
-        prior: Prior | None = None,
+        prior: TrackPrior | None = None,
         trace: Trace | None = None,
-        recall: Recall | None = None,
+        apply_memory: ApplyMemory | None = None,
     ) -> StepResult:
         """Run the loop on one image until h no longer changes.
 
@@ -175,8 +175,8 @@ class RecurrentSegmenter:
             prior: what earlier frames say, at `size_of` the image; each of its tracks is a further
                 proposal of its query.
             trace: filled with the steps.
-            recall: turns the last proposals into those that memory would make, before they become
-                masks.
+            apply_memory: turns the last proposals into those that memory would make, before they
+                become masks.
 
         Raises:
             ValueError: `image` has another dtype or shape.
@@ -209,7 +209,7 @@ class RecurrentSegmenter:
         if frame is not None and small is not image:
             frame = None
             release_unused()
-        return self._finish(image, queries, h, planes, (scores, cosines), candidates, recall)
+        return self._finish(image, queries, h, planes, (scores, cosines), candidates, apply_memory)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
         """One pass of f, v, g and σ over the living queries."""
@@ -221,26 +221,26 @@ class RecurrentSegmenter:
         seen_as = [texts[i] for i in owners]
         scores, cosines = self._scores(frame, seen_as, owners, masks, competitors)  # P_t
         own = scores[np.arange(len(owners)), competitors.own[owners]]
-        weighed = [
-            weigh(
+        rated = [
+            rate(
                 own[owners == row], masks[owners == row], query, phrase,
                 theta=self.config.car.theta, wish_weight=self.config.phrases.weight,
                 prior=frame.prior, surely=query in self.surely_there(len(queries.texts)),
             )
             for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
         ]  # fmt: skip
-        best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(weighed)]
+        best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(rated)]
         return TraceStep(
             tuple(h),
             dataclasses.replace(
-                proposals, masks=np.stack([each.masks[each.best] for each in weighed])
+                proposals, masks=np.stack([each.masks[each.best] for each in rated])
             ),
             competitors.texts,
             scores[best],
             own[best],
             cosines[best],
-            self._sigma(h, weighed, len(queries.texts)),
-            tuple(weighed),
+            self._sigma(h, rated, len(queries.texts)),
+            tuple(rated),
         )
 
     def _candidates(
@@ -253,7 +253,9 @@ class RecurrentSegmenter:
         parts = [for_wishes if phrase.wishes else config.proposals.parts for phrase in phrases]
         if prior is not None:  # a known thing is not looked for everywhere
             parts = [
-                min(most, prior.fresh) if prior.settled[query] > phrase.of_motion else most
+                min(most, prior.max_new)
+                if prior.key_frames_seen[query] > phrase.of_motion
+                else most
                 for query, phrase, most in zip(h, phrases, parts, strict=True)
             ]
         if max(parts) > 1:
@@ -307,7 +309,7 @@ class RecurrentSegmenter:
         masks = planes > config.eta
         kinds_of = [config.stuff_kinds if text in config.stuff else config.kinds for text in texts]
         if frame.prior is not None:  # what was carried here is often what is found here
-            masks = masks[stand_ins(masks, kinds_of, frame.prior.alike)]
+            masks = masks[representatives(masks, kinds_of, frame.prior.same_iou)]
         keys, images, new = [], [], []
         for kinds, mask in zip(kinds_of, masks, strict=True):  # x'_t
             key = " ".join(kinds).encode() + np.packbits(mask).tobytes()
@@ -336,13 +338,15 @@ class RecurrentSegmenter:
             skip_own=config.proposals.skip_own_words,
         )
 
-    def _sigma(self, h: list[int], weighed: Sequence[Candidates], count: int) -> tuple[int, ...]:
+    def _sigma(self, h: list[int], rated: Sequence[Candidates], count: int) -> tuple[int, ...]:
         """σ: the queries that score above θ (in a video: whose path is worth more than "not
         there"); the best of the `count` expressions, if one of them is there, when none does."""
-        kept = {i for i, candidates in zip(h, weighed, strict=True) if candidates.there}
-        worth = {i: each.values[each.best] for i, each in zip(h, weighed, strict=True) if i < count}
-        if self.config.car.present == "best" and worth and not kept & worth.keys():
-            kept.add(max(worth, key=lambda i: worth[i]))
+        kept = {i for i, candidates in zip(h, rated, strict=True) if candidates.there}
+        path_values = {
+            i: each.values[each.best] for i, each in zip(h, rated, strict=True) if i < count
+        }
+        if self.config.car.present == "best" and path_values and not kept & path_values.keys():
+            kept.add(max(path_values, key=lambda i: path_values[i]))
         return tuple(sorted(kept))
 
     def surely_there(self, count: int) -> range:
@@ -358,7 +362,7 @@ class RecurrentSegmenter:
         planes: dict[int, NDArray[np.float32]],
         scores: tuple[NDArray[np.float32], NDArray[np.float32]],
         candidates: dict[int, Candidates],
-        recall: Recall | None,
+        apply_memory: ApplyMemory | None,
     ) -> StepResult:
         """Turn the last proposals into masks (section 3.3) and put everything in its place."""
         count = len(queries.texts)
@@ -375,8 +379,8 @@ class RecurrentSegmenter:
         drawn = [i for i in h if kept[i] and i in planes and (self.competing or i < count)]
         if drawn:
             stack = np.stack([planes[i] for i in drawn])
-            if recall is not None:
-                stack = recall(stack, [candidates[i] for i in drawn])
+            if apply_memory is not None:
+                stack = apply_memory(stack, [candidates[i] for i in drawn])
             for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
                 if i < count:
                     maps[i], masks[i] = proposal, mask

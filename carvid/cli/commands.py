@@ -117,7 +117,7 @@ def run(
     ] = None,
     start: Start = None,
     end: End = None,
-    stride: Annotated[int, typer.Option(help="Use every so manieth frame.")] = 1,
+    stride: Annotated[int, typer.Option(help="Use every n-th frame.")] = 1,
     max_side: Annotated[
         int, typer.Option(help="Scale frames down to this longer side, pixels; 0 keeps the size.")
     ] = 0,
@@ -163,21 +163,21 @@ def run(
     from carvid.car.queries import Queries
     from carvid.config import load_config, settings_files
     from carvid.exports.formats import check_formats
-    from carvid.media.frames import Part, raw_frames, seconds
+    from carvid.media.frames import Selection, raw_frames, seconds
     from carvid.media.open import input_files, is_live, open_video
     from carvid.run.layout import check_contents, check_place, run_paths
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
     config = load_config(preset, [*_overrides(settings, device, sam, style), *looks])
-    part = Part(
+    selection = Selection(
         0.0 if start is None else seconds(start), None if end is None else seconds(end), stride,
         max_side,
     )  # fmt: skip
     videos, expr = videos or [], expr or []
     if manifest is not None and (videos or expr):
         raise typer.BadParameter("a manifest says which clips and expressions; give no others")
-    clips = [] if manifest is None else read_manifest(manifest, part)
+    clips = [] if manifest is None else read_manifest(manifest, selection)
     texts = list(dict.fromkeys(text for clip in clips for text in clip.texts)) or expr
     if not texts:
         raise typer.BadParameter("say what to find with --expr")
@@ -199,7 +199,7 @@ def run(
     if manifest is not None or len(videos) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
-        clips = clips or clips_of(videos, expr, part)
+        clips = clips or clips_of(videos, expr, selection)
         read = [*settings_files(preset), *([] if manifest is None else [manifest])]
         how = {**models, **options, "engine": engine, "workers": workers, "read": read}
         _run_batch(clips, out, config, how, as_json=as_json)
@@ -209,12 +209,18 @@ def run(
     source = videos[0] if videos else f"camera:{camera}"
     form = None if raw is None else raw_frames(raw)
     if not is_live(source):
-        open_video(source, part=part).close()
+        open_video(source, selection=selection).close()
     check_apart([*input_files(source), *settings_files(preset)], run_paths(out))
     if check_place(out, resume=resume, overwrite=overwrite) and overwrite:
         check_contents(out)
     _run_one(
-        source, expr, out, config, models, {**options, "part": part, "raw": form}, as_json=as_json
+        source,
+        expr,
+        out,
+        config,
+        models,
+        {**options, "selection": selection, "raw": form},
+        as_json=as_json,
     )
 
 
@@ -280,13 +286,13 @@ def overlay(
     """Draw masks over a video."""
     from carvid.base.guard import check_apart
     from carvid.config import load_config, settings_files
-    from carvid.run.track import expressions_beside, overlay_from_folder, part_beside
+    from carvid.run.track import expressions_beside, overlay_from_folder, selection_beside
 
     config = load_config(preset, _overrides(settings, None, style=style))
     check_apart(settings_files(preset), [out])
     texts = expr or expressions_beside(masks)
     count = overlay_from_folder(
-        masks, video, out, texts, config.overlay, part=part_beside(masks), progress=True
+        masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=True
     )
     typer.echo(f"{count} frames in {out}")
 

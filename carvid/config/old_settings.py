@@ -12,6 +12,8 @@ OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any] | None]] = {
     "car.keep_best": lambda value: (
         "present", "best" if BOOLEANS.get(str(value).lower(), value) else "ask"
     ),
+    "temporal.alike": lambda value: ("same_iou", value),
+    "temporal.fresh": lambda value: ("max_new", value),
     "temporal.prior": lambda value: None,
 }  # fmt: skip
 """Settings of earlier versions, and what they are now; None: they are gone."""

@@ -240,9 +240,9 @@ class TemporalConfig(Section):
     tracks: int = setting(2, low=1)
     """Up to so many masks of a query are followed from where it is first seen to the key frame
     after, so that a wrong one can be left."""
-    fresh: int = setting(2, low=1)
+    max_new: int = setting(2, low=1)
     """Up to so many new proposals are made at a key frame for what was there at the one before."""
-    alike: float = setting(0.5, low=0.0, high=1.0)
+    same_iou: float = setting(0.5, low=0.0, high=1.0)
     """Candidates of a key frame that overlap by more (IoU) are shown to the classifier once."""
     smoothing: float = setting(0.5, low=0.0, high=1.0)
     """The past's share in what a track is worth at a key frame, in which its score has the rest."""

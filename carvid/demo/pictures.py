@@ -57,7 +57,7 @@ NOUNS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Noun → the code point of its drawing, then its synonyms."""
 
-COLORS = {"red": 0, "yellow": 27, "green": 58, "blue": 110, "purple": 138, "pink": 164}
+HUES = {"red": 0, "yellow": 27, "green": 58, "blue": 110, "purple": 138, "pink": 164}
 """Colour word → hue, in OpenCV's half degrees."""
 
 MOTIONS = {
@@ -104,9 +104,9 @@ def _crop(sprite: NDArray[np.generic]) -> Image:
 
 
 def recolor(sprite: Image, color: str) -> Image:
-    """Return an RGBA sprite with the hue of `COLORS[color]`; grey parts keep their grey."""
+    """Return an RGBA sprite with the hue of `HUES[color]`; grey parts keep their grey."""
     hsv = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = COLORS[color]
+    hsv[..., 0] = HUES[color]
     hsv[..., 1] = np.where(hsv[..., 1] > 25, np.maximum(hsv[..., 1], 150), hsv[..., 1])
     return np.dstack([cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB), sprite[..., 3]])
 

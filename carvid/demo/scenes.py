@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.demo.pictures import (
-    COLORS,
     HELD_OUT_SURFACES,
+    HUES,
     MOTIONS,
     NOUNS,
     SURFACES,
@@ -310,7 +310,7 @@ def _pick_things(rng: np.random.Generator, spec: SceneSpec, sprites: Sprites) ->
         colorful = [n for n in NOUNS if all(_colorful(sprite) > COLORFUL for sprite in sprites[n])]
         noun = str(rng.choice(colorful))
         names = [noun, noun, *rng.permutation([n for n in NOUNS if n != noun])[: count - 2]]
-        colors = [*(str(c) for c in rng.permutation(list(COLORS))[:2]), *[None] * (count - 2)]
+        colors = [*(str(c) for c in rng.permutation(list(HUES))[:2]), *[None] * (count - 2)]
     else:
         names = [str(n) for n in rng.permutation(list(NOUNS))[:count]]
         colors = [None] * count

@@ -19,6 +19,7 @@ from carvid.base.errors import ConfigError, OutputError, suggest
 from carvid.base.files import cannot_write, make_folder, replacing, write_text
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import never, stopping
+from carvid.base.masks import box_of
 from carvid.media.encode import BT709
 from carvid.media.label_png import MAX_LABEL
 from carvid.media.open import Frame, VideoInfo, open_video
@@ -144,7 +145,7 @@ def _frames(track: Track, name: str) -> Generator[Frame, None, None]:
         for index, time_s in enumerate(track.times_s):
             yield Frame(index, float(time_s), NO_IMAGE)
         return
-    with open_video(video.path, frame_rate=video.frame_rate, part=video.part) as reader:
+    with open_video(video.path, frame_rate=video.frame_rate, selection=video.selection) as reader:
         count = 0
         for frame in reader:
             count += 1
@@ -197,7 +198,7 @@ def _write_alpha(track: Track, folder: Path, frames: Iterable[Frame]) -> None:
     try:
         with replacing(path) as partial, av.open(str(partial), "w") as out:
             stream: Any = out.add_stream(
-                "prores_ks", rate=video.frame_rate / video.part.stride, options=PRORES_4444
+                "prores_ks", rate=video.frame_rate / video.selection.stride, options=PRORES_4444
             )
             stream.height, stream.width, stream.pix_fmt = height, width, "yuva444p10le"
             context = stream.codec_context
@@ -278,6 +279,5 @@ def _mask_tools() -> Any:
 
 def _box(mask: NDArray[np.bool_]) -> list[int]:
     """x, y, width and height of a mask, pixels."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    return [x, y, int(columns[-1]) - x + 1, int(rows[-1]) - y + 1]
+    left, top, right, bottom = box_of(mask)
+    return [left, top, right - left, bottom - top]

@@ -31,7 +31,7 @@ from carvid.media.container import (
     upright,
     video_stream,
 )
-from carvid.media.frames import Part, Picture, VideoInfo, VideoReader, check_size
+from carvid.media.frames import Picture, Selection, VideoInfo, VideoReader, check_size
 
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
 DECORD_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
@@ -54,16 +54,16 @@ CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 """FFmpeg's format and name of camera k, by platform."""
 
 
-def open_file(path: Path, backend: str, part: Part) -> VideoReader:
+def open_file(path: Path, backend: str, selection: Selection) -> VideoReader:
     """Open a video file; see `carvid.media.open.open_video`."""
     probe = _probe(path)
     if backend == "auto":
         backend = "decord" if probe.exact_in_decord else "pyav"
     if backend == "decord":
-        return DecordReader(path, probe, part)
+        return DecordReader(path, probe, selection)
     length = probe.duration_s
-    guess = None if length is None else part.expected(length, probe.frame_rate)
-    return PyAVReader(_info(path, probe, "pyav", part), guess)
+    guess = None if length is None else selection.expected(length, probe.frame_rate)
+    return PyAVReader(_info(path, probe, "pyav", selection), guess)
 
 
 class DecordReader(VideoReader):
@@ -73,15 +73,15 @@ class DecordReader(VideoReader):
     in the thread that iterates.
     """
 
-    def __init__(self, path: Path, probe: _Probe, part: Part) -> None:
-        super().__init__(_info(path, probe, "decord", part))
+    def __init__(self, path: Path, probe: _Probe, selection: Selection) -> None:
+        super().__init__(_info(path, probe, "decord", selection))
         self._size_hw = probe.size_hw
         count = len(self._open())
         scan = _scan(path, _stamp(path))
         # Its own times are float32: off by milliseconds after an hour.
         times = scan.times if scan is not None else ()
         self._times = times if len(times) == count else self._own_times()
-        self.info = replace(self.info, frame_count=sum(1 for _ in part.chosen(self._times)))
+        self.info = replace(self.info, frame_count=sum(1 for _ in selection.chosen(self._times)))
 
     def pictures(self) -> Iterator[tuple[float, Picture]]:
         reader = self._open()
@@ -164,7 +164,7 @@ class LiveReader(VideoReader):
     """
 
     def __init__(
-        self, source: str, part: Part, raw: tuple[int, int, Fraction] | None = None
+        self, source: str, selection: Selection, raw: tuple[int, int, Fraction] | None = None
     ) -> None:
         try:
             self._container, self._pipe = _open_live(source, raw)
@@ -187,8 +187,8 @@ class LiveReader(VideoReader):
         size_hw = shown_size(first[1])
         super().__init__(
             VideoInfo(
-                source, "pyav", part.size_hw(size_hw), self._decoding.rate, None,
-                self._decoding.codec, pixel_aspect(self._decoding.stream, first[1]), part,
+                source, "pyav", selection.size_hw(size_hw), self._decoding.rate, None,
+                self._decoding.codec, pixel_aspect(self._decoding.stream, first[1]), selection,
                 live=True,
             )
         )  # fmt: skip
@@ -262,10 +262,12 @@ class _Probe:
     exact_in_decord: bool
 
 
-def _info(path: Path, probe: _Probe, backend: Literal["decord", "pyav"], part: Part) -> VideoInfo:
+def _info(
+    path: Path, probe: _Probe, backend: Literal["decord", "pyav"], selection: Selection
+) -> VideoInfo:
     return VideoInfo(
-        str(path), backend, part.size_hw(probe.size_hw), probe.frame_rate, None, probe.codec,
-        probe.pixel_aspect, part, probe.origin_s,
+        str(path), backend, selection.size_hw(probe.size_hw), probe.frame_rate, None, probe.codec,
+        probe.pixel_aspect, selection, probe.origin_s,
     )  # fmt: skip
 
 

@@ -48,7 +48,7 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Part:
+class Selection:
     """Which frames of an input are read, and how large.
 
     Raises:
@@ -104,7 +104,7 @@ class Part:
         return f"from {self.start_s:g} s to {end}"
 
 
-WHOLE = Part()
+ALL = Selection()
 
 
 def seconds(text: str) -> float:
@@ -152,7 +152,7 @@ class VideoInfo:
     codec: str | None = None
     pixel_aspect: Fraction = Fraction(1)
     """Width of a pixel over its height, as shown."""
-    part: Part = WHOLE
+    selection: Selection = ALL
     """What of the input is read."""
     origin_s: float = 0.0
     """When the first frame is shown by the file's own clock, which its sound goes by."""
@@ -174,7 +174,7 @@ class VideoInfo:
             "size_hw": (height, width),
             "frame_rate": Fraction(values["frame_rate"]),
             "pixel_aspect": Fraction(values.get("pixel_aspect", 1)),
-            "part": Part(**values.get("part", {})),
+            "selection": Selection(**values.get("selection", values.get("part", {}))),
         }
         return cls(**{**values, **changes})
 
@@ -219,14 +219,14 @@ class VideoReader(ABC):
                 yield last_s
 
         with closing(_closable(self.pictures())) as pictures:
-            for _ in self.info.part.chosen(times()):
+            for _ in self.info.selection.chosen(times()):
                 if index >= start:
                     yield Frame(index, last_s, self._fitted(waiting[0]()))
                 index += 1
         if not index:
             raise VideoError(
-                f"no frame of '{self.info.path}' is shown {self.info.part}; its last begins at "
-                f"{last_s:.2f} s, choose other times"
+                f"no frame of '{self.info.path}' is shown {self.info.selection}; its last begins "
+                f"at {last_s:.2f} s, choose other times"
             )
 
     def close(self) -> None:  # noqa: B027  nothing to release by default

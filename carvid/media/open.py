@@ -18,10 +18,10 @@ from carvid.base.errors import VideoError
 from carvid.media.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
 from carvid.media.decode import CAMERA, URL, LiveReader, first_line, open_file
 from carvid.media.frames import (
-    WHOLE,
+    ALL,
     Frame,
-    Part,
     Picture,
+    Selection,
     VideoInfo,
     VideoReader,
     check_size,
@@ -30,13 +30,13 @@ from carvid.media.frames import (
 from carvid.media.images import open_image
 
 __all__ = [
+    "ALL",
     "DEFAULT_FRAME_RATE",
     "SHORTEST_FRAME_S",
-    "WHOLE",
     "Backend",
     "Frame",
     "ImagesReader",
-    "Part",
+    "Selection",
     "VideoInfo",
     "VideoReader",
     "input_files",
@@ -56,7 +56,7 @@ def open_video(
     *,
     backend: Backend = "auto",
     frame_rate: Fraction = DEFAULT_FRAME_RATE,
-    part: Part = WHOLE,
+    selection: Selection = ALL,
     raw: tuple[int, int, Fraction] | None = None,
 ) -> VideoReader:
     """Open a video file, a folder of images (in natural order), one image, or something live.
@@ -65,14 +65,14 @@ def open_video(
         source: a path; `-` (a pipe into this process), `camera:0`, or the URL of a stream.
         backend: how files are decoded; `auto` is decord where it is exact, PyAV elsewhere.
         frame_rate: of images, which have none of their own.
-        part: which of the frames are read, and how large.
+        selection: which of the frames are read, and how large.
         raw: the frames that come through a pipe have no header; height, width and frame rate.
 
     Raises:
         VideoError: there is no such input, or it cannot be decoded.
     """
     if is_live(source):
-        return LiveReader(str(source), part, raw)
+        return LiveReader(str(source), selection, raw)
     path = Path(source)
     if path.is_dir():
         paths = _images_in(path)
@@ -80,7 +80,7 @@ def open_video(
             raise VideoError(
                 f"'{path}' holds no images; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))}"
             )
-        return ImagesReader(path, paths, frame_rate, part)
+        return ImagesReader(path, paths, frame_rate, selection)
     if not path.exists():
         raise VideoError(
             f"no file or folder '{path}'; give a video, an image or a folder of images"
@@ -88,8 +88,8 @@ def open_video(
     if path.stat().st_size == 0:
         raise VideoError(f"'{path}' is empty (0 bytes); give a video or an image")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImagesReader(path, [path], frame_rate, part)
-    return open_file(path, backend, part)
+        return ImagesReader(path, [path], frame_rate, selection)
+    return open_file(path, backend, selection)
 
 
 def input_files(source: str | Path) -> list[Path]:
@@ -131,16 +131,21 @@ class ImagesReader(VideoReader):
     """Images, one a frame, all of one size."""
 
     def __init__(
-        self, path: Path, paths: list[Path], frame_rate: Fraction, part: Part = WHOLE
+        self, path: Path, paths: list[Path], frame_rate: Fraction, selection: Selection = ALL
     ) -> None:
         self._paths = paths
         self._times = [float(index / frame_rate) for index in range(len(paths))]
         first = _read_image(paths[0])
         self._size_hw = (first.shape[0], first.shape[1])
-        count = sum(1 for _ in part.chosen(self._times))
+        count = sum(1 for _ in selection.chosen(self._times))
         super().__init__(
             VideoInfo(
-                str(path), "images", part.size_hw(self._size_hw), frame_rate, count, part=part
+                str(path),
+                "images",
+                selection.size_hw(self._size_hw),
+                frame_rate,
+                count,
+                selection=selection,
             )
         )
 

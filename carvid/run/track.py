@@ -40,11 +40,11 @@ from carvid.base.scale import ROWS, enlarged_rows, resize
 from carvid.config import Config, OverlayConfig
 from carvid.media.label_png import label_map, read_label_png, write_label_png
 from carvid.media.open import (
+    ALL,
     DEFAULT_FRAME_RATE,
     SHORTEST_FRAME_S,
-    WHOLE,
     Frame,
-    Part,
+    Selection,
     VideoInfo,
     input_files,
     is_live,
@@ -119,11 +119,11 @@ class FrameResult:
         """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
         weighted by what its expression's choice is worth along time."""
         size_hw = self.masks.shape[1:]
-        worth = self.state.worth(len(self.masks))[:, None, None]
+        values = self.state.path_values(len(self.masks))[:, None, None]
         labels = np.empty(size_hw, np.uint8)
         for top in range(0, len(labels), ROWS):
             part = slice(top, top + ROWS)
-            rank = worth * [enlarged_rows(plane, size_hw, top) for plane in self.maps]
+            rank = values * [enlarged_rows(plane, size_hw, top) for plane in self.maps]
             planes = np.where(self.masks[:, part], 0.5 + rank / 2, 0)
             labels[part] = label_map(planes.astype(np.float32))
         return labels
@@ -309,9 +309,9 @@ class MemoryStore:
 
     def _until_now(self) -> RunFacts:
         video = self.facts.video
-        part = replace(video.part, end_s=self._times[-1] + SHORTEST_FRAME_S / 2)
+        selection = replace(video.selection, end_s=self._times[-1] + SHORTEST_FRAME_S / 2)
         count = None if video.frame_count is None else len(self._times)
-        return replace(self.facts, video=replace(video, part=part, frame_count=count))
+        return replace(self.facts, video=replace(video, selection=selection, frame_count=count))
 
 
 class RunFolder:
@@ -529,7 +529,7 @@ class RunFolder:
         overlay_from_folder(
             self.folder / "masks", video.path, self.folder / "overlay.mp4", self.facts.texts,
             self.facts.config.overlay, scores=[row.scores for row in rows],
-            frame_rate=video.frame_rate, part=video.part, unfinished=unfinished,
+            frame_rate=video.frame_rate, selection=video.selection, unfinished=unfinished,
             progress=progress, stop=stop,
         )  # fmt: skip
 
@@ -613,7 +613,7 @@ def expressions_beside(masks: Path) -> list[str]:
         return [str(text) for text in read_json(path)["texts"]]
 
 
-def part_beside(masks: Path) -> Part:
+def selection_beside(masks: Path) -> Selection:
     """Return the part of the video that the run.json beside a folder of masks names, or all.
 
     Raises:
@@ -621,9 +621,10 @@ def part_beside(masks: Path) -> Part:
     """
     path = masks.parent / "run.json"
     if not path.exists():
-        return WHOLE
+        return ALL
     with _what_we_wrote(path):
-        return Part(**read_json(path).get("video", {}).get("part", {}))
+        video = read_json(path).get("video", {})
+        return Selection(**video.get("selection", video.get("part", {})))
 
 
 @contextmanager
@@ -645,7 +646,7 @@ def overlay_from_folder(
     *,
     scores: Sequence[Sequence[float]] | None = None,
     frame_rate: Fraction = DEFAULT_FRAME_RATE,
-    part: Part = WHOLE,
+    selection: Selection = ALL,
     unfinished: bool = False,
     progress: bool = False,
     stop: Callable[[], bool] = never,
@@ -666,7 +667,7 @@ def overlay_from_folder(
     paths = [path for path in masks.glob("*.png") if not is_partial(path)]
     paths.sort(key=lambda path: natural_key(path.name))
     check_apart([*input_files(video), *paths, masks.parent / "run.json"], [output])
-    with open_video(video, frame_rate=frame_rate, part=part) as reader:
+    with open_video(video, frame_rate=frame_rate, selection=selection) as reader:
         count, frames = reader.info.frame_count, reader.frames()
         if unfinished and scores is not None:
             paths = paths[: len(scores)]

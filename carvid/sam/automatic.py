@@ -19,11 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import SamModel
 
+from carvid.base.masks import box_of, iou
 from carvid.config import Config, SamConfig
 from carvid.sam.cache import MaskCache, cache_folder
 from carvid.sam.weights import load_sam, not_enough_memory
 
-Sharpen = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.bool_]]
+SamRefiner = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.bool_]]
 """uint8 (H, W, 3) RGB and masks, bool (N, H, W) → sharper masks, bool (N, H, W)."""
 Generate = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
 """uint8 (H, W, 3) RGB → automatic masks, bool (A, H, W), which may overlap."""
@@ -42,7 +43,7 @@ PROMPT_LOGIT = 10.0
 """Logit of the mask prompt inside the mask; outside it is the negative."""
 
 
-def sharpener(config: Config) -> Sharpen | None:
+def sam_refiner(config: Config) -> SamRefiner | None:
     """Load the SAM that `config.sam` names, for its mode; None, if it names none.
 
     Raises:
@@ -58,7 +59,7 @@ def sharpener(config: Config) -> Sharpen | None:
     return ensemble(network.generate if folder is None else network.cached(folder), config.sam)
 
 
-def ensemble(generate: Generate, config: SamConfig) -> Sharpen:
+def ensemble(generate: Generate, config: SamConfig) -> SamRefiner:
     """Return what matches masks with those that `generate` makes of the frame, once a frame."""
 
     def sharpen(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -104,12 +105,6 @@ def match_masks(
         if config.match == "released" or iou(union, mask) > config.phi_iou:
             sharper[k] = union
     return sharper
-
-
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks, bool (H, W); 0 if both are empty."""
-    either = int((a | b).sum())
-    return int((a & b).sum()) / either if either else 0.0
 
 
 class SamNetwork:
@@ -251,12 +246,6 @@ class SamNetwork:
         logits = np.full((side, side), -PROMPT_LOGIT, np.float32)
         logits[:height, :width] = (2 * share - 1) * PROMPT_LOGIT
         return torch.from_numpy(logits)[None, None].to(self.device)
-
-
-def box_of(mask: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of a mask that is not empty, right and bottom exclusive."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def inner_points(mask: NDArray[np.bool_], count: int) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from carvid.media.frames import Frame, VideoInfo
 
 Color: TypeAlias = tuple[int, int, int]
 """RGB, 0 to 255."""
-COLORS: tuple[Color, ...] = (
+VIVID: tuple[Color, ...] = (
     (255, 94, 58), (40, 160, 255), (255, 200, 30), (60, 200, 110), (200, 90, 230),
     (20, 205, 205), (255, 120, 180), (160, 190, 40),
 )  # fmt: skip
@@ -55,8 +55,8 @@ def color_of(index: int, palette: str = "vivid") -> Color:
     """Return the RGB of expression `index`, from 0, in one of `PALETTES`; the same in every run."""
     if palette == "okabe-ito":
         return OKABE_ITO[index % len(OKABE_ITO)]
-    if index < len(COLORS):
-        return COLORS[index]
+    if index < len(VIVID):
+        return VIVID[index]
     r, g, b = colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, 0.75, 1.0)
     return (round(255 * r), round(255 * g), round(255 * b))
 
@@ -148,11 +148,11 @@ def overlay_writer(
     Raises:
         OutputError: the place cannot be written.
     """
-    part, sound = info.part, None
+    selection, sound = info.selection, None
     if info.backend != "images" and not info.live:
-        sound = Sound(Path(info.path), info.origin_s, part.end_s, cut=part.start_s > 0)
+        sound = Sound(Path(info.path), info.origin_s, selection.end_s, cut=selection.start_s > 0)
     return VideoWriter(
-        path, size_hw or info.size_hw, info.frame_rate / part.stride, sound=sound,
+        path, size_hw or info.size_hw, info.frame_rate / selection.stride, sound=sound,
         pixel_aspect=info.pixel_aspect,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.background import behind
+from carvid.base.background import run_in_background
 from carvid.base.errors import CarvidError, VideoError
 from carvid.config import OverlayConfig
 from carvid.media.open import Frame, VideoInfo, open_video, prefetch
@@ -54,12 +54,14 @@ class OverlayAlong:
         with ExitStack() as stack:
             self._frames: Iterator[Frame] = iter(())
             if not video.live:
-                reader = open_video(video.path, frame_rate=video.frame_rate, part=video.part)
+                reader = open_video(
+                    video.path, frame_rate=video.frame_rate, selection=video.selection
+                )
                 frames = prefetch(stack.enter_context(reader).frames(), depth=1)
                 stack.enter_context(closing(frames))
                 self._frames = chain([next(frames)], frames)  # open from now on, if it is deleted
             self._writer = overlay_writer(path, video, picture_size(video.size_hw, config))
-            drawing = behind(self._draw, lambda each: each.labels.nbytes)
+            drawing = run_in_background(self._draw, lambda each: each.labels.nbytes)
             self._hand_over = stack.enter_context(drawing)
             self._open = stack.pop_all()
         self._given, self._unwanted = 0, False

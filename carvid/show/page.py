@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MAX_SIDE = 720
 """Longer side of the page's pictures, pixels."""
 MAX_FRAMES = 600
-"""Of longer videos every so manieth frame is shown, so that a browser can hold the page."""
+"""Of longer videos every n-th frame is shown, so that a browser can hold the page."""
 JPEG_QUALITY = 80
 
 

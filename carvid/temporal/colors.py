@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.temporal.flow import box_around
+from carvid.base.masks import box_around
 
 LEVELS = 16
 """Steps of each of red, green and blue."""
-COLORS = LEVELS**3
+COLOR_BINS = LEVELS**3
 """C, the number of colours."""
 RARE = 1e-4
 """Added to each share, so that a colour that was seen on one side only is not certain evidence."""
@@ -42,7 +42,7 @@ def count_colors(colors: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray
     box = box_around(mask, share=0.5)
     near, within = colors[box], mask[box]
     sides = (near[within], near[~within])
-    return np.array([np.bincount(side, minlength=COLORS) for side in sides], np.float32)
+    return np.array([np.bincount(side, minlength=COLOR_BINS) for side in sides], np.float32)
 
 
 def log_odds(counts: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.masks import box_around
+
 RELATIVE_ERROR, ABSOLUTE_ERROR = 0.01, 0.5
 """A squared round trip error of `0.01 (|u|² + |v|²) + 0.5` pixels² halves the trust (Sundaram)."""
 
@@ -29,7 +31,7 @@ ALIKE = 0.5
 ENOUGH = 2000
 """A motion is found from about so many pixels, however many a mask has ..."""
 SPARSE = 4
-"""... and the camera's from every so manieth in each direction."""
+"""... and the camera's from every n-th in each direction."""
 FIT_SCALE = 0.5
 """Error, pixels, at which a vector's weight in the fit is halved."""
 ROUNDING = 1e-6
@@ -195,22 +197,6 @@ def moving_along(mask: NDArray[np.bool_], flow: Flow) -> NDArray[np.bool_]:
     result = np.zeros_like(mask)
     result[box] = moved
     return result
-
-
-def box_around(
-    mask: NDArray[np.bool_], *, share: float = 0.0, margin: int = 0
-) -> tuple[slice, slice]:
-    """Return rows and columns of a mask's bounding box and what is next to it.
-
-    Args:
-        mask: bool (h, w).
-        share: how much of its height and width is added on each side.
-        margin: how many pixels are.
-    """
-    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
-    across, down = int(share * width) + margin, int(share * height) + margin
-    return (slice(max(0, top - down), top + height + down),
-            slice(max(0, left - across), left + width + across))  # fmt: skip
 
 
 Planes = Sequence[NDArray[np.float32]] | NDArray[np.float32]

@@ -16,18 +16,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.masks import SAME_IOU, ious
 from carvid.base.scale import Waiting, cut, shrink_masks
-from carvid.car.choice import NONE, SAME, overlaps
+from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
 from carvid.run.track import FrameResult
 from carvid.temporal.flow import Places, carry
 from carvid.temporal.state import (
     HALF,
-    Arrival,
+    FrameContext,
     TemporalState,
+    correct_carried,
     from_levels,
-    settle,
-    taken,
+    select_maps,
     to_levels,
 )
 
@@ -44,7 +45,7 @@ class Step:
 
     image: NDArray[np.uint8]
     """uint8 (H, W, 3) RGB."""
-    arrival: Arrival
+    context: FrameContext
     result: FrameResult
 
 
@@ -71,16 +72,16 @@ class _Held:
 
     @classmethod
     def of(cls, step: Step) -> _Held:
-        result, arrival = step.result, step.arrival
-        is_key = arrival.asked is not None
+        result, context = step.result, step.context
+        is_key = context.asked is not None
         return cls(
             result.index,
             result.time_s,
             (step.image.shape[0], step.image.shape[1]),
             result.state,
-            arrival.colors,
-            None if arrival.flow is None else arrival.flow.onward,
-            None if arrival.flow is None else to_levels(arrival.flow.trust),
+            context.colors,
+            None if context.flow is None else context.flow.onward,
+            None if context.flow is None else to_levels(context.flow.trust),
             _waiting(step),
             to_levels(result.maps) if is_key else None,
             np.packbits(result.masks) if is_key else None,
@@ -104,9 +105,9 @@ class _Held:
 
 def _waiting(step: Step) -> Waiting | None:
     """What of a frame's image is still needed when it is decided."""
-    if step.arrival.asked is not None:
+    if step.context.asked is not None:
         return Waiting(step.image)
-    if step.arrival.gray is None or step.arrival.gray.shape == step.image.shape[:2]:
+    if step.context.gray is None or step.context.gray.shape == step.image.shape[:2]:
         return None
     return Waiting(np.asarray(cv2.cvtColor(step.image, cv2.COLOR_RGB2GRAY), np.uint8))
 
@@ -130,7 +131,7 @@ def smooth(
     """
     smoother = _Smoother(count, config, sharpen, present)
     for step in steps:
-        if step.arrival.is_fresh:
+        if step.context.begins_shot:
             yield from smoother.finish()
             smoother = _Smoother(count, config, sharpen, present)
         yield from smoother.add(step)
@@ -150,7 +151,7 @@ class _Smoother:
     def add(self, step: Step) -> Iterator[FrameResult]:
         """Take a frame; yield those that it decides."""
         if not self._waiting and self._before is None:
-            self._before = step.arrival.state.smoothed  # of a run that goes on
+            self._before = step.context.state.smoothed  # of a run that goes on
         self._waiting.append(_Held.of(step))
         if sum(held.is_key for held in self._waiting) > self._config.lag:
             yield from self._decide()
@@ -174,8 +175,8 @@ class _Smoother:
         colors = self._colors(key, choices[0])
         chosen = self._look_back(maps, masks, colors, keys, choices)
         before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        behind = self._carried_back(before, key, maps, colors, self._known())
-        yield from self._between(before, behind, key.state.scores)
+        carried_back = self._carried_back(before, key, maps, colors, self._known())
+        yield from self._between(before, carried_back, key.state.scores)
         self._before = chosen
         yield self._result(key, maps, masks, chosen)
 
@@ -224,7 +225,7 @@ class _Smoother:
             carried = self._carried_back(frames, key, later, seen, ~wanted)[0]
             for query in np.flatnonzero(wanted):
                 other = from_levels(carried[query][None])
-                same = overlaps(other > 0.5, maps[[query]] > 0.5) > SAME
+                same = ious(other > 0.5, maps[[query]] > 0.5) > SAME_IOU
                 if (other > 0.5).any() and not same:
                     maps[query], masks[query] = other[0], keys[0].cut(other)[0]
                     colors[query], chosen[query] = seen[query], NONE
@@ -299,7 +300,7 @@ class _Smoother:
             there = np.flatnonzero(colors.any(axis=(1, 2)))
             for query in there if held.colors is not None else ():
                 assert held.colors is not None
-                levels[query] = settle(
+                levels[query] = correct_carried(
                     levels[query], trust, held.state.gray, held.colors, colors[query], self._config
                 )
             carried.insert(0, levels)
@@ -318,24 +319,28 @@ class _Smoother:
     def _between(
         self,
         frames: list[_Held],
-        behind: list[NDArray[np.uint8]],
+        carried_back: list[NDArray[np.uint8]],
         scores: NDArray[np.float32],
     ) -> Iterator[FrameResult]:
         """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries `behind`, a map for each frame; `scores`, float32 (Q,), are that one's."""
+        carries `carried_back`, a map for each frame; `scores`, float32 (Q,), are that one's."""
         for position, held in enumerate(frames):
             assert self._before is not None and held.state.maps is not None
-            maps = taken(held.state.maps, self._before, self._count, _small_size(held))
-            if behind:
+            maps = select_maps(held.state.maps, self._before, self._count, _small_size(held))
+            if carried_back:
                 earlier, later = len(frames) - position, held.state.since_key
                 weights = (earlier * held.state.scores, later * scores)
                 shares = weights[1] / np.maximum(sum(weights), np.float32(1e-6))
-                sides = zip(maps, from_levels(behind[position]), shares[: self._count], strict=True)
+                sides = zip(
+                    maps, from_levels(carried_back[position]), shares[: self._count], strict=True
+                )
                 maps = np.stack([mix(*side) for side in sides])
             masks = held.cut(maps)
             if self._present == "each":  # the causal pass has lost none of them
                 gone = ~masks.any(axis=(1, 2))
-                held_maps = taken(held.state.maps, held.state.chosen, self._count, maps.shape[1:])
+                held_maps = select_maps(
+                    held.state.maps, held.state.chosen, self._count, maps.shape[1:]
+                )
                 maps[gone] = held_maps[gone]
                 masks[gone] = held.cut(held_maps[gone])
             yield self._result(held, maps, masks, self._before)
@@ -367,7 +372,7 @@ def mix(
     """
     earlier, later = before > 0.5, after > 0.5
     both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
-    if both > SAME * either:
+    if both > SAME_IOU * either:
         return before + np.float32(share) * (after - before)
     return after if later.any() and (share > 0.5 or not earlier.any()) else before
 

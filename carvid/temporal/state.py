@@ -19,14 +19,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.masks import SAME_IOU, box_around, ious
 from carvid.base.scale import resize, shrink_masks
-from carvid.car.choice import NONE, SAME, Candidates, Prior, overlaps
+from carvid.car.choice import NONE, Candidates, TrackPrior
 from carvid.config import TemporalConfig
-from carvid.temporal.colors import COLORS, by_color, count_colors, log_odds, to_colors
+from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds, to_colors
 from carvid.temporal.cuts import SIZE_WH, SMALL_WH, Seen, look
 from carvid.temporal.flow import (
     Flow,
-    box_around,
     carry,
     flow_between,
     moving_along,
@@ -75,9 +75,9 @@ class TemporalState:
     """The state between two frames, for N expressions of Q queries; plain data, so that a killed
     run resumes.
 
-    A *track* is a mask that a query could take, followed from frame to frame; a query has up to
-    `temporal.tracks` of them until it is settled, and takes the one whose path through the key
-    frames is worth most.
+    A *track* is a mask that a query could take, followed from frame to frame. A query has up to
+    `temporal.tracks` of them until the key frame after the one where it is first seen; it takes
+    the one whose path through the key frames has the highest value.
     """
 
     scores: NDArray[np.float32]
@@ -92,7 +92,7 @@ class TemporalState:
     """int64 (Q,): each query's track, or `NONE`."""
     misses: NDArray[np.int64]
     """int64 (Q,): for how many key frames in a row each was asked and not there."""
-    settled: NDArray[np.int64]
+    key_frames_seen: NDArray[np.int64]
     """int64 (Q,): at how many key frames in a row each was there."""
     owners: NDArray[np.int64]
     """int64 (M,): the query of each track."""
@@ -132,11 +132,11 @@ class TemporalState:
         return cls(
             scores=zeros, cosines=np.full(queries, np.nan, np.float32), absent=zeros,
             absent_sources=none, chosen=none, misses=nothing,
-            settled=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
-            areas=empty, colors=np.zeros((0, 2, COLORS), np.float32),
+            key_frames_seen=nothing, owners=empty, values=np.zeros(0, np.float32), sources=empty,
+            areas=empty, colors=np.zeros((0, 2, COLOR_BINS), np.float32),
         )  # fmt: skip
 
-    def worth(self, count: int) -> NDArray[np.float32]:
+    def path_values(self, count: int) -> NDArray[np.float32]:
         """Return what the first `count` queries' choices are worth, float32 (N,) in [0, 1]; 1
         where masks are not carried."""
         if self.gray is None:
@@ -168,7 +168,7 @@ class TemporalState:
         loaded: dict[str, Any] = {name: values[name] for name in _COUNTS}
         loaded |= {name: np.array(values[name], np.float32) for name in _FLOATS}
         loaded |= {name: np.array(values[name], np.int64) for name in _INTS}
-        counts = _unpack(values["colors"], (len(loaded["owners"]), 2, COLORS, 4))
+        counts = _unpack(values["colors"], (len(loaded["owners"]), 2, COLOR_BINS, 4))
         state = cls(**loaded, colors=counts.view(np.float32)[..., 0])
         if values["smoothed"] is not None:
             state = replace(state, smoothed=np.array(values["smoothed"], np.int64))
@@ -183,11 +183,11 @@ class TemporalState:
 
 _COUNTS = ("since_offer", "since_key", "since_key_s", "time_s")
 _FLOATS = ("scores", "cosines", "absent", "values")
-_INTS = ("absent_sources", "chosen", "misses", "settled", "owners", "sources", "areas")
+_INTS = ("absent_sources", "chosen", "misses", "key_frames_seen", "owners", "sources", "areas")
 
 
 @dataclass(frozen=True)
-class Arrival:
+class FrameContext:
     """A new frame, seen with what the one before has left."""
 
     state: TemporalState
@@ -211,22 +211,31 @@ class Arrival:
     """What cuts are told from, from now on."""
 
     @property
-    def is_fresh(self) -> bool:
+    def begins_shot(self) -> bool:
         """Whether nothing is known from before: the first frame, or the first one after a cut."""
         return self.carried is None
 
-    def prior(self, size_hw: tuple[int, int], config: TemporalConfig) -> Prior | None:
+    def prior(self, size_hw: tuple[int, int], config: TemporalConfig) -> TrackPrior | None:
         """Return the tracks as a prior at the frame's size; None if nothing is known."""
         if self.carried is None or self.flow is None:
             return None
         state = self.state
-        return Prior(
-            resize(from_levels(self.carried), size_hw), state.owners, state.values, state.absent,
-            state.chosen, state.settled, config.smoothing, config.hysteresis,
-            self.flow.motion / np.float32(self.step_s), config.alike, config.fresh, self._leaving(),
-        )  # fmt: skip
+        return TrackPrior(
+            masks=resize(from_levels(self.carried), size_hw),
+            owners=state.owners,
+            values=state.values,
+            absent=state.absent,
+            chosen=state.chosen,
+            key_frames_seen=state.key_frames_seen,
+            smoothing=config.smoothing,
+            hysteresis=config.hysteresis,
+            flow=self.flow.motion / np.float32(self.step_s),
+            same_iou=config.same_iou,
+            max_new=config.max_new,
+            at_edge=self._at_edge(),
+        )
 
-    def _leaving(self) -> NDArray[np.bool_]:
+    def _at_edge(self) -> NDArray[np.bool_]:
         """Which tracks the picture's edge is cutting off, bool (M,)."""
         assert self.carried is not None
         inside = self.carried > HALF
@@ -235,7 +244,7 @@ class Arrival:
         return np.asarray((area > middle) & (area < SHRUNK * self.state.areas), bool)
 
 
-def arrive(
+def observe(
     state: TemporalState,
     image: NDArray[np.uint8],
     config: TemporalConfig,
@@ -243,7 +252,7 @@ def arrive(
     time_s: float = math.nan,
     of_motion: Sequence[int] = (),
     surely: Sequence[int] = (),
-) -> Arrival:
+) -> FrameContext:
     """Carry the state into a new frame and decide if it is a key frame.
 
     Args:
@@ -257,7 +266,7 @@ def arrive(
     now_s, step_s = _clock(state, time_s)
     if not config.carry_masks:
         asked = queries_to_ask(state, config)
-        return Arrival(state, None, None, None, None, asked, now_s, step_s)
+        return FrameContext(state, None, None, None, None, asked, now_s, step_s)
     gray = to_gray(image, config.flow_side)
     colors = to_colors(image, gray.shape)
     known = state.gray is not None and state.maps is not None and state.gray.shape == gray.shape
@@ -271,26 +280,26 @@ def arrive(
     )
     if verdict == "flash" and state.gray is not None:
         still = standing_still(state.gray.shape)
-        return Arrival(state, state.gray, None, state.maps, still, None, now_s, step_s, seen)
+        return FrameContext(state, state.gray, None, state.maps, still, None, now_s, step_s, seen)
     if flow is None or verdict == "cut" or state.maps is None:
         state = TemporalState.initial(len(state.scores)) if known else state
         asked = queries_to_ask(state, config)
-        return Arrival(state, gray, colors, None, None, asked, now_s, step_s, seen)
+        return FrameContext(state, gray, colors, None, None, asked, now_s, step_s, seen)
     carried = carry(state.maps, flow.source)
     for track in state.chosen[state.chosen != NONE]:
-        carried[track] = settle(
+        carried[track] = correct_carried(
             carried[track], flow.trust, gray, colors, state.colors[track], config
         )
     key = (
         _is_due(state, step_s, config)
-        or any(state.settled[query] == 1 for query in of_motion)
+        or any(state.key_frames_seen[query] == 1 for query in of_motion)
         or any(
             state.chosen[query] == NONE or not (carried[state.chosen[query]] > HALF).any()
             for query in surely
         )
         or _doubtful(state, carried, flow.trust, config)
     )
-    return Arrival(
+    return FrameContext(
         state, gray, colors, carried, flow, queries_to_ask(state, config) if key else None,
         now_s, step_s, seen,
     )  # fmt: skip
@@ -315,7 +324,7 @@ def _is_due(state: TemporalState, step_s: float, config: TemporalConfig) -> bool
     return late_s > -step_s / 2 or state.since_key + 1 >= MOST_BETWEEN
 
 
-def settle(
+def correct_carried(
     carried: NDArray[np.uint8],
     trust: NDArray[np.float32],
     gray: NDArray[np.uint8],
@@ -334,10 +343,10 @@ def settle(
         counts: float32 (2, C): the colours that were seen inside the mask and around it.
         config: settings.
     """
-    settled = np.zeros_like(carried)
+    corrected = np.zeros_like(carried)
     near = cv2.dilate((carried > FAINT).astype(np.uint8), np.ones((REACH, REACH), np.uint8))
     if not near.any():
-        return settled
+        return corrected
     box = box_around(near > 0, margin=2 * config.snap_radius)
     chance = from_levels(carried[box])
     if config.color:
@@ -348,10 +357,10 @@ def settle(
         chance = near[box] * by_color(chance, weight * odds, belief)
         inside = chance > 0.5
         if inside.any() and odds[inside].mean() < REFUTED:
-            return settled
+            return corrected
     chance = snap_to_edges(chance, gray[box], config.snap_radius, config.snap_epsilon)
-    settled[box] = to_levels(chance)
-    return settled
+    corrected[box] = to_levels(chance)
+    return corrected
 
 
 def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.bool_]:
@@ -361,8 +370,8 @@ def queries_to_ask(state: TemporalState, config: TemporalConfig) -> NDArray[np.b
     return state.misses < config.drop_after
 
 
-def recall(
-    arrival: Arrival,
+def apply_memory(
+    context: FrameContext,
     proposals: NDArray[np.float32],
     chosen: Sequence[Candidates],
     config: TemporalConfig,
@@ -371,7 +380,7 @@ def recall(
     and what moves as it does joins it, the rest leaves.
 
     Args:
-        arrival: the key frame.
+        context: the key frame.
         proposals: float32 (n, H, W) in [0, 1].
         chosen: of each, the candidates that it is the best of.
         config: settings.
@@ -379,31 +388,31 @@ def recall(
     Returns:
         float32 (n, H, W) in [0, 1].
     """
-    if arrival.gray is None:
+    if context.gray is None:
         return proposals
     results = proposals.copy()
     for result, candidates in zip(results, chosen, strict=True):
-        chance = resize(result[None], arrival.gray.shape)[0]
+        chance = resize(result[None], context.gray.shape)[0]
         if (chance > 0.5).any():
             source = int(candidates.sources[candidates.best])
-            chance = _moved(_colored(chance, arrival, source, config), arrival.flow, config)
+            chance = _moved(_colored(chance, context, source, config), context.flow, config)
             result[:] = resize(chance[None], result.shape)[0]
     return results
 
 
 def _colored(
-    chance: NDArray[np.float32], arrival: Arrival, source: int, config: TemporalConfig
+    chance: NDArray[np.float32], context: FrameContext, source: int, config: TemporalConfig
 ) -> NDArray[np.float32]:
     """A map, float32 (h, w), when the colours of its track so far are seen too; a new one has those
     that it covers itself."""
-    assert arrival.colors is not None
+    assert context.colors is not None
     if not config.color:
         return chance
     mask = chance > 0.5
-    known = arrival.state.colors[source] if source != NONE else count_colors(arrival.colors, mask)
+    known = context.state.colors[source] if source != NONE else count_colors(context.colors, mask)
     box = box_around(mask, share=0.5)
     told = np.zeros_like(chance)
-    odds = config.color * log_odds(known)[arrival.colors[box]]
+    odds = config.color * log_odds(known)[context.colors[box]]
     told[box] = by_color(chance[box], odds, KEY_BELIEF)
     return told
 
@@ -423,12 +432,12 @@ def _moved(
 
 
 def after_key(
-    arrival: Arrival, result: StepResult, theta: float, config: TemporalConfig
+    context: FrameContext, result: StepResult, theta: float, config: TemporalConfig
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
     """Take what CaR found in a key frame, and follow it from there.
 
     Args:
-        arrival: the key frame.
+        context: the key frame.
         result: what CaR found in it.
         theta: θ: what "not there" scores.
         config: settings.
@@ -437,7 +446,7 @@ def after_key(
         Masks, bool (N, H, W); the same as maps, float32 (N, h, w) of the flow's size, or what they
         were cut from where masks are not carried; the state for the next frame.
     """
-    state, asked = arrival.state, arrival.asked
+    state, asked = context.state, context.asked
     assert asked is not None
     count, kept = len(asked), result.queries_kept
     absent = np.full(count, theta, np.float32)
@@ -446,11 +455,11 @@ def after_key(
     values: list[float] = []
     sources: list[int] = []
     planes: list[NDArray[np.float32]] = []
-    size_hw = result.maps.shape[1:] if arrival.gray is None else arrival.gray.shape
+    size_hw = result.maps.shape[1:] if context.gray is None else context.gray.shape
     maps = shrink_masks(result.masks, (size_hw[0], size_hw[1]))
     for query, candidates in sorted(result.candidates.items()):
         absent[query], absent_sources[query] = candidates.absent, candidates.absent_source
-        for index in _followed(candidates, 1 if state.settled[query] else config.tracks):
+        for index in _followed(candidates, 1 if state.key_frames_seen[query] else config.tracks):
             plane = candidates.masks[index]
             if index == candidates.best and kept[query]:
                 chosen[query] = len(owners)
@@ -467,30 +476,30 @@ def after_key(
         absent_sources=absent_sources,
         chosen=chosen,
         misses=np.where(kept, 0, state.misses + asked),
-        settled=np.where(kept, state.settled + 1, 0),
+        key_frames_seen=np.where(kept, state.key_frames_seen + 1, 0),
         owners=np.array(owners, np.int64),
         values=np.array(values, np.float32),
         sources=np.array(sources, np.int64),
         areas=np.zeros(len(owners), np.int64),
-        colors=np.zeros((len(owners), 2, COLORS), np.float32),
+        colors=np.zeros((len(owners), 2, COLOR_BINS), np.float32),
         since_offer=0 if asked.all() else state.since_offer + 1,
-        time_s=arrival.time_s,
-        seen=arrival.seen,
+        time_s=context.time_s,
+        seen=context.seen,
     )
-    if arrival.gray is None:
+    if context.gray is None:
         return result.masks, result.maps, following
-    small = np.zeros((len(planes), *arrival.gray.shape), np.uint8)
+    small = np.zeros((len(planes), *context.gray.shape), np.uint8)
     for track, plane in zip(small, planes, strict=True):
-        track[:] = to_levels(resize(plane[None], arrival.gray.shape)[0])
+        track[:] = to_levels(resize(plane[None], context.gray.shape)[0])
     inside = small > HALF
-    assert arrival.colors is not None
-    colors = np.zeros((len(planes), 2, COLORS), np.float32)
+    assert context.colors is not None
+    colors = np.zeros((len(planes), 2, COLOR_BINS), np.float32)
     for track, (source, mask) in enumerate(zip(sources, inside, strict=True)):
-        colors[track] = count_colors(arrival.colors, mask)
+        colors[track] = count_colors(context.colors, mask)
         if source != NONE:
             colors[track] += DECAY * state.colors[source]
     following = replace(
-        following, areas=inside.sum(axis=(1, 2)), maps=small, gray=arrival.gray, colors=colors
+        following, areas=inside.sum(axis=(1, 2)), maps=small, gray=context.gray, colors=colors
     )
     return result.masks, maps, following
 
@@ -502,26 +511,26 @@ def _followed(candidates: Candidates, most: int) -> list[int]:
     for index in np.argsort(-candidates.values, kind="stable").tolist():
         if len(followed) == most:
             break
-        if binary[index].any() and (overlaps(binary[[index]], binary[followed]) <= SAME).all():
+        if binary[index].any() and (ious(binary[[index]], binary[followed]) <= SAME_IOU).all():
             followed.append(index)
     return followed
 
 
-def after_carrying(arrival: Arrival) -> TemporalState:
+def after_carrying(context: FrameContext) -> TemporalState:
     """Return the state that a frame between two key frames leaves."""
-    assert arrival.carried is not None
+    assert context.carried is not None
     return replace(
-        arrival.state,
-        since_key=arrival.state.since_key + 1,
-        since_key_s=arrival.state.since_key_s + arrival.step_s,
-        time_s=arrival.time_s,
-        seen=arrival.seen,
-        maps=arrival.carried,
-        gray=arrival.gray,
+        context.state,
+        since_key=context.state.since_key + 1,
+        since_key_s=context.state.since_key_s + context.step_s,
+        time_s=context.time_s,
+        seen=context.seen,
+        maps=context.carried,
+        gray=context.gray,
     )
 
 
-def taken(
+def select_maps(
     maps: NDArray[np.uint8], tracks: NDArray[np.int64], count: int, size_hw: tuple[int, int]
 ) -> NDArray[np.float32]:
     """Return the maps, uint8 (M, h, w), of the first `count` queries' tracks: float32 (N, H, W) in
