@@ -19,7 +19,7 @@ from carvid.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from carvid.base.errors import CarvidError
-    from carvid.car.segmenter import StepResult, Trace
+    from carvid.car.step import StepResult, Trace
     from carvid.config import Config, load_config
     from carvid.media.open import Frame, open_video
     from carvid.pipeline import Carvid, load
@@ -32,8 +32,8 @@ _HOMES = {
     "Config": "carvid.config",
     "Frame": "carvid.media.open",
     "FrameResult": "carvid.run.track",
-    "StepResult": "carvid.car.segmenter",
-    "Trace": "carvid.car.segmenter",
+    "StepResult": "carvid.car.step",
+    "Trace": "carvid.car.step",
     "Track": "carvid.run.track",
     "load": "carvid.pipeline",
     "load_config": "carvid.config",
