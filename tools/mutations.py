@@ -413,21 +413,22 @@ def looking_back_goes_on(flow_between: Function) -> Function:
     return with_result(flow_between, lambda flow: replace(flow, onward=flow.source))
 
 
-@breaks("tests/test_temporal.py::test_a_cut_forgets_everything", "new frame")
+@breaks("tests/test_lookahead.py::test_a_cut_forgets_everything", "new frame")
 def cuts_not_noticed(observe: Function) -> Function:
     """Nothing is forgotten at a cut."""
     return with_argument(observe, "config", lambda config: replace(config, cut_trust=0.0))
 
 
 @breaks(
-    "tests/test_temporal.py::test_a_mask_that_went_astray_is_led_back_by_its_colors", "carried mask"
+    "tests/test_lookahead.py::test_a_mask_that_went_astray_is_led_back_by_its_colors",
+    "carried mask",
 )
 def carried_masks_not_corrected(correct_carried: Function) -> Function:
     """Carried masks are neither led back by colours nor snapped to edges."""
     return wraps(correct_carried)(lambda carried, *args, **kwargs: carried)
 
 
-@breaks("tests/test_temporal.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
+@breaks("tests/test_lookahead.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
 def colours_not_remembered(count_colors: Function) -> Function:
     """No colour has been seen inside a track or around it."""
     return with_result(count_colors, np.zeros_like)
@@ -466,7 +467,7 @@ def looking_ahead_ignores_scores(smooth: Function) -> Function:
     return with_argument(smooth, "steps", lambda steps: map(worst, steps))
 
 
-@breaks("tests/test_temporal.py::test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_"
+@breaks("tests/test_lookahead.py::test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_"
         "thing", "both sides")  # fmt: skip
 def the_farther_side_counts_more(mix: Function) -> Function:
     """Between key frames the farther one counts more than the nearer one."""
@@ -548,7 +549,7 @@ def overlay_in_bgr(color_of: Function) -> Function:
 
 
 @breaks(
-    "tests/test_temporal.py::test_a_run_that_looks_ahead_resumes_to_the_same_bytes[18]",
+    "tests/test_lookahead.py::test_a_run_that_looks_ahead_resumes_to_the_same_bytes[18]",
     "read frames",
 )
 def resumed_from_the_wrong_frame(frames: Function) -> Function:
