@@ -42,15 +42,13 @@ from carvid.run.layout import run_paths, tidy
 from carvid.run.lock import locked
 from carvid.run.track import FrameResult, MemoryStore, RunFacts, RunFolder, Track
 from carvid.sam.automatic import SamRefiner, sam_refiner
-from carvid.temporal.lookahead import Step, smooth
-from carvid.temporal.state import (
-    TemporalState,
-    after_carrying,
-    after_key,
-    apply_memory,
-    observe,
-    select_maps,
-)
+from carvid.temporal.carry import select_maps
+from carvid.temporal.lookahead import smooth
+from carvid.temporal.memory import apply_memory
+from carvid.temporal.observe import observe
+from carvid.temporal.pending import CausalFrame, DecidedFrame
+from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_carrying, after_key
 
 
 @telling_out_of_memory()
@@ -176,8 +174,8 @@ class Carvid:
         """
         queries = Queries(tuple(texts), tuple(distractors))
         with telling_out_of_memory():
-            for step in self._steps(frames, queries, state):
-                yield step.result
+            for frame in self._causal_pass(frames, queries, state):
+                yield _result(frame)
 
     def offline(
         self,
@@ -194,30 +192,33 @@ class Carvid:
         if not config.looks_ahead:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
             return
-        steps = self._steps(frames, queries, state)
+        causal = self._causal_pass(frames, queries, state)
         with telling_out_of_memory():
-            yield from smooth(
-                steps, len(queries.texts), config, self.segmenter.sharpen,
+            decided = smooth(
+                causal, len(queries.texts), config, self.segmenter.sharpen,
                 present=self.config.car.present,
             )  # fmt: skip
+            yield from map(_result, decided)
 
-    def _steps(
+    def _causal_pass(
         self,
         frames: Iterable[Frame | NDArray[np.uint8]],
         queries: Queries,
         state: TemporalState | None,
-    ) -> Iterator[Step]:
+    ) -> Iterator[CausalFrame]:
+        """Yield each frame's masks and the state that it leaves; no later frame has a say."""
         state = state or TemporalState.initial(len(queries.all))
         count, config = len(queries.texts), self.config.temporal
         phrases = [self.segmenter.understand(text) for text in queries.all]
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
-        surely = self.segmenter.surely_there(count)
+        always_there = self.segmenter.always_there(count)
         for index, given in enumerate(frames):
             frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
             context = observe(
-                state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
-            )
-            if context.asked is None:
+                state, frame.image, config, time_s=frame.time_s, of_motion=of_motion,
+                always_there=always_there,
+            )  # fmt: skip
+            if not context.is_key:
                 assert context.carried is not None
                 state = after_carrying(context)
                 maps = select_maps(context.carried, state.chosen, count, context.carried.shape[1:])
@@ -226,16 +227,15 @@ class Carvid:
                 found = self.segmenter.segment(
                     frame.image,
                     queries,
-                    alive=context.asked,
+                    alive=context.alive,
                     prior=context.prior(self.segmenter.size_of(frame.image), config),
                     apply_memory=partial(apply_memory, context, config=config),
                 )
                 masks, maps, state = after_key(context, found, self.config.car.theta, config)
-            result = FrameResult(
-                frame.index, frame.time_s, masks, maps, state.scores[:count],
-                state,
+            yield CausalFrame(
+                index=frame.index, time_s=frame.time_s, image=frame.image, context=context,
+                masks=masks, maps=maps, state=state,
             )  # fmt: skip
-            yield Step(frame.image, context, result)
 
     @telling_out_of_memory()
     def segment(
@@ -438,6 +438,18 @@ class Carvid:
         finally:
             bar.close()  # what is said next has a line of its own
             frames.close()
+
+
+def _result(frame: CausalFrame | DecidedFrame) -> FrameResult:
+    """A frame as the user gets it."""
+    return FrameResult(
+        index=frame.index,
+        time_s=frame.time_s,
+        masks=frame.masks,
+        maps=frame.maps,
+        scores=frame.state.scores[: len(frame.masks)],
+        state=frame.state,
+    )
 
 
 class _Stopped(Exception):

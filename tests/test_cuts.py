@@ -14,15 +14,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.car.choice import NONE
+from carvid.car.choice import NO_TRACK
 from carvid.car.phrases import Wish, rate_wishes
 from carvid.config import TemporalConfig, load_config
-from carvid.run.track import FrameResult
+from carvid.temporal.carry import MASK_LEVEL, select_maps
 from carvid.temporal.colors import count_colors, to_colors
-from carvid.temporal.cuts import MOST, Seen, change
+from carvid.temporal.cuts import MAX_HISTORY, CutHistory, change
 from carvid.temporal.flow import to_gray
-from carvid.temporal.lookahead import Step, smooth
-from carvid.temporal.state import MOST_BETWEEN, TemporalState, after_carrying, observe, select_maps
+from carvid.temporal.lookahead import smooth
+from carvid.temporal.observe import MAX_FRAMES_BETWEEN, observe
+from carvid.temporal.pending import CausalFrame
+from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_carrying
 
 Picture = NDArray[np.uint8]
 
@@ -69,9 +72,9 @@ def begun(image: Picture) -> TemporalState:
     context = observe(TemporalState.initial(1), image, CONFIG)
     return replace(
         TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
-        values=np.ones(1, np.float32), sources=np.array([NONE]), areas=np.array([mask.sum()]),
+        values=np.ones(1, np.float32), sources=np.array([NO_TRACK]), areas=np.array([mask.sum()]),
         colors=count_colors(to_colors(image, SIZE_HW), mask)[None],
-        maps=mask[None] * np.uint8(255), gray=to_gray(image, 854), seen=context.seen,
+        maps=mask[None] * np.uint8(255), gray=to_gray(image, 854), cut_history=context.cut_history,
         time_s=context.time_s,
     )  # fmt: skip
 
@@ -82,10 +85,10 @@ def forgotten(images: Sequence[Picture], config: TemporalConfig = CONFIG) -> lis
     for index, image in enumerate(images[1:], start=1):
         context = observe(state, image, config)
         if context.begins_shot:
-            assert context.asked is not None and context.asked.all()
+            assert context.alive is not None and context.alive.all()
             assert not len(context.state.owners) and context.prior(SIZE_HW, config) is None
             found.append(index)
-            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
+            state = replace(begun(image), cut_history=context.cut_history, time_s=context.time_s)
         else:
             state = after_carrying(context)
     return found
@@ -160,7 +163,7 @@ def test_a_flash_is_passed_over_and_the_mask_stays() -> None:
     for index, image in enumerate(images[1:], start=1):
         context = observe(state, image, replace(CONFIG, key_every=99))
         assert context.carried is not None
-        overlap = (context.carried[0] > 127)[32:64, 60:100].mean()
+        overlap = (context.carried[0] > MASK_LEVEL)[32:64, 60:100].mean()
         assert overlap > 0.9, index
         assert (context.colors is None) == (index == 5)
         state = after_carrying(context)
@@ -204,7 +207,7 @@ def test_no_cuts_are_looked_for_without_trust() -> None:
 
 
 def test_light_is_no_change_and_other_pictures_are() -> None:
-    one, other = (Seen.first(scene(seed, 1)[0], 0).last for seed in (1, 2))
+    one, other = (CutHistory.first(scene(seed, 1)[0], 0).last for seed in (1, 2))
     assert change(one, one, 1) == pytest.approx(-2, abs=1e-3)
     assert change(one, lit([one], 0.6)[0], 0) < 0.2 < 0.6 < change(one, other, 0)
 
@@ -219,54 +222,54 @@ def test_the_memory_of_frames_is_bounded_and_saved_whole() -> None:
         assert context.begins_shot == other.begins_shot
         told += context.begins_shot
         if context.begins_shot:
-            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
-            again = replace(begun(image), seen=other.seen, time_s=other.time_s)
+            state = replace(begun(image), cut_history=context.cut_history, time_s=context.time_s)
+            again = replace(begun(image), cut_history=other.cut_history, time_s=other.time_s)
         else:
             state, again = after_carrying(context), after_carrying(other)
-        assert state.seen is not None and len(state.seen.past) <= MOST
+        history = state.cut_history
+        assert history is not None and len(history.past) <= MAX_HISTORY
         assert json.dumps(state.to_dict()) == json.dumps(again.to_dict())
     assert told
 
 
-def test_a_state_without_what_cuts_are_told_from_is_refused() -> None:
+def test_a_state_without_a_cut_history_is_refused() -> None:
     saved = begun(scene(1, 1)[0]).to_dict()
-    del saved["seen"]
+    del saved["cut_history"]
     with pytest.raises(KeyError):
         TemporalState.from_dict(saved)
 
 
-def steps(images: Sequence[Picture]) -> Iterator[Step]:
+def causal_frames(images: Sequence[Picture]) -> Iterator[CausalFrame]:
     """Every third frame is a key frame, where the box is found again."""
     state = TemporalState.initial(1)
     config = replace(CONFIG, key_every=3, color=0)
     for index, image in enumerate(images):
         context = observe(state, image, config)
-        if context.asked is None:
+        if context.alive is None:
             state = after_carrying(context)
         else:
-            source = NONE if context.begins_shot else 0
+            source = NO_TRACK if context.begins_shot else 0
             state = replace(
-                begun(image), seen=context.seen, time_s=context.time_s,
+                begun(image), cut_history=context.cut_history, time_s=context.time_s,
                 sources=np.array([source]), absent_sources=np.array([source]),
             )  # fmt: skip
         assert state.maps is not None
         maps = select_maps(state.maps, state.chosen, 1, SIZE_HW)
-        yield Step(
-            image, context,
-            FrameResult(
-                index, index / 24, maps > 0.5, maps, np.ones(1, np.float32), state,
-            ),
+        yield CausalFrame(
+            index=index, time_s=index / 24, image=image, context=context,
+            masks=maps > 0.5, maps=maps, state=state,
         )  # fmt: skip
 
 
 def test_looking_ahead_goes_past_a_flash_but_not_past_a_cut() -> None:
     images = [*NO_CUT["white"](scene(1, 12, speed=0)), *scene(2, 9, speed=0)]
     config = replace(CONFIG, lag=2)
-    results = list(smooth(steps(images), 1, config, lambda image, maps: maps > 0.5))
+    results = list(smooth(causal_frames(images), 1, config, lambda image, maps: maps > 0.5))
     assert [result.index for result in results] == list(range(21))
     for result in results:
         assert result.masks[0][32:64, 60:100].mean() > 0.9, result.index
-    fresh = [index for index, step in enumerate(steps(images)) if step.context.begins_shot]
+    causal = causal_frames(images)
+    fresh = [index for index, frame in enumerate(causal) if frame.context.begins_shot]
     assert fresh == [0, 12]
 
 
@@ -282,9 +285,9 @@ def keys(times_s: Sequence[float], config: TemporalConfig = THIRD) -> list[int]:
     state = TemporalState.initial(1)
     for index, time_s in enumerate(times_s):
         context = observe(state, image, config, time_s=time_s)
-        if context.asked is not None:
+        if context.alive is not None:
             found.append(index)
-            state = replace(begun(image), seen=context.seen, time_s=context.time_s)
+            state = replace(begun(image), cut_history=context.cut_history, time_s=context.time_s)
         else:
             state = after_carrying(context)
     return found
@@ -292,7 +295,7 @@ def keys(times_s: Sequence[float], config: TemporalConfig = THIRD) -> list[int]:
 
 @pytest.mark.parametrize(
     ("rate", "every"),
-    [(24, 8), (25, 8), (30, 10), (30000 / 1001, 10), (50, 17), (60, 20), (120, MOST_BETWEEN),
+    [(24, 8), (25, 8), (30, 10), (30000 / 1001, 10), (50, 17), (60, 20), (120, MAX_FRAMES_BETWEEN),
      (6, 2), (5, 2), (1, 1)],
 )  # fmt: skip
 def test_key_frames_are_a_third_of_a_second_apart(rate: float, every: int) -> None:

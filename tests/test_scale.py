@@ -349,7 +349,10 @@ def test_edges_between_key_frames_are_those_of_key_frames(
             for query, each in result.candidates.items()
         }
         small = shrink_masks(truth, result.maps.shape[1:])
-        return StepResult(small, truth, result.scores, result.cosines, np.ones(1, bool), every)
+        return StepResult(
+            maps=small, masks=truth, query_scores=result.scores, query_cosines=result.cosines,
+            queries_kept=np.ones(1, bool), candidates=every,
+        )  # fmt: skip
 
     monkeypatch.setattr(unit.segmenter, "segment", segment)
     follow = unit.offline if ahead else unit.stream

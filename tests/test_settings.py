@@ -64,7 +64,7 @@ def test_masks_are_whole_at_the_ends_of_every_setting(
         assert np.isfinite(result.proposals).all() and np.isfinite(result.scores).all()
         assert result.proposals.min() >= 0 and result.proposals.max() <= 1
         assert result.state.maps is not None or not model.config.temporal.carry_masks
-        for kept in (result.state.values, result.state.absent, result.state.colors):
+        for kept in (result.state.values, result.state.absent_values, result.state.colors):
             assert np.isfinite(kept).all()
 
 

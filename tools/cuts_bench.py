@@ -1,7 +1,7 @@
-"""What is taken for a cut: real clips without one, joins of two clips, dissolves.
+"""Where cuts are detected: real clips without one, joins of two clips, dissolves.
 
 Used by `tools/bench.py cuts`. No network runs: a state has one track, a box, which is forgotten at
-a cut and begun anew.
+a cut and begun again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.car.choice import NONE
+from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
 from carvid.temporal.colors import count_colors
-from carvid.temporal.state import FrameContext, TemporalState, after_carrying, observe
+from carvid.temporal.observe import FrameContext, observe
+from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_carrying
 
 Picture = NDArray[np.uint8]
 
@@ -29,7 +31,7 @@ AROUND = 8
 """Frames on each side of a join; so many before a dissolve, and after its end."""
 DISSOLVE_FRAMES, SOON = 12, 6
 OLD = 0.1
-"""A track is of the old scene if this share of that was still to be seen when it was begun."""
+"""A track is of the old scene if this share of the picture was still of it when the track began."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def without_cuts(clips: dict[str, Clip], stride: int, config: TemporalConfig) ->
             fresh = fresh_frames(clip.every(stride, first), config)
             found += [f"{name} {first + stride * index}" for index in fresh]
             pairs += len(range(first, len(clip), stride)) - 1
-    worst = f"taken for cuts: {', '.join(found)}" if found else ""
+    worst = f"detected as cuts: {', '.join(found)}" if found else ""
     return Tally(f"pairs at stride {stride}", pairs, pairs - len(found), worst)
 
 
@@ -146,7 +148,7 @@ def dissolve(
 
 
 def fresh_frames(images: Iterable[Picture], config: TemporalConfig) -> list[int]:
-    """Indices of the frames, but the first, at which all is forgotten."""
+    """Return the indices of the frames, but the first, at which everything is forgotten."""
     state, fresh = TemporalState.initial(1), []
     for index, image in enumerate(images):
         context = observe(state, image, config)
@@ -154,7 +156,7 @@ def fresh_frames(images: Iterable[Picture], config: TemporalConfig) -> list[int]
             fresh.append(index)
             state = begun(context)
         else:
-            assert state.chosen[0] != NONE
+            assert state.chosen[0] != NO_TRACK
             state = after_carrying(context)
     return fresh[1:]
 
@@ -167,9 +169,9 @@ def begun(context: FrameContext) -> TemporalState:
     mask[height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = True
     return replace(
         context.state, chosen=np.array([0]), owners=np.array([0]),
-        values=np.ones(1, np.float32), sources=np.array([NONE]), areas=np.array([mask.sum()]),
+        values=np.ones(1, np.float32), sources=np.array([NO_TRACK]), areas=np.array([mask.sum()]),
         colors=count_colors(context.colors, mask)[None], maps=mask[None] * np.uint8(255),
-        gray=context.gray, seen=context.seen, time_s=context.time_s,
+        gray=context.gray, cut_history=context.cut_history, time_s=context.time_s,
     )  # fmt: skip
 
 

@@ -31,18 +31,18 @@ TARGETS = {
     "scores": "carvid.car.classifier:MaskClassifier.score",
     "wishes": "carvid.car.phrases:rate_wishes",
     "choice": "carvid.car.choice:rate",
-    "is it there": "carvid.car.choice:Candidates.there",
+    "is it there": "carvid.car.choice:Candidates.is_there",
     "queries": "carvid.car.queries:Queries.all",
     "masks of proposals": "carvid.car.segmenter:RecurrentSegmenter.sharpen",
     "CRF": "carvid.car.crf:crf_masks",
     "flow": "carvid.temporal.flow:flow_between",
-    "carrying": "carvid.temporal.flow:carry",
+    "carrying": "carvid.temporal.carry:carry",
     "colours": "carvid.temporal.colors:count_colors",
-    "new frame": "carvid.temporal.state:observe",
-    "carried mask": "carvid.temporal.state:correct_carried",
-    "memory": "carvid.temporal.state:apply_memory",
-    "key frame": "carvid.temporal.state:after_key",
-    "resizing": "carvid.temporal.state:resize",
+    "new frame": "carvid.temporal.observe:observe",
+    "carried mask": "carvid.temporal.carry:correct_carried",
+    "memory": "carvid.temporal.memory:apply_memory",
+    "key frame": "carvid.temporal.update:after_key",
+    "resizing": "carvid.base.scale:resize",
     "looking ahead": "carvid.temporal.lookahead:smooth",
     "both sides": "carvid.temporal.lookahead:mix",
     "offline": "carvid.pipeline:Carvid.offline",
@@ -336,7 +336,7 @@ def left_is_right(rate_wishes: Function) -> Function:
 @breaks(FLOOR.format("absent"), "choice")
 def choice_ignores_scores(rate: Function) -> Function:
     """All candidates of a query score the same."""
-    return with_argument(rate, "own", np.ones_like)
+    return with_argument(rate, "scores", np.ones_like)
 
 
 @breaks(FLOOR.format("motions"), "choice")
@@ -398,7 +398,7 @@ def carried_masks_upside_down(carry: Function) -> Function:
 @breaks(FLOOR.format("motions"), "carrying")
 def carried_masks_stay(carry: Function) -> Function:
     """Between key frames masks stay where they were."""
-    return wraps(carry)(lambda maps, places: maps.copy())
+    return wraps(carry)(lambda maps, pixel_map: maps.copy())
 
 
 @breaks(FLOOR.format("motions"), "flow")
@@ -410,25 +410,24 @@ def flow_reversed(flow_between: Function) -> Function:
 @breaks(FLOOR.format("motions"), "flow")
 def looking_back_goes_on(flow_between: Function) -> Function:
     """Masks of the next key frame are carried on in time instead of back."""
-    return with_result(flow_between, lambda flow: replace(flow, onward=flow.source))
+    return with_result(flow_between, lambda flow: replace(flow, forward_map=flow.backward_map))
 
 
-@breaks("tests/test_lookahead.py::test_a_cut_forgets_everything", "new frame")
+@breaks("tests/test_observe.py::test_a_cut_forgets_everything", "new frame")
 def cuts_not_noticed(observe: Function) -> Function:
     """Nothing is forgotten at a cut."""
     return with_argument(observe, "config", lambda config: replace(config, cut_trust=0.0))
 
 
 @breaks(
-    "tests/test_lookahead.py::test_a_mask_that_went_astray_is_led_back_by_its_colors",
-    "carried mask",
+    "tests/test_carry.py::test_a_mask_that_went_astray_is_led_back_by_its_colors", "carried mask"
 )
 def carried_masks_not_corrected(correct_carried: Function) -> Function:
     """Carried masks are neither led back by colours nor snapped to edges."""
     return wraps(correct_carried)(lambda carried, *args, **kwargs: carried)
 
 
-@breaks("tests/test_lookahead.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
+@breaks("tests/test_temporal_memory.py::test_a_proposal_recalls_the_colors_of_its_track", "colours")
 def colours_not_remembered(count_colors: Function) -> Function:
     """No colour has been seen inside a track or around it."""
     return with_result(count_colors, np.zeros_like)
@@ -456,15 +455,15 @@ def nothing_looks_ahead(smooth: Function) -> Function:
 def looking_ahead_ignores_scores(smooth: Function) -> Function:
     """The path that is worth least is followed back, not the one that is worth most."""
 
-    def worst(step: Any) -> Any:
-        state = step.result.state
+    def worst(frame: Any) -> Any:
+        state = frame.state
         if not state.since_key and len(state.values):
             tracks = [np.flatnonzero(state.owners == k) for k in range(len(state.chosen))]
             least = [int(t[state.values[t].argmin()]) if len(t) else -1 for t in tracks]
             state = replace(state, chosen=np.array(least), sources=np.arange(len(state.sources)))
-        return replace(step, result=replace(step.result, state=state))
+        return replace(frame, state=state)
 
-    return with_argument(smooth, "steps", lambda steps: map(worst, steps))
+    return with_argument(smooth, "frames", lambda frames: map(worst, frames))
 
 
 @breaks("tests/test_lookahead.py::test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_"

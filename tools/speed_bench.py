@@ -37,7 +37,6 @@ import carvid.car.proposals
 import carvid.car.segmenter
 import carvid.media.open
 import carvid.pipeline
-import carvid.temporal.state
 from carvid.car.classifier import MaskClassifier
 from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
@@ -49,7 +48,8 @@ from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
 from carvid.run.track import RunFolder
-from carvid.temporal import lookahead
+from carvid.temporal import lookahead, pending
+from carvid.temporal.observe import FrameContext
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "B/16": {"projection": 512, "text": (512, 12, 8), "vision": (768, 12, 12), "patch": 16},
@@ -77,9 +77,10 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "carry": (
         *((carvid.pipeline, name) for name in ("observe", "after_key", "after_carrying")),
         (carvid.pipeline, "select_maps"),
-        (carvid.pipeline, "apply_memory"), (carvid.temporal.state.FrameContext, "prior"),
-        *((lookahead._Smoother, name) for name in ("_carried_back", "_maps", "_result")),
-        (lookahead, "select_maps"), (lookahead, "cut"), (carvid.pipeline, "cut"),
+        (carvid.pipeline, "apply_memory"), (FrameContext, "prior"),
+        (lookahead._Smoother, "_masks_of"),
+        *((lookahead, name) for name in ("carry_back", "select_maps", "_decided")),
+        (pending, "cut"), (carvid.pipeline, "cut"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (

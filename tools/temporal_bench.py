@@ -1,4 +1,4 @@
-"""What the temporal module is worth: drawn clips, segmented frame by frame and along time.
+"""What the temporal module adds: drawn clips, segmented frame by frame and along time.
 
 Used by `tools/bench.py temporal`. J and F are those of the DAVIS evaluation over all frames of a
 thing, those where it is not to be seen included (an empty mask is then right).
@@ -22,22 +22,18 @@ from PIL import Image
 from tqdm import tqdm
 
 import carvid
+from carvid.base.scale import resize
 from carvid.config import TemporalConfig
 from carvid.demo.pictures import Sprites, load_sprites
 from carvid.demo.scenes import Scene, SceneSpec, make_scene
 from carvid.evaluation.regions import jaccard, mask_scores
 from carvid.media.label_png import label_map, read_label_png
+from carvid.temporal.carry import MASK_LEVEL, select_maps, to_levels
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.flow import to_gray
-from carvid.temporal.state import (
-    HALF,
-    TemporalState,
-    after_carrying,
-    observe,
-    resize,
-    select_maps,
-    to_levels,
-)
+from carvid.temporal.observe import observe
+from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_carrying
 
 EVENTS = ("occlusion", "leave", "cut", "pan", "shake", "brightness", "noise")
 EVENT_SHARE = 0.4
@@ -236,7 +232,7 @@ def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float
         TemporalState.initial(count), chosen=tracks, owners=tracks,
         values=np.ones(count, np.float32), sources=tracks, areas=np.ones(count, np.int64),
         maps=maps, gray=gray,
-        colors=np.stack([count_colors(colors, plane > HALF) for plane in maps]),
+        colors=np.stack([count_colors(colors, plane > MASK_LEVEL) for plane in maps]),
     )  # fmt: skip
     config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)
     scores = []

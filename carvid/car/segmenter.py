@@ -146,7 +146,7 @@ class RecurrentSegmenter:
             rate(
                 own[owners == row], masks[owners == row], query, phrase,
                 theta=self.config.car.theta, wish_weight=self.config.phrases.weight,
-                prior=frame.prior, surely=query in self.surely_there(len(queries.texts)),
+                prior=frame.prior, always_there=query in self.always_there(len(queries.texts)),
             )
             for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
         ]  # fmt: skip
@@ -184,7 +184,7 @@ class RecurrentSegmenter:
             masks = to_masks(maps, frame.size_hw)
         if prior is None:
             return masks, owners
-        tracks = [prior.of(query) for query in h]
+        tracks = [prior.tracks_of(query) for query in h]
         return (
             np.concatenate([masks, *(prior.masks[mine] for mine in tracks)]),
             np.concatenate([owners, np.repeat(np.arange(len(h)), [len(mine) for mine in tracks])]),
@@ -262,7 +262,7 @@ class RecurrentSegmenter:
     def _sigma(self, h: list[int], rated: Sequence[Candidates], count: int) -> tuple[int, ...]:
         """σ: the queries that score above θ (in a video: whose path is worth more than "not
         there"); the best of the `count` expressions, if one of them is there, when none does."""
-        kept = {i for i, candidates in zip(h, rated, strict=True) if candidates.there}
+        kept = {i for i, candidates in zip(h, rated, strict=True) if candidates.is_there}
         path_values = {
             i: each.values[each.best] for i, each in zip(h, rated, strict=True) if i < count
         }
@@ -270,7 +270,7 @@ class RecurrentSegmenter:
             kept.add(max(path_values, key=lambda i: path_values[i]))
         return tuple(sorted(kept))
 
-    def surely_there(self, count: int) -> range:
+    def always_there(self, count: int) -> range:
         """Which of `count` expressions are there in every frame (`car.present`)."""
         present = self.config.car.present
         return range(count if present == "each" or (present == "best" and count == 1) else 0)

@@ -1,1 +1,20 @@
-"""What one frame leaves to the next: masks carried by flow, colours, cuts, looking ahead."""
+"""What one frame leaves to the next. Arrays in, arrays out: no network, no file, no video.
+
+A *key frame* gets CaR's step; between two key frames the masks are carried by optical flow.
+
+    state      TemporalState: what survives from frame to frame; saved and loaded
+    observe    the state meets a new frame: is it a cut, is it a key frame, where are the tracks now
+    cuts       cuts, dissolves and flashes
+    flow       optical flow between two frames, and how far it can be trusted
+    carry      masks carried by flow, corrected by colours, snapped to edges
+    colors     the colours inside each track and around it
+    motion     what moves as a mask does
+    memory     colours and motion complete a key frame's proposals
+    update     the state that a frame leaves
+    lookahead  files only: decide a key frame when some further ones have been seen
+    backward   for that: carry a key frame's masks into the frames before it
+    pending    for that: a frame before, while and after it waits
+    packing    arrays as text, for a state that is saved as JSON
+
+Which candidate mask a query chooses at a key frame is in `carvid.car.choice`.
+"""

@@ -1,7 +1,8 @@
-"""What things look like: the colours inside each track and close around it, gathered along time.
+"""The colours inside each track and close around it, gathered along time.
 
-Two histograms tell, pixel by pixel, how much likelier a colour is in a thing than beside it (the
-appearance model of Boykov and Jolly, ICCV 2001). Where both have the same colours it tells nothing.
+Two histograms say how much likelier a colour is inside a thing than beside it: the log odds of a
+pixel, by its colour (the appearance model of Boykov and Jolly, ICCV 2001). They are 0 where both
+sides have the same colours.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ LEVELS = 16
 """Steps of each of red, green and blue."""
 COLOR_BINS = LEVELS**3
 """C, the number of colours."""
-RARE = 1e-4
-"""Added to each share, so that a colour that was seen on one side only is not certain evidence."""
+MIN_SHARE = 1e-4
+"""Added to each colour's share: one that was seen on one side only is not certain evidence."""
 
 
 def to_colors(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint16]:
@@ -30,14 +31,15 @@ def to_colors(image: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.
 
 
 def count_colors(colors: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return how many pixels of each colour are inside a mask and around it.
+    """Count the pixels of each colour inside a mask and around it, in its box and half of that on
+    each side.
 
     Args:
         colors: uint16 (h, w).
         mask: bool (h, w).
 
     Returns:
-        float32 (2, C).
+        float32 (2, C): inside, around.
     """
     box = box_around(mask, share=0.5)
     near, within = colors[box], mask[box]
@@ -46,8 +48,9 @@ def count_colors(colors: NDArray[np.uint16], mask: NDArray[np.bool_]) -> NDArray
 
 
 def log_odds(counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the logarithm of how much likelier each colour is inside: float32 (C,), of (2, C)."""
-    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True)) + np.float32(RARE)
+    """Return log(share inside / share around) of each colour, float32 (C,), of counts, float32
+    (2, C)."""
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True)) + np.float32(MIN_SHARE)
     return np.asarray(np.log(shares[0] / shares[1]), np.float32)
 
 
@@ -56,14 +59,18 @@ def by_color(
     odds: NDArray[np.float32],
     belief: NDArray[np.float32] | float = 1.0,
 ) -> NDArray[np.float32]:
-    """Return the chance that a pixel is a thing's, its colour being seen too (Bayes' rule).
+    """Return each pixel's chance to be in a mask, given its colour (Bayes' rule): float32 (h, w) in
+    [0, 1],
+
+        p = belief * chance + (1 - belief) / 2
+        p * exp(odds) / (p * exp(odds) + 1 - p)
 
     Args:
-        chance: float32 (h, w) in [0, 1]: what was known before.
-        odds: float32 (h, w): log odds of each pixel's colour.
-        belief: in [0, 1], float32 (h, w) or one for all: how far to believe `chance`; below 1,
-            colours can overrule what was certain.
+        chance: float32 (h, w) in [0, 1]: the chance without the colour.
+        odds: float32 (h, w): log odds of each pixel's colour (`log_odds`).
+        belief: float32 (h, w), or one for all, in [0, 1]: how far to believe `chance`; below 1,
+            colours can overrule certainty.
     """
-    before = np.asarray(belief * chance + (1 - belief) / 2, np.float32)
-    inside = before * np.exp(odds)
-    return np.asarray(inside / (inside + 1 - before), np.float32)
+    p = np.asarray(belief * chance + (1 - belief) / 2, np.float32)
+    inside = p * np.exp(odds)
+    return np.asarray(inside / (inside + 1 - p), np.float32)

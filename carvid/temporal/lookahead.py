@@ -1,390 +1,279 @@
-"""Look ahead: decide a key frame when some further ones have been seen.
+"""Look ahead: decide a key frame when some further key frames have been seen.
 
-The path that is worth most at a later key frame is followed back to the one that is decided
-(fixed-lag smoothing), and what that one lacks is carried back from one that is surer; between two
-key frames, masks are carried from both of them. Memory is that of `temporal.lag` key frames and
-what lies between, large images as JPEGs; a cut ends the wait.
+This is fixed-lag smoothing of the paths of `carvid.car.choice`: the path with the highest value at
+the last key frame seen is followed back to the one that is to be decided. A thing that this one
+lacks is carried back from a later key frame with a higher score. Between two key frames, masks are
+carried from both of them. A cut ends the wait.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.masks import SAME_IOU, ious
-from carvid.base.scale import Waiting, cut, shrink_masks
-from carvid.car.choice import NONE
+from carvid.base.scale import shrink_masks
+from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
-from carvid.run.track import FrameResult
-from carvid.temporal.flow import Places, carry
-from carvid.temporal.state import (
-    HALF,
-    FrameContext,
-    TemporalState,
-    correct_carried,
-    from_levels,
-    select_maps,
-    to_levels,
-)
+from carvid.temporal.backward import carry_back
+from carvid.temporal.carry import from_levels, select_maps
+from carvid.temporal.pending import CausalFrame, DecidedFrame, PendingFrame
+from carvid.temporal.state import TemporalState
 
-SURER = 0.2
-"""A key frame is surer than another where its score is higher by this."""
+SCORE_MARGIN = 0.2
+"""A key frame gets a thing from a later one where its score is lower by more than this; later ones
+whose scores differ by less are equally good."""
+MIN_WEIGHT = 1e-6
+"""The smallest sum of weights that a share is computed from; scores may be zero."""
 
 Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
-"""Turns proposals, float32 (n, H, W), of an image, uint8 (H, W, 3), into masks, bool (n, H, W)."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A frame as the causal pass leaves it."""
-
-    image: NDArray[np.uint8]
-    """uint8 (H, W, 3) RGB."""
-    context: FrameContext
-    result: FrameResult
-
-
-@dataclass(frozen=True)
-class _Held:
-    """What is kept of a frame that waits."""
-
-    index: int
-    time_s: float
-    size_hw: tuple[int, int]
-    state: TemporalState
-    colors: NDArray[np.uint16] | None
-    """uint16 (h, w); None in a flash."""
-    onward: Places | None
-    """Where the pixels of the frame before have gone."""
-    trust: NDArray[np.uint8] | None
-    """uint8 (h, w): how far to believe where this frame's pixels came from, in steps of 1/255."""
-    image: Waiting | None
-    """RGB of a key frame; grey of one between that is larger than its maps."""
-    maps: NDArray[np.uint8] | None
-    """uint8 (N, h, w), of a key frame: its masks, in steps of 1/255."""
-    masks: NDArray[np.uint8] | None
-    """uint8: the same, bool (N, H, W), as bits."""
-
-    @classmethod
-    def of(cls, step: Step) -> _Held:
-        result, context = step.result, step.context
-        is_key = context.asked is not None
-        return cls(
-            result.index,
-            result.time_s,
-            (step.image.shape[0], step.image.shape[1]),
-            result.state,
-            context.colors,
-            None if context.flow is None else context.flow.onward,
-            None if context.flow is None else to_levels(context.flow.trust),
-            _waiting(step),
-            to_levels(result.maps) if is_key else None,
-            np.packbits(result.masks) if is_key else None,
-        )
-
-    @property
-    def is_key(self) -> bool:
-        return self.masks is not None
-
-    def unpacked(self) -> NDArray[np.bool_]:
-        """The masks of a key frame, bool (N, H, W)."""
-        assert self.masks is not None and self.maps is not None
-        shape = (len(self.maps), *self.size_hw)
-        return np.unpackbits(self.masks, count=math.prod(shape)).reshape(shape).view(bool)
-
-    def cut(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """The masks, bool (N, H, W), of a frame between that maps, float32 (N, h, w), become."""
-        assert self.state.gray is not None
-        return cut(maps, self.state.gray if self.image is None else self.image.image())
-
-
-def _waiting(step: Step) -> Waiting | None:
-    """What of a frame's image is still needed when it is decided."""
-    if step.context.asked is not None:
-        return Waiting(step.image)
-    if step.context.gray is None or step.context.gray.shape == step.image.shape[:2]:
-        return None
-    return Waiting(np.asarray(cv2.cvtColor(step.image, cv2.COLOR_RGB2GRAY), np.uint8))
+"""Turns proposals, float32 (n, h, w), of an image, uint8 (H, W, 3) RGB, into masks, bool (n, H, W);
+`RecurrentSegmenter.sharpen`."""
 
 
 def smooth(
-    steps: Iterable[Step],
+    frames: Iterable[CausalFrame],
     count: int,
     config: TemporalConfig,
     sharpen: Sharpen,
     *,
     present: str = "ask",
-) -> Iterator[FrameResult]:
-    """Yield each frame's result, `config.lag` key frames late.
+) -> Iterator[DecidedFrame]:
+    """Yield each frame, in order, `config.lag` key frames late.
 
     Args:
-        steps: the causal pass.
+        frames: the causal pass.
         count: N, the number of expressions.
         config: settings.
-        sharpen: for a mask that is chosen only now.
-        present: `car.present`, what is there whatever it scores.
+        sharpen: for masks of tracks that the causal pass did not choose.
+        present: `car.present`, which expressions are there whatever they score.
     """
     smoother = _Smoother(count, config, sharpen, present)
-    for step in steps:
-        if step.context.begins_shot:
+    for frame in frames:
+        if frame.context.begins_shot:
             yield from smoother.finish()
             smoother = _Smoother(count, config, sharpen, present)
-        yield from smoother.add(step)
+        yield from smoother.add(frame)
     yield from smoother.finish()
 
 
+@dataclass
+class _KeyMasks:
+    """The masks of a key frame for one choice of tracks, N expressions of Q queries."""
+
+    tracks: NDArray[np.int64]
+    """int64 (Q,): each query's track, or `NO_TRACK`."""
+    maps: NDArray[np.float32]
+    """float32 (N, h, w) in [0, 1]."""
+    masks: NDArray[np.bool_]
+    """bool (N, H, W)."""
+    colors: NDArray[np.float32]
+    """float32 (N, 2, C): the colours inside each track so far and around it; zeros without one."""
+
+
 class _Smoother:
-    """The frames of one shot that are not decided yet."""
+    """The frames of one shot that wait to be decided."""
 
     def __init__(self, count: int, config: TemporalConfig, sharpen: Sharpen, present: str) -> None:
         self._count, self._config, self._sharpen = count, config, sharpen
         self._present = present
-        self._waiting: list[_Held] = []
-        self._before: NDArray[np.int64] | None = None
-        """The tracks that were chosen at the last decided key frame."""
+        self._pending: list[PendingFrame] = []
+        self._tracks_before: NDArray[np.int64] | None = None
+        """int64 (Q,): the tracks of the last decided key frame; None if there is none."""
 
-    def add(self, step: Step) -> Iterator[FrameResult]:
-        """Take a frame; yield those that it decides."""
-        if not self._waiting and self._before is None:
-            self._before = step.context.state.smoothed  # of a run that goes on
-        self._waiting.append(_Held.of(step))
-        if sum(held.is_key for held in self._waiting) > self._config.lag:
+    def add(self, frame: CausalFrame) -> Iterator[DecidedFrame]:
+        """Take a frame; yield those that can be decided now."""
+        if not self._pending and self._tracks_before is None:
+            self._tracks_before = frame.context.state.smoothed  # of a run that resumes
+        self._pending.append(PendingFrame.of(frame))
+        if sum(each.is_key for each in self._pending) > self._config.lag:
             yield from self._decide()
 
-    def finish(self) -> Iterator[FrameResult]:
-        """Yield the rest: nothing more comes."""
-        while any(held.is_key for held in self._waiting):
+    def finish(self) -> Iterator[DecidedFrame]:
+        """Yield the rest: no later frames come."""
+        while any(each.is_key for each in self._pending):
             yield from self._decide()
-        yield from self._between(self._waiting, [], np.zeros(0, np.float32))
-        self._waiting = []
+        yield from self._between(self._pending, [], np.zeros(0, np.float32))
+        self._pending = []
 
-    def _decide(self) -> Iterator[FrameResult]:
-        """Yield the frames up to the first waiting key frame."""
-        keys = [held for held in self._waiting if held.is_key]
+    def _decide(self) -> Iterator[DecidedFrame]:
+        """Decide the first key frame that waits; yield the frames up to it."""
+        keys = [each for each in self._pending if each.is_key]
+        key, position = keys[0], self._pending.index(keys[0])
+        choices = self._follow_back(keys)
+        found = self._masks_of(key, choices[0])
+        self._take_from_later(found, keys, choices)
+        before, self._pending = self._pending[:position], self._pending[position + 1 :]
+        carried_back = carry_back(
+            before, key, found.maps, found.colors, self._known_before(), self._config
+        )
+        yield from self._between(before, carried_back, key.state.scores)
+        self._tracks_before = found.tracks
+        yield _decided(key, found.maps, found.masks, found.tracks)
+
+    def _follow_back(self, keys: Sequence[PendingFrame]) -> list[NDArray[np.int64]]:
+        """The tracks at each key frame, int64 (Q,), of the paths that are best at the last one."""
         choices = [keys[-1].state.chosen]
         for later in reversed(keys[1:]):
-            choices.insert(0, _source(later.state, choices[0]))
-        key = keys[0]
-        choices[0] = self._with_present(choices[0], key.state)
-        position, (maps, masks) = self._waiting.index(key), self._maps(key, choices[0])
-        colors = self._colors(key, choices[0])
-        chosen = self._look_back(maps, masks, colors, keys, choices)
-        before, self._waiting = self._waiting[:position], self._waiting[position + 1 :]
-        carried_back = self._carried_back(before, key, maps, colors, self._known())
-        yield from self._between(before, carried_back, key.state.scores)
-        self._before = chosen
-        yield self._result(key, maps, masks, chosen)
+            choices.insert(0, _sources(later.state, choices[0]))
+        choices[0] = self._with_present(choices[0], keys[0].state)
+        return choices
 
-    def _with_present(self, chosen: NDArray[np.int64], state: TemporalState) -> NDArray[np.int64]:
-        """The chosen tracks, and where it is known that something is there (`car.present`), but
-        none was chosen, those of the causal pass."""
-        lost = chosen == NONE
+    def _with_present(self, tracks: NDArray[np.int64], state: TemporalState) -> NDArray[np.int64]:
+        """The tracks, int64 (Q,); where an expression that is there by `car.present` has none, that
+        of the causal pass."""
+        lost = tracks == NO_TRACK
         lost[self._count :] = False
         if self._present == "ask" or (self._present == "best" and not lost[: self._count].all()):
-            return chosen
-        return np.where(lost, state.chosen, chosen)
+            return tracks
+        return np.where(lost, state.chosen, tracks)
 
-    def _known(self) -> NDArray[np.bool_]:
-        """Which of the N things were there at the last decided key frame, bool (N,)."""
-        if self._before is None:
+    def _known_before(self) -> NDArray[np.bool_]:
+        """Which expressions were there at the last decided key frame, bool (N,)."""
+        if self._tracks_before is None:
             return np.zeros(self._count, bool)
-        return np.asarray(self._before[: self._count] != NONE, bool)
+        return np.asarray(self._tracks_before[: self._count] != NO_TRACK, bool)
 
-    def _look_back(
-        self,
-        maps: NDArray[np.float32],
-        masks: NDArray[np.bool_],
-        colors: NDArray[np.float32],
-        keys: Sequence[_Held],
-        choices: Sequence[NDArray[np.int64]],
-    ) -> NDArray[np.int64]:
-        """Give the first waiting key frame what a later one, which is surer, carries back to it, as
-        far as that is surely seen all the way, where it lacks a thing or has another.
-
-        Args:
-            maps: float32 (N, h, w) of the first key frame; written.
-            masks: bool (N, H, W): what they are cut to; written.
-            colors: float32 (N, 2, C), the colours seen in them and around; written.
-            keys: the waiting key frames.
-            choices: int64 (Q,) for each of them: the chosen tracks, or `NONE`.
-
-        Returns:
-            int64 (Q,): the first one's tracks, `NONE` in place of those that are not theirs now.
-        """
-        chosen, surer = choices[0].copy(), self._surer(keys, choices)
-        for index in np.unique(surer[surer > 0]):
-            wanted = surer == index
-            key, end = keys[index], self._waiting.index(keys[index])
-            frames = self._waiting[self._waiting.index(keys[0]) : end]
-            (later, _), seen = self._maps(key, choices[index]), self._colors(key, choices[index])
-            carried = self._carried_back(frames, key, later, seen, ~wanted)[0]
-            for query in np.flatnonzero(wanted):
-                other = from_levels(carried[query][None])
-                same = ious(other > 0.5, maps[[query]] > 0.5) > SAME_IOU
-                if (other > 0.5).any() and not same:
-                    maps[query], masks[query] = other[0], keys[0].cut(other)[0]
-                    colors[query], chosen[query] = seen[query], NONE
-        return chosen
-
-    def _surer(
-        self, keys: Sequence[_Held], choices: Sequence[NDArray[np.int64]]
-    ) -> NDArray[np.int64]:
-        """For each of the N things, the first key frame that is about as sure of it as any, if that
-        is much surer than the first one: int64 (N,), indices into `keys`; 0 if there is none."""
-        scores = np.stack([key.state.scores[: self._count] for key in keys])
-        there = np.stack([chosen[: self._count] != NONE for chosen in choices])
-        sure = np.where(there, scores, 0)
-        best = sure.max(axis=0)
-        first = (sure >= best - SURER).argmax(axis=0)
-        return np.where((best > sure[0] + SURER), first, 0)
-
-    def _maps(
-        self, key: _Held, chosen: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """A key frame's chosen tracks as maps, float32 (N, h, w), and masks, bool (N, H, W)."""
+    def _masks_of(self, key: PendingFrame, tracks: NDArray[np.int64]) -> _KeyMasks:
+        """A key frame's masks for a choice of tracks, int64 (Q,): those of the causal pass where it
+        chose the same track; else the track, sharpened."""
         state, count = key.state, self._count
         assert key.image is not None and key.maps is not None and state.maps is not None
-        maps, masks = from_levels(key.maps), key.unpacked()
-        other = np.flatnonzero(chosen[:count] != state.chosen[:count])
-        maps[other], masks[other] = 0, False
-        found = other[chosen[other] != NONE]
+        maps, masks = from_levels(key.maps), key.unpack_masks()
+        others = np.flatnonzero(tracks[:count] != state.chosen[:count])
+        maps[others], masks[others] = 0, False
+        found = others[tracks[others] != NO_TRACK]
         if len(found):
-            tracks = from_levels(state.maps[chosen[found]])
-            masks[found] = self._sharpen(key.image.image(), tracks)
-            maps[found] = shrink_masks(masks[found], _small_size(key))
+            followed = from_levels(state.maps[tracks[found]])
+            masks[found] = self._sharpen(key.image.image(), followed)
+            maps[found] = shrink_masks(masks[found], key.flow_size_hw)
             if self._present == "each":
-                gone = ~masks[found].any(axis=(1, 2))
-                maps[found[gone]] = tracks[gone]
-                masks[found[gone]] = key.cut(tracks[gone])
-        return maps, masks
+                empty = ~masks[found].any(axis=(1, 2))
+                maps[found[empty]] = followed[empty]
+                masks[found[empty]] = key.cut(followed[empty])
+        colors = np.zeros((count, *state.colors.shape[1:]), np.float32)
+        with_track = np.flatnonzero(tracks[:count] != NO_TRACK)
+        colors[with_track] = state.colors[tracks[with_track]]
+        return _KeyMasks(tracks=tracks.copy(), maps=maps, masks=masks, colors=colors)
 
-    def _colors(self, key: _Held, chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The colours of a key frame's chosen tracks, float32 (N, 2, C); zeros where there is
-        none."""
-        colors = np.zeros((self._count, *key.state.colors.shape[1:]), np.float32)
-        there = np.flatnonzero(chosen[: self._count] != NONE)
-        colors[there] = key.state.colors[chosen[there]]
-        return colors
-
-    def _carried_back(
+    def _take_from_later(
         self,
-        frames: list[_Held],
-        key: _Held,
-        maps: NDArray[np.float32],
-        colors: NDArray[np.float32],
-        known: NDArray[np.bool_],
-    ) -> list[NDArray[np.uint8]]:
-        """Carry the maps of a key frame, which have had these colours, into the frames before it:
-        uint8 (N, h, w) for each, in steps of 1/255.
+        found: _KeyMasks,
+        keys: Sequence[PendingFrame],
+        choices: Sequence[NDArray[np.int64]],
+    ) -> None:
+        """Where a later key frame has a thing with a higher score, which the first one lacks or has
+        elsewhere, carry it back to the first one, as far as the flow finds it all the way.
 
-        Of things that are not `known` from before, bool (N,), only what is surely seen in a frame
-        goes on to the one before, and nothing if that is little: they have come into the picture
-        then.
+        Args:
+            found: the first key frame's masks; changed. A thing that is carried back has no track.
+            keys: the key frames that wait.
+            choices: int64 (Q,) for each of them: the chosen tracks, or `NO_TRACK`.
         """
-        if not frames:
-            return []
-        carried: list[NDArray[np.uint8]] = []
-        levels, later = to_levels(maps), key
-        for held in reversed(frames):
-            assert held.state.gray is not None
-            assert later.onward is not None and later.trust is not None
-            for query in np.flatnonzero(~known):
-                levels[query] = self._seen_before(levels[query], later.trust)
-            planes = carry(np.concatenate([levels, later.trust[None]]), later.onward)
-            levels, trust = planes[:-1], from_levels(planes[-1])
-            there = np.flatnonzero(colors.any(axis=(1, 2)))
-            for query in there if held.colors is not None else ():
-                assert held.colors is not None
-                levels[query] = correct_carried(
-                    levels[query], trust, held.state.gray, held.colors, colors[query], self._config
-                )
-            carried.insert(0, levels)
-            levels, later = levels.copy(), held
-        return carried
+        sources = self._better_later(keys, choices)
+        first = self._pending.index(keys[0])
+        for index in np.unique(sources[sources > 0]):
+            key, wanted = keys[index], sources == index
+            frames = self._pending[first : self._pending.index(key)]
+            later = self._masks_of(key, choices[index])
+            carried = carry_back(frames, key, later.maps, later.colors, ~wanted, self._config)[0]
+            for query in np.flatnonzero(wanted):
+                other = from_levels(carried[query][None])
+                same = ious(other > 0.5, found.maps[[query]] > 0.5) > SAME_IOU
+                if (other > 0.5).any() and not same:
+                    found.maps[query], found.masks[query] = other[0], keys[0].cut(other)[0]
+                    found.colors[query] = later.colors[query]
+                    found.tracks[query] = NO_TRACK
 
-    def _seen_before(
-        self, levels: NDArray[np.uint8], trust: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        """What of a map was in the frame before, both uint8 (h, w), in steps of 1/255."""
-        inside = trust[levels > HALF]
-        if not len(inside) or inside.mean() < 255 * self._config.min_trust:
-            return np.zeros_like(levels)
-        return np.where(trust > HALF, levels, np.uint8(0))
+    def _better_later(
+        self, keys: Sequence[PendingFrame], choices: Sequence[NDArray[np.int64]]
+    ) -> NDArray[np.int64]:
+        """For each expression the key frame that the first one gets it from, int64 (N,), indices
+        into `keys`: the earliest whose score is within `SCORE_MARGIN` of the highest; 0 if the
+        first one's is hardly lower than that."""
+        scores = np.stack([key.state.scores[: self._count] for key in keys])
+        is_there = np.stack([tracks[: self._count] != NO_TRACK for tracks in choices])
+        scores = np.where(is_there, scores, 0)
+        highest = scores.max(axis=0)
+        earliest = (scores >= highest - SCORE_MARGIN).argmax(axis=0)
+        return np.where(highest > scores[0] + SCORE_MARGIN, earliest, 0)
 
     def _between(
         self,
-        frames: list[_Held],
-        carried_back: list[NDArray[np.uint8]],
+        frames: Sequence[PendingFrame],
+        carried_back: Sequence[NDArray[np.uint8]],
         scores: NDArray[np.float32],
-    ) -> Iterator[FrameResult]:
-        """Fuse what was carried from the key frame before with what the next one, if there is one,
-        carries `carried_back`, a map for each frame; `scores`, float32 (Q,), are that one's."""
-        for position, held in enumerate(frames):
-            assert self._before is not None and held.state.maps is not None
-            maps = select_maps(held.state.maps, self._before, self._count, _small_size(held))
-            if carried_back:
-                earlier, later = len(frames) - position, held.state.since_key
-                weights = (earlier * held.state.scores, later * scores)
-                shares = weights[1] / np.maximum(sum(weights), np.float32(1e-6))
-                sides = zip(
-                    maps, from_levels(carried_back[position]), shares[: self._count], strict=True
-                )
-                maps = np.stack([mix(*side) for side in sides])
-            masks = held.cut(maps)
-            if self._present == "each":  # the causal pass has lost none of them
-                gone = ~masks.any(axis=(1, 2))
-                held_maps = select_maps(
-                    held.state.maps, held.state.chosen, self._count, maps.shape[1:]
-                )
-                maps[gone] = held_maps[gone]
-                masks[gone] = held.cut(held_maps[gone])
-            yield self._result(held, maps, masks, self._before)
+    ) -> Iterator[DecidedFrame]:
+        """Decide the frames between two key frames: mix what is carried from both sides.
 
-    @staticmethod
-    def _result(
-        held: _Held,
-        maps: NDArray[np.float32],
-        masks: NDArray[np.bool_],
-        chosen: NDArray[np.int64],
-    ) -> FrameResult:
-        state = replace(held.state, smoothed=chosen)
-        count = len(maps)
-        return FrameResult(held.index, held.time_s, masks, maps, state.scores[:count], state)
+        Args:
+            frames: the frames, in order.
+            carried_back: uint8 (N, h, w) for each frame, in steps of 1/255: what is carried from
+                the next key frame; empty if there is none.
+            scores: float32 (Q,): the scores at that one.
+        """
+        for position, frame in enumerate(frames):
+            tracks, state = self._tracks_before, frame.state
+            assert tracks is not None and state.maps is not None
+            maps = select_maps(state.maps, tracks, self._count, frame.flow_size_hw)
+            if carried_back:
+                # A key frame's weight: its score, times the distance to the other one.
+                weight_before = (len(frames) - position) * state.scores
+                weight_after = state.since_key * scores
+                total = np.maximum(weight_before + weight_after, np.float32(MIN_WEIGHT))
+                shares = (weight_after / total)[: self._count]
+                back = from_levels(carried_back[position])
+                maps = np.stack([mix(*each) for each in zip(maps, back, shares, strict=True)])
+            masks = frame.cut(maps)
+            if self._present == "each":  # the causal pass has lost none of them
+                empty = ~masks.any(axis=(1, 2))
+                causal = select_maps(state.maps, state.chosen, self._count, frame.flow_size_hw)
+                maps[empty] = causal[empty]
+                masks[empty] = frame.cut(causal[empty])
+            yield _decided(frame, maps, masks, tracks)
 
 
 def mix(
     before: NDArray[np.float32], after: NDArray[np.float32], share: float
 ) -> NDArray[np.float32]:
-    """Return one map of the two that key frames on both sides carry into a frame.
-
-    What both take for the same thing is mixed. Of two different things the one with the larger
-    share is taken, and where one of them has nothing, the other's.
+    """Return one map, float32 (h, w), of the two that key frames on both sides carry into a frame:
+    their weighted mean if they are the same thing; else the one with the larger share, or the other
+    one if that is empty.
 
     Args:
-        before: float32 (h, w) in [0, 1].
-        after: likewise.
-        share: of `after`, in [0, 1]: how near and how sure its key frame is, against the other.
+        before: float32 (h, w) in [0, 1], from the key frame before.
+        after: float32 (h, w) in [0, 1], from the key frame after.
+        share: weight of `after`, in [0, 1]; `before` has the rest.
     """
-    earlier, later = before > 0.5, after > 0.5
-    both, either = np.count_nonzero(earlier & later), np.count_nonzero(earlier | later)
+    inside_before, inside_after = before > 0.5, after > 0.5
+    both = np.count_nonzero(inside_before & inside_after)
+    either = np.count_nonzero(inside_before | inside_after)
     if both > SAME_IOU * either:
         return before + np.float32(share) * (after - before)
-    return after if later.any() and (share > 0.5 or not earlier.any()) else before
+    return after if inside_after.any() and (share > 0.5 or not inside_before.any()) else before
 
 
-def _small_size(held: _Held) -> tuple[int, int]:
-    assert held.state.gray is not None
-    return held.state.gray.shape[0], held.state.gray.shape[1]
+def _decided(
+    frame: PendingFrame,
+    maps: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    tracks: NDArray[np.int64],
+) -> DecidedFrame:
+    return DecidedFrame(
+        index=frame.index,
+        time_s=frame.time_s,
+        masks=masks,
+        maps=maps,
+        state=replace(frame.state, smoothed=tracks),
+    )
 
 
-def _source(state: TemporalState, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The tracks of the key frame before that the paths to `chosen` come from."""
-    here = chosen != NONE
+def _sources(state: TemporalState, tracks: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The tracks of the key frame before, int64 (Q,), that the paths to these tracks come from."""
+    with_track = tracks != NO_TRACK
     sources = state.absent_sources.copy()
-    sources[here] = state.sources[chosen[here]]
+    sources[with_track] = state.sources[tracks[with_track]]
     return sources

@@ -1,0 +1,150 @@
+"""Masks carried by flow from frame to frame, led back by their colours, snapped to edges.
+
+Maps that are carried are uint8, in steps of 1/255: a quarter of the memory of float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.base.masks import box_around
+from carvid.base.scale import resize
+from carvid.car.choice import NO_TRACK
+from carvid.config import TemporalConfig
+from carvid.temporal.colors import by_color, log_odds
+from carvid.temporal.flow import PixelMap
+
+MASK_LEVEL = 127
+"""A pixel is in the mask where its map, in steps of 1/255, is above this."""
+CHANNELS = 4
+"""OpenCV carries so many maps at once, in a third of the time."""
+FAINT_LEVEL = 25
+"""Where a carried map is above it, of 255, a pixel may belong to the mask ..."""
+REACH = 3
+"""... and in a square of this side around, pixels; not elsewhere, whatever its colour."""
+UNTRUSTED_BELIEF, TRUSTED_BELIEF = 0.9, 0.98
+"""How far a carried mask is believed against its colours, in [0, 1]: where the flow is not trusted
+at all, and where it is trusted wholly."""
+TRUSTED_COLOR_SHARE = 0.1
+"""Share of `temporal.color` that colours count for where the flow is trusted wholly."""
+REFUTED_LOG_ODDS = -0.5
+"""A carried mask lies on something else where the log odds of its colours are less on average."""
+ROUNDING_VARIANCE = 1e-6
+"""Variance of grey in [0, 1] that float32 cannot tell from none; a step of 1/255 has 1.5e-5."""
+
+
+def carry(maps: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[np.uint8]:
+    """Return maps of one frame, uint8 (M, h, w), as they lie in another one: of the frame before in
+    this one (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`)."""
+    carried = np.empty_like(maps)
+    for first in range(0, len(maps), CHANNELS):
+        planes = list(maps[first : first + CHANNELS])
+        # The number of channels decides how OpenCV rounds.
+        unused = [np.zeros_like(planes[0])] * (CHANNELS - len(planes))
+        picture = cv2.merge(planes + unused)
+        warped = cv2.remap(picture, *pixel_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        carried[first : first + CHANNELS] = cv2.split(warped)[: len(planes)]
+    return carried
+
+
+def correct_carried(
+    carried: NDArray[np.uint8],
+    trust: NDArray[np.float32],
+    gray: NDArray[np.uint8],
+    colors: NDArray[np.uint16],
+    counts: NDArray[np.float32],
+    config: TemporalConfig,
+) -> NDArray[np.uint8]:
+    """Correct a carried map by the colours of its track, and snap it to the frame's edges.
+
+    Args:
+        carried: uint8 (h, w), in steps of 1/255.
+        trust: float32 (h, w) in [0, 1]: how far to believe it; the less, the more colours count.
+        gray: uint8 (h, w): the frame.
+        colors: uint16 (h, w): its colours.
+        counts: float32 (2, C): the colours inside the track so far, and around it.
+        config: settings.
+
+    Returns:
+        uint8 (h, w), in steps of 1/255; zeros where its colours say that it was left behind on
+        something else.
+    """
+    corrected = np.zeros_like(carried)
+    near = cv2.dilate((carried > FAINT_LEVEL).astype(np.uint8), np.ones((REACH, REACH), np.uint8))
+    if not near.any():
+        return corrected
+    box = box_around(near > 0, margin=2 * config.snap_radius)
+    chance = from_levels(carried[box])
+    if config.color:
+        trusted = trust[box]
+        belief = UNTRUSTED_BELIEF + (TRUSTED_BELIEF - UNTRUSTED_BELIEF) * trusted
+        weight = config.color * (1 - (1 - TRUSTED_COLOR_SHARE) * trusted)
+        odds = log_odds(counts)[colors[box]]
+        chance = near[box] * by_color(chance, weight * odds, belief)
+        inside = chance > 0.5
+        if inside.any() and odds[inside].mean() < REFUTED_LOG_ODDS:
+            return corrected
+    chance = snap_to_edges(chance, gray[box], config.snap_radius, config.snap_epsilon)
+    corrected[box] = to_levels(chance)
+    return corrected
+
+
+def snap_to_edges(
+    chance: NDArray[np.float32], gray: NDArray[np.uint8], radius: int, epsilon: float
+) -> NDArray[np.float32]:
+    """Filter a map, float32 (h, w) in [0, 1], guided by a grey frame (He et al., ECCV 2010).
+
+    Args:
+        chance: the map.
+        gray: uint8 (h, w): the guide.
+        radius: of the square window, pixels.
+        epsilon: variance of the guide, in [0, 1]², under which a window counts as flat.
+    """
+    guide = gray.astype(np.float32) / np.float32(255)
+    size = (2 * radius + 1, 2 * radius + 1)
+
+    def mean(plane: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        return np.asarray(cv2.blur(plane, size, borderType=cv2.BORDER_REFLECT), np.float32)
+
+    mean_guide, mean_map = mean(guide), mean(chance)
+    variance = mean(guide * guide) - mean_guide * mean_guide + epsilon
+    slope = (mean(guide * chance) - mean_guide * mean_map) / np.maximum(variance, ROUNDING_VARIANCE)
+    filtered = mean(slope) * guide + mean(mean_map - slope * mean_guide)
+    return np.asarray(np.clip(filtered, 0, 1), np.float32)
+
+
+def select_maps(
+    maps: NDArray[np.uint8], tracks: NDArray[np.int64], count: int, size_hw: tuple[int, int]
+) -> NDArray[np.float32]:
+    """Return the maps of the first `count` queries' tracks at a size.
+
+    Args:
+        maps: uint8 (M, h, w), in steps of 1/255: all tracks.
+        tracks: int64 (Q,): each query's track, or `NO_TRACK`.
+        count: N.
+        size_hw: height and width of the result.
+
+    Returns:
+        float32 (N, H, W) in [0, 1]; zeros where a query has no track.
+    """
+    result = np.zeros((count, *size_hw), np.float32)
+    with_track = np.flatnonzero(tracks[:count] != NO_TRACK)
+    result[with_track] = resize(from_levels(maps[tracks[with_track]]), size_hw)
+    return result
+
+
+def to_levels(maps: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Round maps, float32 (…, h, w) in [0, 1], to steps of 1/255: uint8, of the same shape."""
+    if not maps.size:
+        return np.zeros(maps.shape, np.uint8)
+    rows = maps.reshape(-1, maps.shape[-1])
+    return np.asarray(cv2.convertScaleAbs(rows, alpha=255), np.uint8).reshape(maps.shape)
+
+
+def from_levels(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return maps in steps of 1/255, uint8, as float32 in [0, 1]."""
+    return np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
