@@ -267,7 +267,7 @@ def test_what_cannot_be_exported_is_said(
     with pytest.raises(OutputError, match="comes only once"):
         export(track, tmp_path, ["green"])
     object.__setattr__(track.facts.video, "live", False)
-    object.__setattr__(track.facts.video, "part", Selection(stride=2))
+    object.__setattr__(track.facts.video, "selection", Selection(stride=2))
     for name in ("green", "alpha", "cutouts", "html"):
         with pytest.raises(OutputError, match="another number of frames"):
             export(track, tmp_path, [name])
