@@ -25,7 +25,7 @@ from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
-from carvid.exports.formats import check_formats, write_formats
+from carvid.exports.export import check_formats, write_formats
 from carvid.media.frames import frames_ahead
 from carvid.media.open import (
     ALL,
@@ -266,7 +266,7 @@ class Carvid:
             progress: show a bar with frames per second on stderr.
             part: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
-            formats: what else to write into `out`; see `carvid.exports.formats.export`.
+            formats: what else to write into `out`; see `carvid.exports.export.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then

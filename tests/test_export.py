@@ -23,7 +23,7 @@ from PIL import Image
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.config import Config
-from carvid.exports.formats import GREEN, detections, export
+from carvid.exports.export import GREEN, detections, export
 from carvid.media.encode import BT709
 from carvid.media.open import Selection, open_video
 from carvid.run.track import RunFacts, Track

@@ -24,7 +24,7 @@ from carvid.benchmark.predict import predict
 from carvid.config import load_config
 from carvid.demo.example import example_folder
 from carvid.demo.pictures import NOUNS
-from carvid.exports.formats import FILES, FORMATS, export
+from carvid.exports.export import FILES, FORMATS, export
 from carvid.media.open import Selection
 from carvid.pipeline import Carvid
 from carvid.run.layout import RUN_FILES, set_aside

@@ -18,7 +18,7 @@ import pytest
 
 import carvid
 from carvid.base.errors import CarvidError, OutputError, VideoError
-from carvid.exports.formats import FORMATS, export
+from carvid.exports.export import FORMATS, export
 from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid
 from carvid.run.lock import locked
@@ -165,7 +165,7 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
 
 
 @pytest.mark.parametrize(
-    "place", ["carvid.show.overlay_thread.draw_overlay", "carvid.exports.formats.write_page"]
+    "place", ["carvid.show.overlay_thread.draw_overlay", "carvid.exports.export.write_page"]
 )
 def test_one_ctrl_c_ends_the_encoding(
     clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
