@@ -47,7 +47,7 @@ from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
 from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
-from carvid.run.track import RunFolder
+from carvid.run.folder import RunFolder
 from carvid.temporal import lookahead
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {

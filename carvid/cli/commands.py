@@ -286,12 +286,12 @@ def overlay(
     """Draw masks over a video."""
     from carvid.base.guard import check_apart
     from carvid.config import load_config, settings_files
-    from carvid.run.track import expressions_beside, overlay_from_folder, selection_beside
+    from carvid.show.masks_over_video import draw_masks, expressions_beside, selection_beside
 
     config = load_config(preset, _overrides(settings, None, style=style))
     check_apart(settings_files(preset), [out])
     texts = expr or expressions_beside(masks)
-    count = overlay_from_folder(
+    count = draw_masks(
         masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=True
     )
     typer.echo(f"{count} frames in {out}")
