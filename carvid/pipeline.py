@@ -12,7 +12,7 @@ from typing import TypeAlias
 from tqdm import tqdm
 
 from carvid.base.guard import check_apart, files_in
-from carvid.base.interrupt import Stopped, never, stop_when, until_stopped
+from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.scale import cut
 from carvid.car.queries import Queries
@@ -21,8 +21,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
 from carvid.exports.export import check_formats, write_formats
-from carvid.media.frames import frames_ahead
-from carvid.media.given import GivenFrames, to_frame
+from carvid.media.given import Source, ahead, open_source, to_frame
 from carvid.media.open import (
     ALL,
     Frame,
@@ -30,8 +29,6 @@ from carvid.media.open import (
     VideoInfo,
     VideoReader,
     input_files,
-    open_video,
-    prefetch,
 )
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
@@ -53,9 +50,6 @@ from carvid.temporal.state import (
     select_maps,
 )
 
-Source: TypeAlias = str | Path | Iterable[Frame | Picture]
-"""What is segmented: a video file, a folder of images, one image, what comes live (`open_video`
-says how it is named), or frames."""
 Texts: TypeAlias = str | Sequence[str]
 """One expression, or several."""
 
@@ -303,7 +297,7 @@ class Carvid:
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries.of(texts, distractors)
-        with _reader(video, selection, raw) as reader, stop_when(stop):
+        with open_source(video, selection=selection, raw=raw) as reader, stop_when(stop):
             if out is None:
                 return self._in_memory(reader, queries, stop, progress=progress)
             check_formats(formats, reader.info)
@@ -312,7 +306,7 @@ class Carvid:
             facts = self.facts(reader.info, queries)
             folder = RunFolder(Path(out), facts, run_overlay(Path(out), facts))
             folder.check(resume=resume, overwrite=overwrite)
-            self.check_texts(queries)
+            self.segmenter.check_texts(queries)
             with locked(folder.folder):
                 return self._into(
                     folder, reader, queries, formats,
@@ -323,7 +317,8 @@ class Carvid:
         self, reader: VideoReader, queries: Queries, stop: Callable[[], bool], *, progress: bool
     ) -> Track:
         """Segment a clip's frames until `stop` says so, and keep their masks."""
-        store, ending = MemoryStore(self.facts(reader.info, queries), run_overlay), _Ending(stop)
+        store = MemoryStore(self.facts(reader.info, queries), run_overlay)
+        ending = EndingQuietly(stop)
         found = self._results(reader, queries, 0, None, until=ending, progress=progress)
         with closing(found) as results:
             for result in results:
@@ -362,18 +357,6 @@ class Carvid:
             write_formats(track, folder.folder, formats, progress=progress)
         raise Stopped
 
-    def check_texts(self, queries: Queries) -> None:
-        """Encode the run's texts, once; an expression that is too long is found before any frame.
-
-        Raises:
-            ExpressionError: an expression is longer than the text encoder reads.
-        """
-        generator, classifier = self.backbones
-        texts = [self.segmenter.understand(text).text for text in queries.all]
-        generator.encode_texts([self.config.proposals.template.format(text) for text in texts])
-        for template in self.config.classifier.templates:
-            classifier.encode_texts([template.format(text) for text in texts])
-
     def facts(self, video: VideoInfo, queries: Queries) -> RunFacts:
         """Return what a run.json says of a run of this model."""
         generator, classifier = self.backbones
@@ -398,7 +381,7 @@ class Carvid:
     ) -> Generator[FrameResult, None, None]:
         """Yield the results of a reader's frames from index `start` on, before which `state` was
         left; `see` takes note of frames that come only once, `until` ends them."""
-        frames, info = _ahead(reader, start), reader.info
+        frames, info = ahead(reader, start), reader.info
         bar = tqdm(
             map(see, frames) if see is not None and info.live else frames, initial=start,
             total=reader.expected, unit="frame", desc=Path(info.path).name, disable=not progress,
@@ -411,33 +394,3 @@ class Carvid:
         finally:
             bar.close()  # what is said next has a line of its own
             frames.close()
-
-
-class _Ending:
-    """Ends frames where somebody wants to stop, as if the clip ended there."""
-
-    def __init__(self, stop: Callable[[], bool]) -> None:
-        self._stop, self.stopped = stop, False
-
-    def __call__(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        for frame in frames:
-            yield frame
-            if self._stop():
-                self.stopped = True
-                return
-
-
-def _reader(
-    video: Source, selection: Selection, raw: tuple[int, int, Fraction] | None
-) -> VideoReader:
-    """The reader of what is to be segmented."""
-    if isinstance(video, str | Path):
-        return open_video(video, selection=selection, raw=raw)
-    return GivenFrames(video, selection=selection)
-
-
-def _ahead(reader: VideoReader, start: int) -> Generator[Frame, None, None]:
-    """A reader's frames, made ahead by a thread; given ones come from the caller's own."""
-    if reader.info.backend == "frames":
-        return (frame for frame in reader.frames(start))
-    return prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))

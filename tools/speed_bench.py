@@ -448,7 +448,7 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
 def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:
     """First calls allocate, and choose kernels; they are no part of a frame's cost."""
     network_passes(model, image, len(queries.texts))
-    model.check_texts(queries)
+    model.segmenter.check_texts(queries)
 
 
 def with_settings(model: Carvid, case: Case) -> Carvid:

@@ -48,6 +48,26 @@ def until_stopped(items: Iterable[T]) -> Iterator[T]:
             raise Stopped
 
 
+class EndingQuietly:
+    """Ends items where somebody wants to stop, as if there were no more.
+
+    Args:
+        wanted: says so; it is asked after each item.
+    """
+
+    def __init__(self, wanted: Callable[[], bool]) -> None:
+        self._wanted = wanted
+        self.stopped = False
+        """Whether somebody did."""
+
+    def __call__(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            yield item
+            if self._wanted():
+                self.stopped = True
+                return
+
+
 @contextmanager
 def finishing_frames() -> Iterator[Callable[[], bool]]:
     """Give a function that tells whether Ctrl-C was pressed; pressed again, it ends all at once.

@@ -325,7 +325,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
                 continue
             for backbone in model.backbones:
                 backbone.forget_texts()  # of other runs, which another worker may have done
-            model.check_texts(queries)
+            model.segmenter.check_texts(queries)
             start, state = folder.begin(resume=True)
             began = time.monotonic()
             frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
