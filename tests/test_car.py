@@ -25,7 +25,7 @@ from carvid.car.proposals import (
 )
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.car.step import Trace
+from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import PROMPT_KINDS, Config, CrfConfig, load_config
 

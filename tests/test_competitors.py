@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 import carvid
 from carvid.car.competitors import compete, strangers
 from carvid.car.queries import Queries
-from carvid.car.step import Trace
+from carvid.car.trace import Trace
 from carvid.cli.commands import main
 from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult, Track
+from carvid.run.result import FrameResult
+from carvid.run.track import Track
 from tests.conftest import in_this_process
 
 ABSENT = ("the pizza", "the penguin", "the rocket", "the whale", "the guitar")

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import carvid
-from carvid.car.step import Trace
+from carvid.car.trace import Trace
 from carvid.clip.backbone import to_pixels
 from carvid.demo.example import NAME, TEXT, example_folder
 from carvid.evaluation.regions import jaccard, mask_scores
 from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.show.overlay import VIVID
 from tests.conftest import carvid as command
 

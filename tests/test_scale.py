@@ -23,7 +23,8 @@ from carvid.car.classifier import letterbox
 from carvid.car.crf import crf_masks
 from carvid.car.proposals import patch_multiple
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.car.step import StepResult, Trace
+from carvid.car.step import StepResult
+from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import CrfConfig, TemporalConfig, load_config
 from carvid.evaluation.regions import mask_scores
@@ -375,7 +376,7 @@ def _with(candidates: object, masks: NDArray[np.float32]) -> object:
 
 def test_labels_of_a_large_frame_are_those_of_whole_planes() -> None:
     from carvid.media.label_png import label_map
-    from carvid.run.track import FrameResult
+    from carvid.run.result import FrameResult
     from carvid.temporal.state import TemporalState
 
     rng = np.random.default_rng(0)

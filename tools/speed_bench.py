@@ -42,12 +42,13 @@ from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.car.step import StepResult, Trace
+from carvid.car.step import StepResult
+from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
 from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
-from carvid.run.track import RunFolder
+from carvid.run.folder import RunFolder
 from carvid.temporal import lookahead, pending
 from carvid.temporal.observe import FrameContext
 
@@ -450,7 +451,7 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
 def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:
     """First calls allocate, and choose kernels; they are no part of a frame's cost."""
     network_passes(model, image, len(queries.texts))
-    model.check_texts(queries)
+    model.segmenter.check_texts(queries)
 
 
 def with_settings(model: Carvid, case: Case) -> Carvid:

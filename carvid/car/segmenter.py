@@ -26,7 +26,8 @@ from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.queries import Queries
-from carvid.car.step import StepResult, Trace, TraceStep
+from carvid.car.step import StepResult
+from carvid.car.trace import Trace, TraceStep
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.sam.automatic import SamRefiner
@@ -72,6 +73,18 @@ class RecurrentSegmenter:
     def understand(self, text: str) -> Phrase:
         """Return what an expression asks of CLIP, and what of place, size and motion."""
         return understand(text, self.config.phrases)
+
+    def check_texts(self, queries: Queries) -> None:
+        """Encode the texts of a run, once: one that is too long is found before any frame.
+
+        Raises:
+            ExpressionError: an expression is longer than a text encoder reads.
+        """
+        texts = [self.understand(text).text for text in queries.all]
+        template = self.config.proposals.template
+        self.generator.backbone.encode_texts([template.format(text) for text in texts])
+        for template in self.config.classifier.templates:
+            self.classifier.backbone.encode_texts([template.format(text) for text in texts])
 
     def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Return height and width at which the loop works on an image (`prompts.scale`)."""

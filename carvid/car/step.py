@@ -1,21 +1,15 @@
-"""What the recurrent unit leaves of one frame: its result, and its steps for who looks inside.
-
-Plain data, without torch: what follows a result along time needs no network.
-"""
+"""What the recurrent unit leaves of one frame: plain data, without torch, so that what follows it
+along time needs no network."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.scale import resize
 from carvid.car.choice import Candidates
-
-if TYPE_CHECKING:  # that module needs torch
-    from carvid.car.proposals import Proposals
 
 
 @dataclass(frozen=True)
@@ -67,33 +61,3 @@ class StepResult:
     def distractors_kept(self) -> NDArray[np.bool_]:
         """bool (D,): the distractors that are there."""
         return self.queries_kept[len(self.masks) :]
-
-
-@dataclass(frozen=True)
-class TraceStep:
-    """One recurrent step: its inputs, P_t and what it chose."""
-
-    queries: tuple[int, ...]
-    """h_{t-1}: indices into `Queries.all`."""
-    proposals: Proposals
-    """y_t with its stages, one for each of `queries`."""
-    competitors: tuple[str, ...]
-    """Texts of the columns of `scores`."""
-    scores: NDArray[np.float32]
-    """P_t: float32 (len(queries), M), rows sum to 1."""
-    own: NDArray[np.float32]
-    """float32 (len(queries),): P[i, i], each query's score for its own text."""
-    cosines: NDArray[np.float32]
-    """float32 (len(queries),): cosine of the same view and text; NaN where nothing competed."""
-    kept: tuple[int, ...]
-    """h_t: indices into `Queries.all`."""
-    candidates: tuple[Candidates, ...]
-    """The candidates of each of `queries`."""
-
-
-@dataclass
-class Trace:
-    """The steps of one frame, in order."""
-
-    steps: list[TraceStep] = field(default_factory=list)
-    """Filled by `RecurrentSegmenter.segment`."""
