@@ -301,7 +301,7 @@ class Carvid:
         queries = Queries.of(texts, distractors)
         with open_source(video, selection=selection, raw=raw) as reader, stop_when(stop):
             if out is None:
-                return self._in_memory(reader, queries, stop, progress=progress)
+                return self._in_memory(reader, queries, progress=progress)
             check_formats(formats, reader.info)
             read = [] if reader.info.backend == "frames" else input_files(reader.info.path)
             check_apart([*read, *self.sources], run_paths(Path(out)))
@@ -315,12 +315,10 @@ class Carvid:
                     resume=resume, overwrite=overwrite, progress=progress,
                 )  # fmt: skip
 
-    def _in_memory(
-        self, reader: VideoReader, queries: Queries, stop: Callable[[], bool], *, progress: bool
-    ) -> Track:
-        """Segment a clip's frames until `stop` says so, and keep their masks."""
+    def _in_memory(self, reader: VideoReader, queries: Queries, *, progress: bool) -> Track:
+        """Segment a clip's frames until somebody wants to stop, and keep their masks."""
         store = MemoryStore(self.facts(reader.info, queries), run_overlay)
-        ending = EndingQuietly(stop)
+        ending = EndingQuietly()
         found = self._results(reader, queries, 0, None, until=ending, progress=progress)
         with closing(found) as results:
             for result in results:
@@ -339,20 +337,21 @@ class Carvid:
         progress: bool,
     ) -> Track:
         """Segment a clip into a run's folder, which is locked, with what else is to be written."""
-        stopped = False
+        ending = EndingQuietly()
         if resume and folder.finished and not overwrite:
             tidy(folder.folder)
         else:
             results = partial(
                 self._results, reader, queries,
-                see=None if folder.overlay is None else folder.overlay.see, progress=progress,
+                see=None if folder.overlay is None else folder.overlay.see,
+                until=ending if reader.info.live else until_stopped, progress=progress,
             )  # fmt: skip
-            stopped = record(
+            record(
                 folder, results, reader.lost,
                 resume=resume, overwrite=overwrite, progress=progress,
             )  # fmt: skip
         track = Track.open(folder.folder)
-        if not stopped:
+        if not ending.stopped:
             write_formats(track, folder.folder, formats, progress=progress)
             return track
         with stop_when(never):  # what came once will not come again: all of it is written

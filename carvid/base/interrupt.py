@@ -49,21 +49,18 @@ def until_stopped(items: Iterable[T]) -> Iterator[T]:
 
 
 class EndingQuietly:
-    """Ends items where somebody wants to stop, as if there were no more.
+    """Ends items where somebody wants to stop, which is asked after each, as if there were no more;
+    for what will not come again."""
 
-    Args:
-        wanted: says so; it is asked after each item.
-    """
-
-    def __init__(self, wanted: Callable[[], bool]) -> None:
-        self._wanted = wanted
+    def __init__(self) -> None:
         self.stopped = False
         """Whether somebody did."""
 
     def __call__(self, items: Iterable[T]) -> Iterator[T]:
+        wanted = _wanted.get()
         for item in items:
             yield item
-            if self._wanted():
+            if wanted():
                 self.stopped = True
                 return
 

@@ -26,7 +26,7 @@ def record(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
-) -> bool:
+) -> None:
     """Write a run's frames as they come, and finish its folder, which the caller has locked.
 
     Args:
@@ -37,16 +37,13 @@ def record(
         overwrite: replace an earlier run, when the first frame is done.
         progress: show a bar for an overlay that is drawn at the end.
 
-    Returns:
-        Whether somebody stopped a live input, which is whole then.
-
     Raises:
-        Stopped: somebody stopped a file; it can be resumed, and has a video of what is done.
+        Stopped: somebody wanted to stop; the run can be resumed, and has a video of what is done.
         CarvidError: what `results` or `folder` raise.
     """
     start, state = folder.begin(resume=resume, overwrite=overwrite)
     try:
-        return _fill(folder, results(start, state), lost, draw=not start, progress=progress)
+        _fill(folder, results(start, state), lost, draw=not start, progress=progress)
     except VideoError:
         folder.abandon()
         folder.forget_if_empty()
@@ -63,7 +60,7 @@ def _fill(
     *,
     draw: bool,
     progress: bool,
-) -> bool:
+) -> None:
     """Do as `record` from where it has begun; `draw` the overlay along with the frames."""
     began_s, frames, stopped = time.monotonic(), 0, False
     if draw and folder.overlay is not None:
@@ -75,10 +72,9 @@ def _fill(
                 frames += 1
         except Stopped:
             stopped = True
-    if stopped and not folder.facts.video.live:
+    if stopped:  # and what was found before is written
         folder.pause(progress=progress)
         raise Stopped
     seconds = time.monotonic() - began_s
     timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
     folder.finish(timing, lost=lost, progress=progress)
-    return stopped
