@@ -29,7 +29,7 @@ from carvid.base.scale import Scales, shrink, working_size
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.clip.backbone import OPENAI
+from carvid.clip.preprocessing import OPENAI
 from carvid.config import load_config
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene

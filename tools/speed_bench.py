@@ -43,7 +43,10 @@ from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
-from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.gradient_cam import PatchFeatures, through_last_block
+from carvid.clip.layers import split_heads
+from carvid.clip.preprocessing import to_pixels
 from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
@@ -292,11 +295,11 @@ def encode_with_maps(backbone: ClipBackbone, pixels: Tensor, blocks: int) -> Pat
         if layer is not layers[-1]:
             x = x + mixed.transpose(0, 1)  # (1, L, D)
             x = x + layer.mlp(layer.layer_norm2(x))
-    heads = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
+    heads = split_heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
     mixed = F.scaled_dot_product_attention(*heads)
     grid_hw = (pixels.shape[1] // backbone.patch_size, pixels.shape[2] // backbone.patch_size)
     mean = torch.stack(maps[-blocks:]).mean(dim=0)
-    return backbone.through_last_block(x, heads, mixed, grid_hw, mean)
+    return through_last_block(backbone.model.vision_model, x, heads, mixed, grid_hw, mean)
 
 
 def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.car.competitors import strangers
-from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.gradient_cam import PatchFeatures
+from carvid.clip.preprocessing import to_pixels
 from carvid.config import ProposalsConfig
 
 Box = tuple[int, int, int, int]
