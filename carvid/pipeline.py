@@ -38,7 +38,7 @@ from carvid.run.lock import locked
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
-from carvid.sam.automatic import SamRefiner, sam_refiner
+from carvid.sam.refiner import SamRefiner, sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.temporal.lookahead import Step, smooth
 from carvid.temporal.state import (

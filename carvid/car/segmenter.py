@@ -28,7 +28,7 @@ from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, spl
 from carvid.car.queries import Queries
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
-from carvid.sam.automatic import SamRefiner
+from carvid.sam.refiner import SamRefiner
 
 ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
