@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from carvid.batch.manifest import Clip, read_manifest
     from carvid.batch.run import BatchResult, run_batch
     from carvid.benchmark.predict import Prediction, predict
-    from carvid.car.segmenter import StepResult, Trace
+    from carvid.car.step import StepResult, Trace
     from carvid.config import Config, load_config
     from carvid.evaluation.protocols import evaluate
     from carvid.evaluation.report import Report
@@ -47,8 +47,8 @@ _HOMES = {
     "Prediction": "carvid.benchmark.predict",
     "Report": "carvid.evaluation.report",
     "Selection": "carvid.media.frames",
-    "StepResult": "carvid.car.segmenter",
-    "Trace": "carvid.car.segmenter",
+    "StepResult": "carvid.car.step",
+    "Trace": "carvid.car.step",
     "Track": "carvid.run.track",
     "VideoReader": "carvid.media.frames",
     "evaluate": "carvid.evaluation.protocols",

@@ -16,7 +16,8 @@ from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, unti
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.scale import cut
 from carvid.car.queries import Queries
-from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files

@@ -24,7 +24,8 @@ from carvid.car.proposals import (
     to_masks,
 )
 from carvid.car.queries import Queries
-from carvid.car.segmenter import RecurrentSegmenter, Trace
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import PROMPT_KINDS, Config, CrfConfig, load_config
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import carvid
 from carvid.car.competitors import compete, strangers
 from carvid.car.queries import Queries
-from carvid.car.segmenter import Trace
+from carvid.car.step import Trace
 from carvid.cli.commands import main
 from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import carvid
-from carvid.car.segmenter import Trace
+from carvid.car.step import Trace
 from carvid.clip.preprocessing import to_pixels
 from carvid.demo.example import NAME, TEXT, example_folder
 from carvid.evaluation.regions import jaccard, mask_scores

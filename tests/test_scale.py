@@ -22,7 +22,8 @@ from carvid.base.scale import (
 from carvid.car.classifier import letterbox
 from carvid.car.crf import crf_masks
 from carvid.car.proposals import patch_multiple
-from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import CrfConfig, TemporalConfig, load_config
 from carvid.evaluation.regions import mask_scores

@@ -34,7 +34,8 @@ from carvid.car.crf import crf_masks
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import affinity_boxes, refine, to_masks
 from carvid.car.queries import Queries
-from carvid.car.segmenter import RecurrentSegmenter, Trace, TraceStep
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import Trace, TraceStep
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config, load_config
 

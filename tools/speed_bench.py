@@ -42,7 +42,8 @@ from carvid.car.classifier import MaskClassifier
 from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
-from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.gradient_cam import PatchFeatures, through_last_block
 from carvid.clip.layers import split_heads

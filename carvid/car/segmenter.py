@@ -26,92 +26,13 @@ from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
 from carvid.car.queries import Queries
+from carvid.car.step import StepResult, Trace, TraceStep
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.sam.refiner import SamRefiner
 
 ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What the recurrent unit leaves of one frame: N expressions and D distractors, Q queries."""
-
-    maps: NDArray[np.float32]
-    """float32 (N, h, w) in [0, 1], the proposals, at the size at which the loop works
-    (`prompts.scale`); zeros where a query is not kept."""
-    masks: NDArray[np.bool_]
-    """bool (N, H, W); empty where a query is not kept."""
-    query_scores: NDArray[np.float32]
-    """float32 (Q,): P[i, i] when query i was last asked; 0 where it was not."""
-    query_cosines: NDArray[np.float32]
-    """float32 (Q,): cosine of the same view with the query's text; NaN where it was not asked, or
-    nothing competed with it."""
-    queries_kept: NDArray[np.bool_]
-    """bool (Q,): h, the queries that are there."""
-    candidates: dict[int, Candidates]
-    """Of each query that was asked: what it could choose from when it was asked last."""
-
-    @property
-    def proposals(self) -> NDArray[np.float32]:
-        """`maps` at the frame's size, float32 (N, H, W)."""
-        return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """float32 (N,): the expressions' scores."""
-        return self.query_scores[: len(self.masks)]
-
-    @property
-    def cosines(self) -> NDArray[np.float32]:
-        """float32 (N,): the expressions' cosines."""
-        return self.query_cosines[: len(self.masks)]
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        """bool (N,): the expressions that are there."""
-        return self.queries_kept[: len(self.masks)]
-
-    @property
-    def distractor_scores(self) -> NDArray[np.float32]:
-        """float32 (D,): the distractors' scores."""
-        return self.query_scores[len(self.masks) :]
-
-    @property
-    def distractors_kept(self) -> NDArray[np.bool_]:
-        """bool (D,): the distractors that are there."""
-        return self.queries_kept[len(self.masks) :]
-
-
-@dataclass(frozen=True)
-class TraceStep:
-    """One recurrent step, for those who want to look inside."""
-
-    queries: tuple[int, ...]
-    """h_{t-1}: indices into `Queries.all`."""
-    proposals: Proposals
-    """y_t with its stages, one for each of `queries`."""
-    competitors: tuple[str, ...]
-    """Texts of the columns of `scores`."""
-    scores: NDArray[np.float32]
-    """P_t: float32 (len(queries), M), rows sum to 1."""
-    own: NDArray[np.float32]
-    """float32 (len(queries),): P[i, i], each query's score for its own text."""
-    cosines: NDArray[np.float32]
-    """float32 (len(queries),): cosine of the same view and text; NaN where nothing competed."""
-    kept: tuple[int, ...]
-    """h_t: indices into `Queries.all`."""
-    candidates: tuple[Candidates, ...]
-    """What each of `queries` could choose from."""
-
-
-@dataclass
-class Trace:
-    """The steps of one frame, in order."""
-
-    steps: list[TraceStep] = field(default_factory=list)
-    """Filled by `RecurrentSegmenter.segment`."""
 
 
 @dataclass

@@ -36,7 +36,7 @@ from carvid.temporal.flow import (
 )
 
 if TYPE_CHECKING:  # that module needs torch, which a state does not
-    from carvid.car.segmenter import StepResult
+    from carvid.car.step import StepResult
 
 MOTION_BLUR = 2.0
 """Blur of a proposal that motion has changed, pixels of the flow."""
