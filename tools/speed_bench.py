@@ -224,7 +224,7 @@ class OneByOneProposals(ProposalGenerator):
             one = queries[index : index + 1]
             cam = self.backbone.gradient_cams(features, one, background, competing=False)[0]
             zero.append(not bool(cam.max() > 0))
-            rows.append(self._again(features, queries, index) if zero[-1] else cam)
+            rows.append(self._cam_without_background(features, queries, index) if zero[-1] else cam)
         scaled = carvid.car.proposals.min_max(torch.stack(rows).cpu().numpy())
         return carvid.car.proposals.min_max(scaled), np.array(zero)
 
