@@ -131,7 +131,7 @@ def edges(sprites: Path, seed: int, frames: int, size_hw: tuple[int, int]) -> li
         linear = result.proposals > 0.5
         for k, mask in enumerate(result.masks):
             truth = labels == k + 1
-            if speed_bench.iou(mask, truth) > 0.5:
+            if speed_bench.agreement(mask, truth) > 0.5:
                 found.append(
                     {"key": result.state.since_key == 0, "f": edge_f(mask, truth),
                      "linear_f": edge_f(linear[k], truth)}
