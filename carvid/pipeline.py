@@ -40,7 +40,7 @@ from carvid.run.lock import locked
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
-from carvid.sam.automatic import SamRefiner, sam_refiner
+from carvid.sam.refiner import SamRefiner, sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.temporal.carry import select_maps
 from carvid.temporal.lookahead import smooth

@@ -14,7 +14,8 @@ from transformers import CLIPModel, CLIPTokenizer
 from transformers.activations import ACT2FN
 
 from carvid.base.errors import ConfigError, ExpressionError, WeightsError
-from carvid.clip.backbone import ClipBackbone, to_pixels
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.preprocessing import to_pixels
 from carvid.clip.weights import find_weights, load_backbone
 from carvid.config import WeightsConfig
 
@@ -57,8 +58,8 @@ def test_texts_equal_transformers_and_are_encoded_once(
 def test_patches_and_attention_equal_transformers(
     weights: dict[str, str], image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the trained square, where positions need no interpolation; maps in several parts."""
-    monkeypatch.setattr("carvid.clip.backbone.MAP_ROWS", 7)
+    """On the trained square, where positions need no interpolation; maps in several chunks."""
+    monkeypatch.setattr("carvid.clip.layers.MAP_ROWS", 7)
     backbone = load_backbone(weights["generator"], WeightsConfig(device="cpu"))
     side = backbone.image_size
     pixels = to_pixels(image, (side, side))
@@ -84,9 +85,9 @@ def test_gradient_cams_equal_one_backward_a_query(
     activation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Any size and aspect; more than one batch of gradients, and maps in several parts."""
-    monkeypatch.setattr("carvid.clip.backbone.GRADIENTS_PER_BATCH", 4)
-    monkeypatch.setattr("carvid.clip.backbone.MAP_ROWS", 7)
+    """Any size and aspect; more than one batch of gradients, and maps in several chunks."""
+    monkeypatch.setattr("carvid.clip.gradient_cam.GRADIENTS_PER_BATCH", 4)
+    monkeypatch.setattr("carvid.clip.layers.MAP_ROWS", 7)
     backbone = backbones[0]
     *layers, layer = backbone.model.vision_model.encoder.layers
     for each in (*layers, layer):

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
-from carvid.car.competitors import compete, strangers
+from carvid.car.competitors import compete, not_named
 from carvid.car.queries import Queries
 from carvid.car.trace import Trace
 from carvid.cli.commands import main
@@ -41,7 +41,7 @@ def tiny() -> Carvid:
 
 
 def named(text: str) -> set[str]:
-    met = strangers(text, BACKGROUND_QUERIES)
+    met = not_named(text, BACKGROUND_QUERIES)
     return {word for word, meets in zip(BACKGROUND_QUERIES, met, strict=True) if not meets}
 
 
@@ -69,8 +69,8 @@ def test_an_expression_does_not_meet_itself(text: str, words: set[str]) -> None:
 
 def test_background_words_of_several_words() -> None:
     words = ("tennis courts", "swimming pool")
-    assert strangers("the tennis player", words).tolist() == [True, True]
-    assert strangers("a tennis court", words).tolist() == [False, True]
+    assert not_named("the tennis player", words).tolist() == [True, True]
+    assert not_named("a tennis court", words).tolist() == [False, True]
 
 
 def test_one_set_for_a_run() -> None:

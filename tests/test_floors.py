@@ -21,7 +21,7 @@ from torch import Tensor
 
 import carvid
 from carvid.car.trace import Trace
-from carvid.clip.backbone import to_pixels
+from carvid.clip.preprocessing import to_pixels
 from carvid.demo.example import NAME, TEXT, example_folder
 from carvid.evaluation.regions import jaccard, mask_scores
 from carvid.media.label_png import read_label_png

@@ -104,7 +104,7 @@ def test_only_what_is_read_is_downloaded(served: FakeHub, tmp_path: Path) -> Non
     assert served.asked == []
 
 
-@pytest.mark.parametrize("form", ["one pickle", "parts", "parts of pickles"])
+@pytest.mark.parametrize("form", ["one pickle", "shards", "shards of pickles"])
 def test_weights_of_every_form(
     form: str, served: FakeHub, weights: dict[str, str], tmp_path: Path
 ) -> None:
@@ -112,7 +112,7 @@ def test_weights_of_every_form(
     folder = tmp_path / "model"
     shutil.copytree(weights["generator"], folder)
     (folder / "model.safetensors").unlink()
-    if form == "parts":
+    if form == "shards":
         CLIPModel.from_pretrained(weights["generator"]).save_pretrained(
             folder, max_shard_size="30KB"
         )
@@ -131,11 +131,11 @@ def test_weights_of_every_form(
     loaded = load_backbone(NAME, CPU).model.state_dict()
     assert all((loaded[key] == value).all() for key, value in whole.items())
     if form != "one pickle":
-        parts = [file for file in served.got if "-of-" in file]
-        assert len(parts) > 1
+        shards = [file for file in served.got if "-of-" in file]
+        assert len(shards) > 1
         cached = find_local(NAME)
         assert cached is not None
-        (Path(cached.path) / parts[-1]).unlink()
+        (Path(cached.path) / shards[-1]).unlink()
         served.asked.clear()
         assert find_local(NAME) is None
         assert find_weights(NAME).kind == "hub"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import cv2
@@ -22,22 +26,17 @@ from transformers import SamModel
 from typer.testing import CliRunner
 
 from carvid.base.errors import OutputError, WeightsError
+from carvid.base.masks import box_of
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.cli.commands import app
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import SamConfig, load_config
 from carvid.evaluation.regions import mask_scores
-from carvid.sam.automatic import (
-    SamNetwork,
-    box_of,
-    ensemble,
-    inner_points,
-    match_masks,
-    sam_refiner,
-    suppress,
-)
+from carvid.sam.automatic import automatic_masks, non_maximum_suppression
 from carvid.sam.cache import MaskCache, cache_folder
+from carvid.sam.network import SamNetwork, inner_points
+from carvid.sam.refiner import ensemble, match_masks, prompted, sam_refiner
 from carvid.sam.weights import load_sam
 from tests.conftest import make_frames
 from tests.fake_hub import FakeHub
@@ -316,13 +315,13 @@ def test_both_formats_load_as_the_model_that_was_saved(sams: dict[str, str], for
 
 
 def test_automatic_masks(sams: dict[str, str], image: NDArray[np.uint8]) -> None:
-    masks = SamNetwork(load_sam(sams["pth"], "cpu"), EASY).generate(image)
+    masks = automatic_masks(SamNetwork(load_sam(sams["pth"], "cpu")), image, EASY)
     assert masks.dtype == bool and masks.shape[1:] == image.shape[:2]
     assert 1 < len(masks) <= 3 * 16 and masks.any(axis=(1, 2)).all()
     boxes = [box_of(mask) for mask in masks]
     assert len(set(boxes)) == len(boxes)
     batches = SamConfig(**{**vars(EASY), "points_per_batch": 16})
-    together = SamNetwork(load_sam(sams["folder"], "cpu"), batches).generate(image)
+    together = automatic_masks(SamNetwork(load_sam(sams["folder"], "cpu")), image, batches)
     assert (together == masks).all()
 
 
@@ -332,9 +331,9 @@ def test_automatic_masks_are_those_of_each_point(
     """One point, by the model alone: the mask of the whole input, cut and scaled to the frame."""
     config = SamConfig(**{**vars(EASY), "points_per_side": 1})
     model = load_sam(sams["pth"], "cpu")
-    network = SamNetwork(model, config)
+    network = SamNetwork(model)
     height, width = image.shape[:2]  # 34 × 48 → 45 × 64
-    embedding = network._encode(image)
+    embedding = network.embed(image).values
     assert embedding.shape == (1, 16, 8, 8)
     output = model(
         image_embeddings=embedding, input_points=torch.tensor([[[[32.0, 22.5]]]]),
@@ -343,25 +342,27 @@ def test_automatic_masks_are_those_of_each_point(
     full = torch.nn.functional.interpolate(output.pred_masks[0], (64, 64), mode="bilinear")
     cut = torch.nn.functional.interpolate(full[:, :, :45], (height, width), mode="bilinear") > 0
     expected = {mask.numpy().tobytes() for mask in cut[0] if mask.any()}
-    assert {mask.tobytes() for mask in network.generate(image)} <= expected
+    found = {mask.tobytes() for mask in automatic_masks(network, image, config)}
+    assert found and found <= expected
 
 
 def test_prompted_masks(sams: dict[str, str], image: NDArray[np.uint8]) -> None:
     masks = np.zeros((3, *image.shape[:2]), bool)
     masks[0, 8:20, 4:16] = True
     masks[2, 20:30, 20:45] = True
-    network = SamNetwork(load_sam(sams["pth"], "cpu"), EASY)
-    drawn = network.redraw(image, masks)
+    network = SamNetwork(load_sam(sams["pth"], "cpu"))
+    refine = prompted(network, EASY)
+    drawn = refine(image, masks)
     assert drawn.shape == masks.shape and not drawn[1].any()
     assert (drawn != masks).any()
-    alone = network.redraw(image, masks[2:])
+    alone = refine(image, masks[2:])
     assert (alone[0] == drawn[2]).all()
     strict = SamConfig(**{**vars(EASY), "phi_iou": 1.0})
-    assert (SamNetwork(network.model, strict).redraw(image, masks) == masks).all()
+    assert (prompted(network, strict)(image, masks) == masks).all()
 
 
 def test_a_prompt_is_the_mask_in_the_padded_input(sams: dict[str, str]) -> None:
-    network = SamNetwork(load_sam(sams["pth"], "cpu"), EASY)
+    network = SamNetwork(load_sam(sams["pth"], "cpu"))
     mask = np.zeros((32, 64), bool)
     mask[:, 32:] = True
     prompt = network._mask_prompt(mask)[0, 0]
@@ -385,10 +386,53 @@ def test_suppression_by_hand() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 7], [20, 0, 30, 10]])
     scores = np.array([0.5, 0.9, 0.7, 0.1])
     # 90 of 100 and 70 of 90 are too much, then nothing is left to suppress the last.
-    assert suppress(boxes, scores, 0.7).tolist() == [1, 3]
-    assert suppress(boxes, scores, 0.8).tolist() == [1, 2, 3]
-    assert suppress(boxes[:2], scores[:2], 0.9).tolist() == [1, 0]  # exactly met is not above
-    assert suppress(boxes[:0], scores[:0], 0.7).tolist() == []
+    assert non_maximum_suppression(boxes, scores, 0.7).tolist() == [1, 3]
+    assert non_maximum_suppression(boxes, scores, 0.8).tolist() == [1, 2, 3]
+    # Exactly met is not above.
+    assert non_maximum_suppression(boxes[:2], scores[:2], 0.9).tolist() == [1, 0]
+    assert non_maximum_suppression(boxes[:0], scores[:0], 0.7).tolist() == []
+
+
+def plain_suppression(
+    boxes: NDArray[np.int64], scores: Sequence[float], most: Fraction
+) -> list[int]:
+    """Greedy suppression by sets of pixels, in exact numbers."""
+    pixels = [set(product(range(x0, x1), range(y0, y1))) for x0, y0, x1, y1 in boxes.tolist()]
+    kept: list[int] = []
+    for i in sorted(range(len(scores)), key=lambda i: -scores[i]):
+        pairs = [(len(pixels[i] & pixels[k]), len(pixels[i] | pixels[k])) for k in kept]
+        if all(both * most.denominator <= most.numerator * either for both, either in pairs):
+            kept.append(i)
+    return kept
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    corners=arrays(np.int64, st.tuples(st.integers(0, 25), st.just(2), st.just(2)),
+                   elements=st.integers(0, 9)),
+    data=st.data(),
+    most=st.sampled_from(["0", "0.1", "0.25", "0.3", "0.5", "0.7", "0.75", "0.9", "0.95", "1"]),
+)  # fmt: skip
+def test_suppression_equals_a_plain_one(
+    corners: NDArray[np.int64], data: st.DataObject, most: str
+) -> None:
+    """Equal and negative scores, equal boxes, and small areas, whose IoUs are often the bound."""
+    boxes = np.concatenate([corners.min(axis=1), corners.max(axis=1) + 1], axis=1)
+    of_few = st.sampled_from([-3.0, 0.0, 0.5, np.nextafter(0.5, 1), 2.0])
+    scores = data.draw(st.lists(of_few, min_size=len(boxes), max_size=len(boxes)))
+    found = non_maximum_suppression(boxes, np.array(scores), float(most))
+    assert found.tolist() == plain_suppression(boxes, scores, Fraction(most))
+
+
+def test_suppression_is_exact_at_the_bound_at_a_frames_size() -> None:
+    """63 of 90 is 0.7, which floating-point numbers round either way; so with larger boxes."""
+    for scale in (1, 3, 7, 40, 64):
+        for width, inner in ((10, 7), (90, 63), (30, 21), (20, 14)):
+            boxes = np.array([[0, 0, width * scale, 9], [0, 0, inner * scale, 9]])
+            scores = np.array([0.9, 0.8])
+            assert non_maximum_suppression(boxes, scores, 0.7).tolist() == [0, 1]
+            boxes[1, 2] += 1
+            assert non_maximum_suppression(boxes, scores, 0.7).tolist() == [0]
 
 
 # the cache ----------------------------------------------------------------------------------
@@ -489,6 +533,10 @@ def test_several_may_use_a_cache_that_is_too_small(tmp_path: Path) -> None:
 def test_cache_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder("auto") == tmp_path / "carvid" / "sam"
+    if sys.platform == "linux":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert cache_folder("auto") == tmp_path / ".cache" / "carvid" / "sam"
     assert cache_folder("off") is None
     assert cache_folder("here") == Path("here")
     (tmp_path / "file").write_text("")
@@ -591,12 +639,12 @@ def test_want_of_memory_is_one_line(sams: dict[str, str], image: NDArray[np.uint
     def fail(**_: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate …")
 
-    network = SamNetwork(load_sam(sams["pth"], "cpu"), EASY)
+    network = SamNetwork(load_sam(sams["pth"], "cpu"))
     network.model.forward = fail
     with pytest.raises(WeightsError, match="not enough memory"):
-        network.generate(image)
+        automatic_masks(network, image, EASY)
     with pytest.raises(WeightsError, match="not enough memory"):
-        network.redraw(image, np.ones((1, *image.shape[:2]), bool))
+        prompted(network, EASY)(image, np.ones((1, *image.shape[:2]), bool))
 
 
 def test_a_run_with_sam(

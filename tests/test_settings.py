@@ -13,7 +13,9 @@ import carvid
 from carvid.base.errors import ConfigError
 from carvid.config import Config, load_config
 from carvid.pipeline import Carvid
-from carvid.sam.automatic import SamNetwork, match_masks
+from carvid.sam.automatic import automatic_masks
+from carvid.sam.network import SamNetwork
+from carvid.sam.refiner import match_masks, prompted
 from carvid.show.overlay import draw_overlay
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
@@ -87,11 +89,11 @@ def test_sam_gives_masks_at_the_ends_of_every_setting(name: str, value: float) -
     frame = make_frames(1)[0]
     easy = ["sam.points_per_side=2", "sam.min_iou=-9", "sam.min_stability=0.1"]
     config = load_config("default", [*easy, f"{name}={value}"]).sam
-    network = SamNetwork(make_sam(), config)
+    network = SamNetwork(make_sam())
     masks = np.zeros((2, *frame.shape[:2]), bool)
     masks[0, 8:20, 4:16] = True
-    automatic = network.generate(frame)
-    for found in (match_masks(masks, automatic, config), network.redraw(frame, masks)):
+    automatic = automatic_masks(network, frame, config)
+    for found in (match_masks(masks, automatic, config), prompted(network, config)(frame, masks)):
         assert found.shape == masks.shape and not found[1].any()
 
 

@@ -18,8 +18,14 @@ from transformers import CLIPModel, CLIPTokenizer
 from carvid.base.errors import ExpressionError, WeightsError
 from carvid.car.classifier import MaskClassifier
 from carvid.car.proposals import ProposalGenerator
-from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD, ClipBackbone, Preprocessing, to_pixels
-from carvid.clip.preprocessing import read_preprocessing
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.preprocessing import (
+    IMAGE_MEAN,
+    IMAGE_STD,
+    Preprocessing,
+    read_preprocessing,
+    to_pixels,
+)
 from carvid.clip.weights import load_backbone
 from carvid.config import ClassifierConfig, Config, ProposalsConfig, WeightsConfig
 from carvid.pipeline import Carvid
@@ -122,7 +128,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
         (add("preprocessor_config.json", content=b"{"), "preprocessor_config.json cannot be read"),
     ],
 )  # fmt: skip
-def test_a_folder_in_parts_is_told_what_it_lacks(
+def test_a_folder_of_shards_is_told_what_it_lacks(
     folder: Path, spoil: Callable[[Path], None], reason: str
 ) -> None:
     spoil(folder)

@@ -29,7 +29,7 @@ from carvid.base.scale import Scales, shrink, working_size
 from carvid.car.classifier import MaskClassifier
 from carvid.car.prompts import draw_prompts
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.clip.backbone import OPENAI
+from carvid.clip.preprocessing import OPENAI
 from carvid.config import load_config
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
@@ -131,7 +131,7 @@ def edges(sprites: Path, seed: int, frames: int, size_hw: tuple[int, int]) -> li
         linear = result.proposals > 0.5
         for k, mask in enumerate(result.masks):
             truth = labels == k + 1
-            if speed_bench.iou(mask, truth) > 0.5:
+            if speed_bench.agreement(mask, truth) > 0.5:
                 found.append(
                     {"key": result.state.since_key == 0, "f": edge_f(mask, truth),
                      "linear_f": edge_f(linear[k], truth)}

@@ -39,7 +39,7 @@ import carvid
 from carvid.demo.pictures import NOUNS, Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
 from carvid.evaluation.regions import mask_scores
-from carvid.sam.automatic import ensemble
+from carvid.sam.refiner import ensemble
 
 FIRST_SEED = 1_000_000
 SOME_EVENTS = ("look-alike", "brightness", "noise")

@@ -38,13 +38,17 @@ import carvid.car.segmenter
 import carvid.media.open
 import carvid.pipeline
 from carvid.car.classifier import MaskClassifier
+from carvid.car.competitors import Competitors
 from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace
-from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.gradient_cam import PatchFeatures, through_last_block
+from carvid.clip.layers import split_heads
+from carvid.clip.preprocessing import to_pixels
 from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
@@ -208,9 +212,9 @@ class OneByOneProposals(ProposalGenerator):
         return EncodedFrame(features, normalize_affinity(features.attention))
 
     def _cams(
-        self, features: PatchFeatures, texts: Sequence[str]
+        self, features: PatchFeatures, texts: Sequence[str], bare: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        rows, zero = [], []
+        rows, zero, against = [], [], self._competing_background(bare)
         for index in range(len(texts)):
             if not self._fresh:
                 features = self.encode(self._image).features
@@ -218,12 +222,14 @@ class OneByOneProposals(ProposalGenerator):
             names = [self.config.template.format(word) for word in self.config.background]
             every = self.backbone.encode_texts([*texts, *names])
             queries, background = every[: len(texts)], every[len(texts) :]
+            if against is not None:
+                background = background[torch.from_numpy(against[index])]
             if self.competing:
                 background = torch.cat([queries[:index], queries[index + 1 :], background])
             one = queries[index : index + 1]
             cam = self.backbone.gradient_cams(features, one, background, competing=False)[0]
             zero.append(not bool(cam.max() > 0))
-            rows.append(self._again(features, queries, index) if zero[-1] else cam)
+            rows.append(self._cam_without_background(features, queries, index) if zero[-1] else cam)
         scaled = carvid.car.proposals.min_max(torch.stack(rows).cpu().numpy())
         return carvid.car.proposals.min_max(scaled), np.array(zero)
 
@@ -250,16 +256,22 @@ class OneByOne(RecurrentSegmenter):
         self,
         frame: Any,
         texts: Sequence[str],
-        planes: NDArray[np.float32],
-        competitors: Sequence[str],
-    ) -> NDArray[np.float32]:
-        """One text alone is classified too."""
-        return self.classifier.score(self._classify(frame, texts, planes), competitors)
+        owners: NDArray[np.int64],
+        masks: NDArray[np.float32],
+        competitors: Competitors,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """One text alone is classified too; the released code has no cosines."""
+        features = self._classify(frame, texts, masks)
+        allowed = competitors.allowed[owners]
+        scores = self.classifier.score(features, competitors.texts, allowed)
+        return scores, np.full(len(masks), np.nan, np.float32)
 
-    def _classify(self, frame: Any, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
+    def _classify(
+        self, frame: Any, texts: Sequence[str], candidates: NDArray[np.float32]
+    ) -> Tensor:
         for _ in self.config.classifier.templates:
             frame.prompted.clear()
-            features = super()._classify(frame, texts, planes)
+            features = super()._classify(frame, texts, candidates)
         return features
 
     def sharpen(
@@ -295,11 +307,11 @@ def encode_with_maps(backbone: ClipBackbone, pixels: Tensor, blocks: int) -> Pat
         if layer is not layers[-1]:
             x = x + mixed.transpose(0, 1)  # (1, L, D)
             x = x + layer.mlp(layer.layer_norm2(x))
-    heads = _heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
+    heads = split_heads(layers[-1].self_attn, layers[-1].layer_norm1(x))
     mixed = F.scaled_dot_product_attention(*heads)
     grid_hw = (pixels.shape[1] // backbone.patch_size, pixels.shape[2] // backbone.patch_size)
     mean = torch.stack(maps[-blocks:]).mean(dim=0)
-    return backbone.through_last_block(x, heads, mixed, grid_hw, mean)
+    return through_last_block(backbone.model.vision_model, x, heads, mixed, grid_hw, mean)
 
 
 def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:
@@ -377,7 +389,7 @@ def measure_image(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case
                 expected = plain.segment(read, queries, trace=other)
             compare(trace, other, model.config.prompts.eta, worst)
             pairs = zip(found.masks, expected.masks, strict=True)
-            worst["crf_iou"] = min(worst["crf_iou"], *(iou(a, b) for a, b in pairs))
+            worst["crf_iou"] = min(worst["crf_iou"], *(agreement(a, b) for a, b in pairs))
     if worst["cam"] > CAM_TOLERANCE or worst["iou"] < MASK_IOU:
         raise ValueError(f"the released pattern gives other answers: {worst}")
     medians = {name: float(np.median(values)) for name, values in totals.items()}
@@ -477,10 +489,11 @@ def compare(ours: Trace, others: Trace, eta: float, worst: dict[str, float]) -> 
         difference = float(np.abs(a.proposals.cams - b.proposals.cams).max())
         worst["cam"] = max(worst["cam"], difference)
         pairs = zip(a.proposals.masks > eta, b.proposals.masks > eta, strict=True)
-        worst["iou"] = min(worst["iou"], *(iou(*pair) for pair in pairs))
+        worst["iou"] = min(worst["iou"], *(agreement(*pair) for pair in pairs))
 
 
-def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+def agreement(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """IoU of two masks, bool (H, W); 1 if both are empty."""
     return float((a & b).sum() / (a | b).sum()) if (a | b).any() else 1.0
 
 

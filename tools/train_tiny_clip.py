@@ -41,7 +41,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from carvid.car.classifier import letterbox, mask_crop
 from carvid.car.prompts import draw_prompts
-from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD
+from carvid.clip.preprocessing import IMAGE_MEAN, IMAGE_STD
 from carvid.config import BACKGROUND_QUERIES, TEMPLATE
 from carvid.demo import pictures
 

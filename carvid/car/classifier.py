@@ -16,7 +16,8 @@ from torch import Tensor
 
 from carvid.base.masks import box_of
 from carvid.base.scale import Scales
-from carvid.clip.backbone import OPENAI, ClipBackbone, Preprocessing, to_pixels
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.preprocessing import OPENAI, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
 
 

@@ -1,7 +1,7 @@
-"""Who competes with an expression for a mask: one set for a whole run (CaR section 3.2).
+"""The texts that compete in the classifier's softmax: one set for a whole run (CaR section 3.2).
 
-The softmax of the classifier runs over the run's expressions, its distractors and the background
-words. An expression does not meet itself: background words that it names are left out for it.
+They are the run's expressions, its distractors and the background words. Background words that an
+expression names do not compete with it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _HEAD_ENDS = re.compile(
     r"\b(?:in|on|at|of|with|near|by|behind|beside|under|over|between|from|to|into|along|across|"
     r"through|against|that|which|who|while)\b|,"
 )
-"""What follows tells where a thing is, not what it is."""
+"""Ends the head of an expression: what follows says where a thing is, not what it is."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class Competitors:
     """The columns of P for n queries that are asked."""
 
     texts: tuple[str, ...]
-    """M texts, bare: the run's, then background words."""
+    """M texts, without template: the run's, then background words."""
     own: NDArray[np.int64]
     """int64 (n,): the column that is each query's own text."""
     allowed: NDArray[np.bool_]
-    """bool (n, M): which columns each query meets."""
+    """bool (n, M): which columns compete with each query; its own is among them."""
 
 
 def compete(
@@ -48,14 +48,14 @@ def compete(
     collapse: bool = False,
     skip_own: bool = True,
 ) -> Competitors:
-    """Gather the texts that compete.
+    """Return the texts that compete, and with whom.
 
     Args:
-        texts: of everybody who competes, bare.
-        asked: indices into `texts`: those whose scores are wanted.
+        texts: of all queries that compete, without template.
+        asked: indices into `texts`: the n queries whose scores are wanted.
         background: background words.
         collapse: equal texts have a column each (the released code), so that they compete.
-        skip_own: leave out, for each query, the background words that it names.
+        skip_own: background words that a query names do not compete with it.
     """
     names = [normal(text) for text in texts]
     columns = list(range(len(names))) if collapse else [names.index(name) for name in names]
@@ -64,25 +64,25 @@ def compete(
     own = np.array([kept.index(columns[i]) for i in asked], np.int64)
     allowed = np.ones((len(asked), len(kept) + len(words)), bool)
     if skip_own:
-        allowed[:, len(kept) :] = [strangers(texts[i], words) for i in asked]
+        allowed[:, len(kept) :] = [not_named(texts[i], words) for i in asked]
     return Competitors((*(texts[i] for i in kept), *words), own, allowed)
 
 
-def strangers(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
-    """Say which background words an expression does not name: bool (B,).
+def not_named(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which background words an expression does not name, bool (B,).
 
-    "the streets" names street, and road, which is the same thing. "a duck on the sea" names sea,
-    but not water: of what only tells where the thing is, the word itself goes out.
+    "the streets" names street, and its synonym road. "a duck on the sea" names sea, but not water:
+    synonyms count only in the head of the expression.
     """
     head = _singulars(_HEAD_ENDS.split(text.lower(), maxsplit=1)[0])
     named = _singulars(text).union(*(same for same in SAME_THING if same & head))
-    met = [not all(_singulars(each) & named for each in _words(word)) for word in background]
-    return np.array(met, bool)
+    missing = [not all(_singulars(each) & named for each in _words(word)) for word in background]
+    return np.array(missing, bool)
 
 
 def normal(text: str) -> str:
-    """An expression as CLIP's tokenizer reads it (lower case, single spaces), less its article:
-    "dog" does not compete with "the dog"."""
+    """Return an expression in lower case, with single spaces and without its article: so "dog"
+    does not compete with "the dog"."""
     words = text.lower().split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ARTICLES else words)
 

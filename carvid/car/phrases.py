@@ -1,9 +1,9 @@
-"""Words that CLIP does not understand, but time and place do: "left", "biggest", "moving up".
+"""Words about place, size and motion, which CLIP does not understand: "left", "moving up".
 
-`parse` splits an expression into what CLIP shall look for and wishes about place, size and motion;
-`rate_wishes` says how well masks fulfil the wishes. `phrase_rules` knows the words. Relations
-between things ("left of the car", "in front of the house"), names ("the right lane") and sides of a
-thing's own ("his left hand") are left to CLIP, as they stand; so is all that is in doubt.
+`parse` splits an expression into a text for CLIP and wishes about place, size and motion;
+`rate_wishes` says how well masks fulfil the wishes. The words are those of `phrase_rules`.
+Relations between things ("left of the car", "in front of the house"), names ("the right lane") and
+sides of a thing's own ("his left hand") stay in the text for CLIP; so does all that is in doubt.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ class Phrase:
     expression: str
     """As the user wrote it."""
     text: str
-    """What CLIP looks for."""
+    """What CLIP looks for: the expression without the words of the wishes."""
     wishes: tuple[Wish, ...] = ()
-    """What else is asked."""
+    """Wishes about place, size and motion, in the order of the words."""
 
     @property
     def of_motion(self) -> bool:
-        """Whether one frame alone cannot tell."""
+        """Whether a wish is about motion, which one frame alone cannot show."""
         return any(wish.kind in ("motion", "still") for wish in self.wishes)
 
     def __str__(self) -> str:
@@ -107,18 +107,18 @@ def parse(expression: str) -> Phrase:
     rest, wishes = " ".join(expression.split()), list[Wish]()
     while found := _first_match(rest):
         rule, match = found
-        wishes += _wishes(rule.kind, match)
-        kept = _left_over(match)
+        wishes += _wishes_of(rule.kind, match)
+        kept = _words_kept(match)
         gap = "" if rule.where in ("noun", "thing") else TAKEN
         rest = f"{rest[: match.start()]}{kept} {gap} {rest[match.end() :]}"
         rest = re.sub(r" +", " ", rest).strip(" ")
-    if not wishes or not _is_whole(rest, wishes := list(dict.fromkeys(wishes))):
+    if not wishes or not _is_sensible(rest, wishes := list(dict.fromkeys(wishes))):
         return Phrase(expression, expression)
     return Phrase(expression, _tidy(rest), tuple(wishes))
 
 
 def understand(expression: str, config: PhrasesConfig) -> Phrase:
-    """Return what an expression asks, as the settings have it."""
+    """Return `parse(expression)`; the expression as it stands, if `phrases.enabled` is off."""
     return parse(expression) if config.enabled else Phrase(expression, expression)
 
 
@@ -136,7 +136,7 @@ def _first_match(text: str) -> tuple[Rule, re.Match[str]] | None:
     return None
 
 
-def _wishes(kind: str, match: re.Match[str]) -> list[Wish]:
+def _wishes_of(kind: str, match: re.Match[str]) -> list[Wish]:
     groups = {key: (value or "").lower() for key, value in match.groupdict().items()}
     to = groups.get("to", "") or _OPPOSITE.get(groups.get("start", ""), "")
     if kind == "nth":
@@ -148,8 +148,8 @@ def _wishes(kind: str, match: re.Match[str]) -> list[Wish]:
     ]
 
 
-def _left_over(match: re.Match[str]) -> str:
-    """What of a match is still for CLIP: the noun within it, or a verb that says more."""
+def _words_kept(match: re.Match[str]) -> str:
+    """The words of a match that stay in the text for CLIP: its noun, or a verb with a meaning."""
     groups = match.groupdict()
     verb = groups.get("verb") or ""
     said = "" if set(verb.lower().split()) & BARE_VERBS else verb
@@ -160,23 +160,23 @@ def _left_over(match: re.Match[str]) -> str:
     return rest + noun + said
 
 
-def _is_whole(rest: str, wishes: Sequence[Wish]) -> bool:
-    """Whether an expression without the words that were taken out says what was meant."""
+def _is_sensible(rest: str, wishes: Sequence[Wish]) -> bool:
+    """Whether the rest of an expression names one thing, and wishes and rest keep its meaning."""
     lower = rest.lower()
     head = [word for word in noun_phrase(lower.lstrip(TAKEN + " ,")) if word not in ARTICLES]
     words = set(re.findall(r"[^\W\d_]+", lower))
     return bool(
         head
         and words - NAMELESS - LOOKS
-        and not _many(head)
+        and not _is_plural(head)
         and not _contradict(wishes)
-        and not _several(lower)
+        and not _names_several(lower)
         and not re.search(rf"{_NOT}.*{TAKEN}", lower, re.DOTALL)
         and not re.search(rf"{_NOT}.*\b(?:{_PLACES})\b", lower, re.DOTALL)
     )
 
 
-def _many(head: Sequence[str]) -> bool:
+def _is_plural(head: Sequence[str]) -> bool:
     """Whether the first noun is plural, counted, or one of a row: wishes choose one thing."""
     if {"last", "next", *COUNT} & set(head) or NUMBERS & set(head[:2]) or head[0].isdigit():
         return True
@@ -188,12 +188,12 @@ def _many(head: Sequence[str]) -> bool:
 
 
 def _contradict(wishes: Sequence[Wish]) -> bool:
-    """Whether no one thing can fulfil them all."""
+    """Whether no single thing can fulfil all of the wishes."""
     axes = [(_AXES.get(wish.kind, wish.kind), wish.to in ("left", "right")) for wish in wishes]
     return len(set(axes)) < len(axes)
 
 
-def _several(text: str) -> bool:
+def _names_several(text: str) -> bool:
     """Whether several things are asked for, as in "the dog and the cat", "dog and cat"."""
     for match in re.finditer(r"\b(?:and|or)\b\s*(?:(an?|the|another|one)\s+)?", text):
         before, after = text[: match.start()].split(), noun_phrase(text[match.end() :])
@@ -212,14 +212,13 @@ def _several(text: str) -> bool:
 def rate_wishes(
     wishes: Sequence[Wish], masks: NDArray[np.bool_], flow: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """Say how well masks fulfil wishes.
+    """Return how well each of C masks fulfils wishes.
 
     Args:
         wishes: at least one.
         masks: bool (C, H, W), none of them empty.
-        flow: float32 (h, w, 2), pixels a second: how fast each pixel has moved (x, y) since the
-            frame before; the camera's part, the median, is taken away. None where it is not known:
-            then nothing seems to move.
+        flow: float32 (h, w, 2): motion, (x, y) in pixels of its own size a second; the median, the
+            camera's motion, is subtracted. None if it is not known: then nothing moves.
 
     Returns:
         float32 (C,) in [0, 1], the mean over the wishes.
@@ -235,6 +234,8 @@ def _rate_wish(
     boxes: NDArray[np.float32],
     flow: NDArray[np.float32] | None,
 ) -> NDArray[Any]:
+    """How well each mask fulfils one wish, (C,) in [0, 1]; boxes are float32 (C, 4), x, y, width,
+    height."""
     height, width = masks.shape[1:]
     x = (boxes[:, 0] + boxes[:, 2] / 2) / width
     y = (boxes[:, 1] + boxes[:, 3] / 2) / height
@@ -256,7 +257,10 @@ def _rate_wish(
 
 
 def _in_row(along: NDArray[np.float32], masks: NDArray[np.bool_], nth: int) -> NDArray[np.float32]:
-    """1 for the masks of the `nth` thing in the order of `along`, the largest first, else 0."""
+    """1 for the masks of the `nth` thing in the order of `along`, the largest first, else 0.
+
+    Masks whose IoU is above `SAME_IOU` are one thing.
+    """
     things: list[list[int]] = []
     for index in np.argsort(-along, kind="stable").tolist():
         home = next((t for t in things if iou(masks[t[0]], masks[index]) > SAME_IOU), None)
@@ -271,7 +275,8 @@ def _in_row(along: NDArray[np.float32], masks: NDArray[np.bool_], nth: int) -> N
 
 
 def _speeds(masks: NDArray[np.bool_], flow: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Median motion of each mask, float32 (C, 2), picture widths a second, without the camera's."""
+    """Median motion within each mask, less the whole picture's: float32 (C, 2), (x, y) in picture
+    widths a second."""
     if flow is None:
         return np.zeros((len(masks), 2), np.float32)
     height, width = flow.shape[:2]

@@ -16,8 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from carvid.car.competitors import strangers
-from carvid.clip.backbone import ClipBackbone, PatchFeatures, to_pixels
+from carvid.car.competitors import not_named
+from carvid.clip.backbone import ClipBackbone
+from carvid.clip.gradient_cam import PatchFeatures
+from carvid.clip.preprocessing import to_pixels
 from carvid.config import ProposalsConfig
 
 Box = tuple[int, int, int, int]
@@ -27,8 +29,8 @@ LAMBDA_STEP = 0.1
 """How far λ is lowered when no patch passes (CLIP-ES)."""
 SINKHORN_ROUNDS = 3
 """Column and row normalisations of the affinity (CLIP-ES)."""
-FULL = 0.95
-"""Of grids with at least this share of the most patches, the aspect ratio decides."""
+FULL_SHARE = 0.95
+"""Among grids with at least this share of the most patches, the aspect ratio decides."""
 EPSILON = 1e-15
 """Keeps a map of zeros at zero in min-max scaling."""
 
@@ -56,7 +58,31 @@ class Proposals:
     refined: NDArray[np.float32]
     """float32 (N, h, w) ≥ 0: CAMs after the affinity, not scaled."""
     masks: NDArray[np.float32]
-    """float32 (N, H, W) in [0, 1]."""
+    """float32 (N, H, W) in [0, 1]: y, `refined` scaled to [0, 1] and resized."""
+
+
+def take_rows(proposals: Proposals, rows: Sequence[int]) -> Proposals:
+    """Return the proposals of some of the N texts."""
+    return Proposals(
+        cams=proposals.cams[rows],
+        recomputed=proposals.recomputed[rows],
+        boxes=tuple(proposals.boxes[row] for row in rows),
+        refined=proposals.refined[rows],
+        masks=proposals.masks[rows],
+    )
+
+
+def join_proposals(each: Sequence[Proposals]) -> Proposals:
+    """Return the proposals of several groups of texts, one group after the other."""
+    if len(each) == 1:
+        return each[0]
+    return Proposals(
+        cams=np.concatenate([group.cams for group in each]),
+        recomputed=np.concatenate([group.recomputed for group in each]),
+        boxes=tuple(boxes for group in each for boxes in group.boxes),
+        refined=np.concatenate([group.refined for group in each]),
+        masks=np.concatenate([group.masks for group in each]),
+    )
 
 
 class ProposalGenerator:
@@ -105,27 +131,33 @@ class ProposalGenerator:
         self, features: PatchFeatures, texts: Sequence[str], bare: Sequence[str]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         queries = self.backbone.encode_texts(texts)
-        names = [self.config.template.format(word) for word in self.config.background]
-        background = self.backbone.encode_texts(names) if names else queries[:0]
-        # With nothing to compete against, refer mode's softmax would be 1 and its gradient 0.
+        words = [self.config.template.format(word) for word in self.config.background]
+        background = self.backbone.encode_texts(words) if words else queries[:0]
+        # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
-            features, queries, background, self._against(bare), competing=self.competing
+            features,
+            queries,
+            background,
+            self._competing_background(bare),
+            competing=self.competing,
         )
         zero = raw.flatten(1).amax(dim=1) <= 0
         for i in torch.nonzero(zero).flatten().tolist():
-            raw[i] = self._again(features, queries, i)
+            raw[i] = self._cam_without_background(features, queries, i)
         return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
 
-    def _against(self, bare: Sequence[str]) -> NDArray[np.bool_] | None:
+    def _competing_background(self, bare: Sequence[str]) -> NDArray[np.bool_] | None:
         """Which background queries compete with each text, bool (N, B); None: all with all."""
         words = self.config.background
         if not (self.config.skip_own_words and words):
             return None
-        against = np.stack([strangers(text, words) for text in bare])
+        against = np.stack([not_named(text, words) for text in bare])
         return None if against.all() else against
 
-    def _again(self, features: PatchFeatures, queries: Tensor, index: int) -> Tensor:
-        """Compute a CAM that came out as zeros without the background (`proposals.zero_cam`)."""
+    def _cam_without_background(
+        self, features: PatchFeatures, queries: Tensor, index: int
+    ) -> Tensor:
+        """Compute a CAM that was all zeros again, without background (`proposals.zero_cam`)."""
         if self.config.zero_cam == "similarity":
             return self.backbone.similarity_cams(features, queries[index : index + 1])[0]
         group = queries if self.competing else queries[index : index + 1]
@@ -153,7 +185,7 @@ def _within(most: int, down: int, across: int, ratio: float) -> tuple[int, int]:
     exact = math.sqrt(most * ratio)
     rows = {min(max(1, round(exact) + step), down, most) for step in (-1, 0, 1)}
     grids = [(row, min(across, most // row, math.ceil(row / ratio))) for row in sorted(rows)]
-    least = FULL * max(row * column for row, column in grids)
+    least = FULL_SHARE * max(row * column for row, column in grids)
     full = [grid for grid in grids if grid[0] * grid[1] >= least]
     return min(full, key=lambda grid: abs(math.log(grid[0] / grid[1] / ratio)))
 

@@ -1,8 +1,12 @@
 """σ and the loop: the recurrent unit f → v → g → σ on one frame (CaR section 3.1, algorithm 1).
 
-    y_t = f(x, h_{t-1})    x'_t = v(x, y_t)    P_t = g(x'_t, h_{t-1})    h_t = σ(P_t)
+    y_t = f(x, h_{t-1})       mask proposals                       `proposals`
+    x'_t = v(x, y_t)          the frame with visual prompts        `prompts`
+    P_t = g(x'_t, h_{t-1})    scores of each query's own text      `classifier`
+    h_t = σ(P_t)              the queries that score above θ       `RecurrentSegmenter._sigma`
 
-The queries are the expressions and the distractors; h is the set of those still alive.
+until h_t = h_{t-1}; the last y_t become masks (section 3.3). The queries are the expressions and
+the distractors; h holds the indices of those that are still there.
 """
 
 from __future__ import annotations
@@ -24,16 +28,24 @@ from carvid.car.competitors import Competitors, compete
 from carvid.car.crf import crf_masks
 from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
-from carvid.car.proposals import EncodedFrame, ProposalGenerator, Proposals, split_parts, to_masks
+from carvid.car.proposals import (
+    EncodedFrame,
+    ProposalGenerator,
+    Proposals,
+    join_proposals,
+    split_parts,
+    take_rows,
+    to_masks,
+)
 from carvid.car.queries import Queries
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace, TraceStep
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
-from carvid.sam.automatic import SamRefiner
+from carvid.sam.refiner import SamRefiner
 
 ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
-"""Proposals, float32 (n, H, W), and the candidates that each is the best of, to proposals."""
+"""Proposals, float32 (n, H, W), and the candidates that each is the best of → proposals."""
 
 
 @dataclass
@@ -41,17 +53,43 @@ class _Frame:
     """What is computed once for a frame, whatever the number of steps."""
 
     image: NDArray[np.uint8]
-    """uint8 (h, w, 3) RGB, as small as `prompts.scale` wants it."""
+    """uint8 (h, w, 3) RGB, at the size of `prompts.scale`."""
     full: NDArray[np.uint8]
     """uint8 (H, W, 3) RGB."""
     encoded: EncodedFrame
+    """The generator's one pass."""
     prior: TrackPrior | None
+    """What earlier frames say."""
     proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
+    """Proposals made so far, by the texts that competed for them."""
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
+    """Features of the prompted images encoded so far, float32 (D,), by kinds of prompt and mask."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
         return self.image.shape[0], self.image.shape[1]
+
+
+class _Outcome:
+    """What the steps of one frame have found so far, of Q queries."""
+
+    def __init__(self, total: int) -> None:
+        self.scores = np.zeros(total, np.float32)
+        """float32 (Q,): P[i, i] when query i was last asked."""
+        self.cosines = np.full(total, np.nan, np.float32)
+        """float32 (Q,): cosine of the same view and text."""
+        self.proposals: dict[int, NDArray[np.float32]] = {}
+        """y, float32 (H, W), of the queries of the last step that proposed anything."""
+        self.candidates: dict[int, Candidates] = {}
+        """Of each query that was asked: what it could choose from."""
+
+    def add(self, step: TraceStep) -> None:
+        """Note what a step has found."""
+        h = list(step.queries)
+        if step.proposals.masks.any():  # else the proposals of the step before stand
+            self.proposals = dict(zip(h, step.proposals.masks, strict=True))
+        self.candidates.update(zip(h, step.candidates, strict=True))
+        self.scores[h], self.cosines[h] = step.own, step.cosines
 
 
 class RecurrentSegmenter:
@@ -120,41 +158,38 @@ class RecurrentSegmenter:
             raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         total = len(queries.all)
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
-        scores, cosines = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
-        planes: dict[int, NDArray[np.float32]] = {}
-        candidates: dict[int, Candidates] = {}
+        outcome = _Outcome(total)
         small = shrink(image, self.size_of(image))
         frame = _Frame(small, image, self.generator.encode(image), prior) if h else None
         before = 0 if self.config.car.stop == "equal-counts" else len(h)
-        for step in range(self.config.car.max_steps):
+        for t in range(self.config.car.max_steps):
             if frame is None or not h:
                 break
-            outcome = self._step(frame, queries, h, first=step == 0)
+            step = self._step(frame, queries, h, first=t == 0)
             if trace is not None:
-                trace.steps.append(outcome)
-            if outcome.proposals.masks.any():  # else the proposals of the step before stand
-                planes = dict(zip(h, outcome.proposals.masks, strict=True))
-            candidates.update(zip(h, outcome.candidates, strict=True))
-            scores[h], cosines[h] = outcome.own, outcome.cosines
-            h = list(outcome.kept)
+                trace.steps.append(step)
+            outcome.add(step)
+            h = list(step.kept)
             if len(h) == before:
                 break
             before = len(h)
         if frame is not None and small is not image:
             frame = None
             release_unused()
-        return self._finish(image, queries, h, planes, (scores, cosines), candidates, apply_memory)
+        kept = self._kept(queries, h)
+        maps, masks = self._masks(image, len(queries.texts), kept, outcome, apply_memory)
+        return StepResult(maps, masks, outcome.scores, outcome.cosines, kept, outcome.candidates)
 
     def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
-        """One pass of f, v, g and σ over the living queries."""
+        """One pass of f, v, g and σ over the queries of h."""
         phrases = [self.understand(queries.all[i]) for i in h]
         texts = [phrase.text for phrase in phrases]
-        proposals = self._propose(frame, texts, first=first)  # y_t
+        proposals = self._propose(frame, texts, first=first)  # f: y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
         competitors = self._competitors(queries, h)
-        seen_as = [texts[i] for i in owners]
-        scores, cosines = self._scores(frame, seen_as, owners, masks, competitors)  # P_t
-        own = scores[np.arange(len(owners)), competitors.own[owners]]
+        texts_of_masks = [texts[row] for row in owners]
+        scores, cosines = self._scores(frame, texts_of_masks, owners, masks, competitors)  # v, g
+        own = scores[np.arange(len(owners)), competitors.own[owners]]  # P_t[i, i]
         rated = [
             rate(
                 own[owners == row], masks[owners == row], query, phrase,
@@ -164,36 +199,32 @@ class RecurrentSegmenter:
             for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
         ]  # fmt: skip
         best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(rated)]
+        chosen = np.stack([each.masks[each.best] for each in rated])
         return TraceStep(
-            tuple(h),
-            dataclasses.replace(
-                proposals, masks=np.stack([each.masks[each.best] for each in rated])
-            ),
-            competitors.texts,
-            scores[best],
-            own[best],
-            cosines[best],
-            self._sigma(h, rated, len(queries.texts)),
-            tuple(rated),
+            queries=tuple(h),
+            proposals=dataclasses.replace(proposals, masks=chosen),
+            competitors=competitors.texts,
+            scores=scores[best],
+            own=own[best],
+            cosines=cosines[best],
+            kept=self._sigma(h, rated, len(queries.texts)),
+            candidates=tuple(rated),
         )
 
     def _candidates(
         self, frame: _Frame, proposals: Proposals, h: list[int], phrases: Sequence[Phrase]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Masks to classify, float32 (C, H, W), and the row of the query of each."""
-        config, prior = self.config, frame.prior
+        """Candidate masks of the queries in h: connected parts of their CAMs, and their tracks.
+
+        Returns:
+            float32 (C, H, W) in [0, 1], and the row in h of each one's query, int64 (C,).
+        """
+        prior = frame.prior
         masks, owners = proposals.masks, np.arange(len(proposals.masks))
-        for_wishes = max(config.proposals.parts, config.phrases.parts)
-        parts = [for_wishes if phrase.wishes else config.proposals.parts for phrase in phrases]
-        if prior is not None:  # a known thing is not looked for everywhere
-            parts = [
-                min(most, prior.max_new)
-                if prior.key_frames_seen[query] > phrase.of_motion
-                else most
-                for query, phrase, most in zip(h, phrases, parts, strict=True)
-            ]
-        if max(parts) > 1:
-            maps, owners = split_parts(proposals.refined, config.proposals.parts_level, parts)
+        most = [self._most_parts(*pair, prior) for pair in zip(h, phrases, strict=True)]
+        if max(most) > 1:
+            level = self.config.proposals.parts_level
+            maps, owners = split_parts(proposals.refined, level, most)
             masks = to_masks(maps, frame.size_hw)
         if prior is None:
             return masks, owners
@@ -203,8 +234,17 @@ class RecurrentSegmenter:
             np.concatenate([owners, np.repeat(np.arange(len(h)), [len(mine) for mine in tracks])]),
         )
 
+    def _most_parts(self, query: int, phrase: Phrase, prior: TrackPrior | None) -> int:
+        """The most parts of a query's CAM that are candidates."""
+        most = self.config.proposals.parts
+        if phrase.wishes:
+            most = max(most, self.config.phrases.parts)
+        if prior is not None and prior.key_frames_seen[query] > phrase.of_motion:
+            most = min(most, prior.max_new)  # a known thing is not looked for everywhere
+        return most
+
     def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
-        """Proposals of this step, taken from an earlier one where nothing they see has changed."""
+        """f: the proposals y_t; those of an earlier step where they would be the same."""
         as_said = first and self.config.proposals.switch_text
         cam_texts = texts if as_said else [self.config.proposals.template.format(t) for t in texts]
         # Texts compete in semantic mode, so there a proposal belongs to its whole group.
@@ -216,31 +256,45 @@ class RecurrentSegmenter:
             made = self.generator.propose(frame.encoded, flat, frame.size_hw, bare=bare)
             for group in missing:
                 rows = [flat.index(text) for text in group]
-                frame.proposals[group] = _take(made, rows)
-        return _join([frame.proposals[group] for group in groups])
+                frame.proposals[group] = take_rows(made, rows)
+        return join_proposals([frame.proposals[group] for group in groups])
 
     def _scores(
         self,
         frame: _Frame,
         texts: Sequence[str],
         owners: NDArray[np.int64],
-        planes: NDArray[np.float32],
+        masks: NDArray[np.float32],
         competitors: Competitors,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """P_t: float32 (n, M), the scores of each candidate's view among the competitors; and each
-        one's cosine with its own text, float32 (n,), NaN where nothing had to be looked at."""
+        """v and g: what the classifier says of candidates.
+
+        Args:
+            frame: the frame.
+            texts: C texts, each candidate's own.
+            owners: int64 (C,): the row in h of each one's query.
+            masks: float32 (C, H, W) in [0, 1].
+            competitors: M texts.
+
+        Returns:
+            P_t, float32 (C, M), each candidate's scores among the competitors; and its cosine with
+            its own text, float32 (C,), NaN if nothing competes.
+        """
         if len(competitors.texts) == 1:  # a softmax over one text is 1, whatever it sees
-            return np.ones((len(planes), 1), np.float32), np.full(len(planes), np.nan, np.float32)
-        features = self._classify(frame, texts, planes)
+            return np.ones((len(masks), 1), np.float32), np.full(len(masks), np.nan, np.float32)
+        features = self._classify(frame, texts, masks)
         allowed = competitors.allowed[owners]
         scores = self.classifier.score(features, competitors.texts, allowed)
         cosines = self.classifier.cosines(features, competitors.texts)
         return scores, cosines[np.arange(len(owners)), competitors.own[owners]]
 
-    def _classify(self, frame: _Frame, texts: Sequence[str], planes: NDArray[np.float32]) -> Tensor:
-        """Features of the prompted images, float32 (n, D); an image already seen is not encoded."""
+    def _classify(
+        self, frame: _Frame, texts: Sequence[str], candidates: NDArray[np.float32]
+    ) -> Tensor:
+        """v, and the image encoder of g: features, float32 (C, D), of the frame with the prompt of
+        each candidate, float32 (C, H, W). No image is encoded twice."""
         config = self.config.prompts
-        masks = planes > config.eta
+        masks = candidates > config.eta
         kinds_of = [config.stuff_kinds if text in config.stuff else config.kinds for text in texts]
         if frame.prior is not None:  # what was carried here is often what is found here
             masks = masks[representatives(masks, kinds_of, frame.prior.same_iou)]
@@ -258,23 +312,22 @@ class RecurrentSegmenter:
         return torch.stack([frame.prompted[key] for key in keys])
 
     def _competitors(self, queries: Queries, h: list[int]) -> Competitors:
-        """The texts of the softmax: those of the run (or only of the living queries, as in the
+        """The texts of the softmax: those of all queries of the run (or only of h, as in the
         released code), and background words."""
-        config = self.config
-        everybody = (
-            h if config.classifier.competitors == "living" else list(range(len(queries.all)))
-        )
+        config, everyone = self.config, list(range(len(queries.all)))
+        competing = h if config.classifier.competitors == "living" else everyone
         return compete(
-            [self.understand(queries.all[i]).text for i in everybody],
-            [everybody.index(i) for i in h],
+            [self.understand(queries.all[i]).text for i in competing],
+            [competing.index(i) for i in h],
             config.proposals.background if config.classifier.background == "always" else (),
             collapse=config.car.duplicates == "collapse",
             skip_own=config.proposals.skip_own_words,
         )
 
     def _sigma(self, h: list[int], rated: Sequence[Candidates], count: int) -> tuple[int, ...]:
-        """σ: the queries that score above θ (in a video: whose path is worth more than "not
-        there"); the best of the `count` expressions, if one of them is there, when none does."""
+        """σ: the queries of h that score above θ; along time, those whose path value is above that
+        of "not there". If none of the `count` expressions does, though one is there for certain
+        (`car.present=best`), the one with the highest value is kept."""
         kept = {i for i, candidates in zip(h, rated, strict=True) if candidates.is_there}
         path_values = {
             i: each.values[each.best] for i, each in zip(h, rated, strict=True) if i < count
@@ -288,45 +341,51 @@ class RecurrentSegmenter:
         present = self.config.car.present
         return range(count if present == "each" or (present == "best" and count == 1) else 0)
 
-    def _finish(
-        self,
-        image: NDArray[np.uint8],
-        queries: Queries,
-        h: list[int],
-        planes: dict[int, NDArray[np.float32]],
-        scores: tuple[NDArray[np.float32], NDArray[np.float32]],
-        candidates: dict[int, Candidates],
-        apply_memory: ApplyMemory | None,
-    ) -> StepResult:
-        """Turn the last proposals into masks (section 3.3) and put everything in its place."""
-        count = len(queries.texts)
+    def _kept(self, queries: Queries, h: list[int]) -> NDArray[np.bool_]:
+        """h as bool (Q,); of equal texts only the first, if they collapse (`car.duplicates`)."""
         kept = np.zeros(len(queries.all), bool)
         kept[h] = True
         if self.config.car.duplicates == "collapse":
-            seen: set[str] = set()
-            for i, text in enumerate(queries.all):
-                kept[i] &= text not in seen
-                seen.add(text)
+            kept &= [queries.all.index(text) == i for i, text in enumerate(queries.all)]
+        return kept
+
+    def _masks(
+        self,
+        image: NDArray[np.uint8],
+        count: int,
+        kept: NDArray[np.bool_],
+        outcome: _Outcome,
+        apply_memory: ApplyMemory | None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Turn the last proposals into masks of the N = `count` expressions (section 3.3).
+
+        Returns:
+            The proposals, float32 (N, h, w), and the masks, bool (N, H, W); empty where a query is
+            not kept.
+        """
         maps = np.zeros((count, *self.size_of(image)), np.float32)
         masks = np.zeros((count, *image.shape[:2]), bool)
-        # In a joint CRF distractors compete too; one by one, nobody would see their masks.
-        drawn = [i for i in h if kept[i] and i in planes and (self.competing or i < count)]
-        if drawn:
-            stack = np.stack([planes[i] for i in drawn])
-            if apply_memory is not None:
-                stack = apply_memory(stack, [candidates[i] for i in drawn])
-            for i, proposal, mask in zip(drawn, stack, self.sharpen(image, stack), strict=True):
-                if i < count:
-                    maps[i], masks[i] = proposal, mask
-                    if self.config.car.present == "each" and not mask.any():
-                        masks[i] = cut(proposal[None] / (proposal.max() or 1), image)[0]
-        return StepResult(maps, masks, *scores, kept, candidates)
+        # Distractors have no mask of their own, but in a joint CRF they compete for pixels.
+        drawn = [i for i in np.flatnonzero(kept).tolist() if self.competing or i < count]
+        drawn = [i for i in drawn if i in outcome.proposals]
+        if not drawn:
+            return maps, masks
+        last = np.stack([outcome.proposals[i] for i in drawn])
+        if apply_memory is not None:
+            last = apply_memory(last, [outcome.candidates[i] for i in drawn])
+        for i, proposal, mask in zip(drawn, last, self.sharpen(image, last), strict=True):
+            if i >= count:
+                continue
+            maps[i], masks[i] = proposal, mask
+            if self.config.car.present == "each" and not mask.any():
+                masks[i] = cut(proposal[None] / (proposal.max() or 1), image)[0]
+        return maps, masks
 
     def sharpen(
         self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
     ) -> NDArray[np.bool_]:
-        """Turn proposals, float32 (n, h, w), into masks of the image, bool (n, H, W) (section
-        3.3)."""
+        """Turn proposals, float32 (n, h, w), into masks of the image, bool (n, H, W), by the CRF
+        and SAM (section 3.3); without a CRF, by the threshold η."""
         crf = self.config.crf
         if crf.enabled:
             small = shrink(image, working_size(image, crf.scale))
@@ -338,25 +397,3 @@ class RecurrentSegmenter:
             for mask, plane in zip(masks, proposals, strict=True):
                 mask[:] = resize(plane[None], mask.shape)[0] > self.config.prompts.eta
         return masks if self.sam is None else self.sam(image, masks)
-
-
-def _take(proposals: Proposals, rows: list[int]) -> Proposals:
-    return Proposals(
-        proposals.cams[rows],
-        proposals.recomputed[rows],
-        tuple(proposals.boxes[row] for row in rows),
-        proposals.refined[rows],
-        proposals.masks[rows],
-    )
-
-
-def _join(parts: list[Proposals]) -> Proposals:
-    if len(parts) == 1:
-        return parts[0]
-    return Proposals(
-        np.concatenate([part.cams for part in parts]),
-        np.concatenate([part.recomputed for part in parts]),
-        tuple(boxes for part in parts for boxes in part.boxes),
-        np.concatenate([part.refined for part in parts]),
-        np.concatenate([part.masks for part in parts]),
-    )

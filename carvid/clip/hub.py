@@ -1,9 +1,9 @@
 """A model's name on the hub → its folder in the hub library's cache.
 
-The cache is looked at first, without network. Only what is not there is downloaded: first one
-short question, because without network the hub library alone takes minutes to give up; then the
+The cache is searched first, without network. What is missing is downloaded in three steps: one
+short request, because without network the hub library alone takes minutes to give up; then the
 small files; then, if they are those of a model that carvid runs, the weights. The hub library's own
-variables (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_TOKEN`, the timeouts) hold.
+variables (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_TOKEN`, the timeouts) are obeyed.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from carvid.clip.model_files import (
 ANSWER_S = 5.0
 """How long the hub may take to answer the first question, where the user has not set a timeout."""
 TIMEOUTS = ("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT")
-"""The hub library's variables for it, seconds."""
+"""The hub library's variables for its timeouts, seconds."""
 OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-"""Those that forbid the network."""
+"""The variables that forbid the network."""
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ def find_cached(name: str, kind: ModelKind) -> Path | None:
     check_config(folder, name, kind)
     try:
         check_whole(folder, name, kind)
-    except WeightsError:  # in part
+    except WeightsError:  # not all of its files
         return None
     return folder
 

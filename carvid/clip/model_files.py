@@ -1,6 +1,7 @@
 """A model's files: which of them are needed, and why a folder is not what carvid runs.
 
-What is asked of a folder is asked of a hub model's list of files before anything large comes.
+A folder and a hub model's list of files are checked alike, so that a wrong model is refused before
+its weights are downloaded.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ SMALL_FILES = (
     CONFIG, *PREPROCESSORS, "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
-"""All that is read of a model beside its weights."""
+"""All files that are read of a model beside its weights."""
 WEIGHTS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors"),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin"),
 )
-"""Weights in one file, or a list of parts and the parts; the first that is there is read."""
+"""Weights in one file, or an index of shards and the shards; the first that is there is read."""
 LFS_POINTER = b"version https://git-lfs"
 """What a file begins with that git-lfs has not fetched."""
 OTHER_FORMATS = {
@@ -119,18 +120,18 @@ def check_config(folder: Path, name: str, kind: ModelKind) -> None:
 
 
 def check_whole(folder: Path, name: str, kind: ModelKind) -> None:
-    """Check that a folder holds all that is read of a model, and not git-lfs' word for it.
+    """Check that a folder holds all files that are read of a model, and no pointers of git-lfs.
 
     Raises:
-        WeightsError: a part is missing, cannot be read, or is only a pointer.
+        WeightsError: a file is missing, cannot be read, or is only a pointer.
     """
     files = _names(folder)
     check_files(files, name, kind)
-    parts = weight_files(files)
-    missing = sorted(set(_listed(folder / parts[0])).difference(files))
+    weights = weight_files(files)
+    missing = sorted(set(_shards_of(folder / weights[0])).difference(files))
     if missing:
         raise cannot_load(name, f"'{missing[0]}' is missing", kind)
-    for file in (*parts, *(file for file in SMALL_FILES if file in files)):
+    for file in (*weights, *(file for file in SMALL_FILES if file in files)):
         try:
             with (folder / file).open("rb") as opened:
                 begin = opened.read(len(LFS_POINTER))
@@ -143,12 +144,12 @@ def check_whole(folder: Path, name: str, kind: ModelKind) -> None:
 
 
 def weight_files(files: Collection[str]) -> list[str]:
-    """Return the names of the files to read weights from, a list of parts first; [] if none."""
-    for single, index, parts in WEIGHTS:
+    """Return the names of the files to read weights from, an index of shards first; [] if none."""
+    for single, index, shards in WEIGHTS:
         if single in files:
             return [single]
         if index in files:
-            return [index, *sorted(matching(files, parts))]
+            return [index, *sorted(matching(files, shards))]
     return []
 
 
@@ -158,8 +159,8 @@ def cannot_load(name: str, reason: object, kind: ModelKind) -> WeightsError:
     return WeightsError(f"cannot load '{name}' as a {kind.title}: {line}; {kind.remedy}")
 
 
-def _listed(path: Path) -> list[Any]:
-    """Names of the parts that an index lists; of a single file, none."""
+def _shards_of(path: Path) -> list[Any]:
+    """Names of the shards that an index lists; of a single file, none."""
     if path.suffix != ".json":
         return []
     try:

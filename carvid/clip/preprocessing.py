@@ -1,15 +1,49 @@
-"""How a model wants its pixels: mean, standard deviation and size, read from its own folder."""
+"""How a model wants its pixels: mean, standard deviation and size, read from its own folder; and
+how an image is turned into them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
 from carvid.base.files import read_json
-from carvid.clip.backbone import IMAGE_MEAN, IMAGE_STD, Preprocessing
 from carvid.clip.model_files import PREPROCESSORS
+
+IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""CLIP's mean, RGB in [0, 1] (openai/CLIP, `_transform`)."""
+IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
+"""CLIP's standard deviation, likewise."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network's pixels are made: (value in [0, 1] − mean) / std, in each channel."""
+
+    mean: tuple[float, ...] = IMAGE_MEAN
+    """RGB, in [0, 1]."""
+    std: tuple[float, ...] = IMAGE_STD
+    """RGB, likewise."""
+    side: int | None = None
+    """Side of the square images that the network is made for, pixels; None: that of the position
+    embeddings' grid."""
+
+    @property
+    def padding_rgb(self) -> tuple[int, ...]:
+        """The colour, levels of 255, that is zero once normalised, as nearly as can be."""
+        return tuple(min(max(round(255 * mean), 0), 255) for mean in self.mean)
+
+
+OPENAI = Preprocessing()
+"""That of CLIP's authors."""
 
 
 def read_preprocessing(folder: Path) -> Preprocessing:
@@ -34,6 +68,21 @@ def read_preprocessing(folder: Path) -> Preprocessing:
     if unit <= 0:
         raise ValueError(f"its rescale_factor is {rescale}, which cannot be")
     return Preprocessing(tuple(x / unit for x in mean), tuple(x / unit for x in std), _side(values))
+
+
+def to_pixels(
+    image: NDArray[np.uint8] | Image.Image,
+    size_hw: tuple[int, int],
+    preprocessing: Preprocessing = OPENAI,
+) -> Tensor:
+    """Resize uint8 (H, W, 3) RGB (PIL bicubic, antialiased), normalise: float32 (3, *size_hw)."""
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if picture.size != size_hw[::-1]:
+        picture = picture.resize(size_hw[::-1], Image.Resampling.BICUBIC)
+    levels = torch.from_numpy(np.asarray(picture).copy())  # (H, W, 3)
+    values = levels.permute(2, 0, 1).float() / 255  # (3, H, W)
+    mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+    return (values - mean[:, None, None]) / std[:, None, None]
 
 
 def _values(folder: Path) -> Mapping[str, Any]:

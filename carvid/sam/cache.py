@@ -1,4 +1,7 @@
-"""SAM's automatic masks on disk, by content: they take minutes on a CPU and never change."""
+"""A cache on disk of SAM's automatic masks, which take minutes a frame on a CPU.
+
+The key is a digest of what the masks depend on: the picture, the weights and the settings.
+"""
 
 from __future__ import annotations
 
@@ -17,37 +20,40 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from platformdirs import user_cache_path
 
 from carvid.base.errors import OutputError
 from carvid.base.files import replacing
 
 NAME = re.compile(r"\.?[0-9a-f]{40}(-\d+-\d+\.part)?\.npz")
-"""What the files of a cache are called; nothing else is removed."""
+"""Names of the files of a cache; nothing else is removed."""
 ABANDONED_S = 3600.0
-"""A file that was being written so long ago has no writer any more."""
+"""Age at which a half-written file has no writer any more, seconds."""
 
 
 def cache_folder(setting: str) -> Path | None:
-    """Return the folder that `sam.cache` means, or None for `off`."""
+    """Return the folder that `sam.cache` means, or None for `off`.
+
+    `auto` is `carvid/sam` in the user's cache: in `XDG_CACHE_HOME` or ~/.cache on Linux, in
+    ~/Library/Caches on macOS; on Windows it is carvid\\Cache\\sam in `LOCALAPPDATA`.
+    """
     if setting == "off":
         return None
     if setting != "auto":
         return Path(setting).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "carvid" / "sam"
+    return user_cache_path("carvid", appauthor=False) / "sam"
 
 
 class MaskCache:
     """A folder of files, one for each picture, weights and settings; it may be deleted at any time.
 
-    Several processes may use it. Of files that were not used for long so many go that the others
-    keep within the limit.
+    Several processes may use it. When it outgrows its limit, the files used longest ago go.
 
     Args:
-        folder: is made at the first mask.
-        weights: the tensors that the masks come from.
-        settings: everything else that they depend on.
-        max_bytes: of all files together.
+        folder: created when the first masks are kept.
+        weights: tensors of the network that makes the masks, by name.
+        settings: everything else that the masks depend on.
+        max_bytes: limit on the size of all files together.
     """
 
     def __init__(
@@ -92,8 +98,8 @@ class MaskCache:
         return masks
 
     def _make_room(self, newest: Path) -> None:
-        """Remove what was used longest ago until the rest is small enough; not the newest."""
-        files = sorted((*facts, path) for path in self.folder.iterdir() if (facts := _facts(path)))
+        """Remove the files used longest ago until the rest is within the limit; keep the newest."""
+        files = sorted((*use, path) for path in self.folder.iterdir() if (use := _last_use(path)))
         total = sum(size for _, size, _ in files)
         for used, size, path in files:
             abandoned = path.name.startswith(".") and time.time() - used > ABANDONED_S
@@ -117,14 +123,14 @@ class MaskCache:
         return digest.digest()
 
 
-def _facts(path: Path) -> tuple[float, int] | None:
-    """When a file of the cache was used last, seconds, and its bytes; None if it is none, or
-    gone."""
+def _last_use(path: Path) -> tuple[float, int] | None:
+    """When a file of the cache was used last, seconds since the epoch, and its size, bytes; None if
+    it is no file of the cache, or gone."""
     try:
-        facts = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return (facts.st_mtime, facts.st_size) if NAME.fullmatch(path.name) else None
+    return (stat.st_mtime, stat.st_size) if NAME.fullmatch(path.name) else None
 
 
 def _read(path: Path, size_hw: tuple[int, ...]) -> NDArray[np.bool_] | None:
