@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from carvid.base.errors import ConfigError, DatasetError, OutputError
-from carvid.benchmark.answers import Answer, ask, best_theta
 from carvid.benchmark.calibrate import AXES, WHOLLY_ASKED, calibrate, reach
-from carvid.benchmark.calibrated import Calibration
-from carvid.benchmark.samples import read_samples
+from carvid.benchmark.calibration_report import Calibration
+from carvid.benchmark.measurements import Answer, ask, best_theta
 from carvid.car.proposals import ProposalGenerator
 from carvid.config import Config, load_config, load_expectations
+from carvid.datasets.frame_samples import read_samples
 from carvid.datasets.refdavis import Expression, Video, read_meta, write_meta
 from carvid.evaluation.regions import mask_scores
 from carvid.media.label_png import read_label_png, write_label_png

@@ -21,11 +21,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.files import write_text
-from carvid.benchmark.answers import Answers, Once, Sample, SharingGenerator, Store, ask, best_theta
-from carvid.benchmark.calibrated import BEGINNING, CHOSEN, Calibration, Row, check_places
-from carvid.benchmark.samples import NAME, read_samples
+from carvid.benchmark.calibration_report import BEGINNING, CHOSEN, Calibration, Row, check_places
+from carvid.benchmark.measurements import (
+    Answers,
+    Once,
+    Sample,
+    SharingGenerator,
+    Store,
+    ask,
+    best_theta,
+)
 from carvid.car.queries import Queries
 from carvid.config import Config, ExpectConfig, load_config
+from carvid.datasets.frame_samples import NAME, read_samples
 from carvid.pipeline import Carvid, load, resolve
 from carvid.version import __version__
 

@@ -35,7 +35,7 @@ from carvid.datasets.refdavis import (
 )
 from carvid.evaluation.regions import VOID_LABEL, statistics
 from carvid.evaluation.report import ObjectScore, Report, mean_of_sets
-from carvid.evaluation.scores import Matching, Parts, Scores, Stream, Task, keep_memory, score
+from carvid.evaluation.sequences import Matching, Parts, Scores, Stream, Task, keep_memory, score
 from carvid.media.label_png import read_label_png
 
 MAX_PREDICTIONS = 20
