@@ -18,7 +18,7 @@ import pytest
 from carvid.base.errors import CarvidError
 from carvid.base.threads import WAITING
 from carvid.batch.manifest import read_manifest
-from carvid.batch.ray import _begin, find_ray, ray_tasks
+from carvid.batch.ray import RayActors, _begin, find_ray
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
@@ -125,7 +125,7 @@ def test_a_killed_worker_costs_nothing(ray: None, manifest: Path, tmp_path: Path
 
 def test_tasks_and_tools_that_fail(ray: None, capfd: pytest.CaptureFixture[str]) -> None:
     tasks = ["one", "bad", "worse", "seven", "fatal"]
-    events = list(ray_tasks(prepare, work, tasks, 2))
+    events = list(RayActors(2).run(prepare, work, tasks))
     for index, task in enumerate(tasks):
         mine = [(event.kind, event.value) for event in events if event.task == index]
         kinds = [kind for kind, _ in mine if kind != "step"]
@@ -146,7 +146,7 @@ def test_threads_of_workers_sleep_while_they_wait(
 ) -> None:
     for name in WAITING:
         monkeypatch.delenv(name, raising=False)
-    events = list(ray_tasks(prepare_no_tool, look, ["OMP_WAIT_POLICY", "OMP_NUM_THREADS"]))
+    events = list(RayActors().run(prepare_no_tool, look, ["OMP_WAIT_POLICY", "OMP_NUM_THREADS"]))
     assert [event.value for event in events if event.kind == "step"] == ["PASSIVE", "1"]
 
 
@@ -155,7 +155,7 @@ def test_threads_of_workers_sleep_while_they_wait(
     [
         (prepare_nothing, {}, "no tool; buy one"),
         (die, {}, "a worker could not begin: its worker died"),
-        (prepare, {"workers": 3}, "3 workers need a CPU each, Ray has 2"),
+        (prepare, {"count": 3}, "3 workers need a CPU each, Ray has 2"),
         (prepare, {"device": "cuda:1"}, "use --device cuda instead of cuda:1"),
     ],
 )
@@ -163,7 +163,7 @@ def test_what_cannot_begin_is_the_callers_error(
     ray: None, tool: Callable[[], int], more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CarvidError, match=message):
-        list(ray_tasks(tool, work, ["one"], **more))
+        list(RayActors(**more).run(tool, work, ["one"]))
 
 
 def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(

@@ -1,4 +1,4 @@
-"""Asking single images whose masks are known: what came of it, and a file that keeps it."""
+"""Scores of single images whose true masks are known, and a file that keeps them."""
 
 from __future__ import annotations
 
@@ -16,66 +16,68 @@ from carvid.car.proposals import EncodedFrame, ProposalGenerator
 from carvid.evaluation.regions import mask_scores
 from carvid.pipeline import Carvid
 
-THETAS = np.round(np.arange(0, 1, 0.01), 2)
+THETA_GRID = np.round(np.arange(0, 1, 0.01), 2)
 """Values of θ that are tried."""
 SAVE_EVERY_S = 5.0
-"""What was measured is written every so many seconds, and at the end of each step."""
+"""Seconds after which what was measured is written; it is at the end of each step, too."""
 
 
 class Sample(Protocol):
-    """An image, what is asked of it together, and what is there; N texts and K absent ones."""
+    """An image with N texts that name what is in it, and K texts of which nothing is there."""
 
     @property
     def name(self) -> str:
-        """What tells it from others."""
+        """Its name, unlike all others."""
 
     @property
     def image_name(self) -> str:
-        """What the samples of one image share, and those of others do not."""
+        """The image's name; several samples may have one image."""
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """What is asked, and known."""
+        """N expressions whose masks are known."""
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """What is asked, and not there."""
+        """K expressions of which nothing is in the image."""
 
     def image(self) -> NDArray[np.uint8]:
         """Read the image, uint8 (H, W, 3) RGB."""
 
     def truth(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Read the truth of `texts`, bool (N, H, W), and void pixels, bool (H, W)."""
+        """Read the true masks of `texts`, bool (N, H, W), and the void pixels, bool (H, W)."""
 
 
-class Answer(NamedTuple):
+class QueryScore(NamedTuple):
     """What came of one query of a sample."""
 
     path_value: float
-    """What its best candidate was worth, in units of score; θ asks for more."""
-    found: float
+    """Path value of its best candidate, in units of score; it gets a mask if this exceeds θ."""
+    j_and_f: float
     """J&F of its mask, in [0, 1]; 1 where mask and truth are empty."""
-    there: bool
+    present: bool
     """Whether the truth is not empty."""
-    shown: bool
+    has_mask: bool
     """Whether its mask is not empty."""
 
-    def value(self, theta: float) -> float:
-        """J&F with this θ: without a mask 1 if it is not there, else 0."""
-        return self.found if self.path_value > theta else float(not self.there)
+    def j_and_f_at(self, theta: float) -> float:
+        """Return J&F with this θ: of a query that gets no mask 1 if it is absent, else 0."""
+        return self.j_and_f if self.path_value > theta else float(not self.present)
 
 
-Answers = dict[str, list[Answer]]
-"""Name of a sample → its answers, in the order in which they were asked."""
+Measurements = dict[str, list[QueryScore]]
+"""Name of a sample → scores of its queries: the texts and every other absent one, then the rest."""
 
 
-def ask(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[Answer]:
-    """Segment an image and compare with the truth.
+def measure(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[QueryScore]:
+    """Segment a sample's image and compare the masks with the truth.
 
-    Every other absent text, from the first, is asked alone, as users may; the rest with the texts.
+    Of the absent texts the first, the third … are each segmented alone, since users may ask for a
+    single thing that is not there; the others are segmented together with the texts.
 
     Returns:
-        An answer for each of the sample's texts, and for each absent one.
+        A score for each of the sample's texts and of the absent texts beside them, then for each
+        absent text that was alone.
 
     Raises:
         DatasetError: image and truth differ in size.
@@ -86,104 +88,120 @@ def ask(model: Carvid, image: NDArray[np.uint8], sample: Sample) -> list[Answer]
     alone, beside = sample.absent[::2], sample.absent[1::2]
     nothing = np.zeros((len(beside), *void.shape), bool)
     all_truths = np.concatenate([truths, nothing])
-    answers = _compare(model, image, (*sample.texts, *beside), all_truths, void)
+    scores = _scores_of(model, image, (*sample.texts, *beside), all_truths, void)
     for text in alone:
-        answers += _compare(model, image, (text,), np.zeros((1, *void.shape), bool), void)
-    return answers
+        scores += _scores_of(model, image, (text,), np.zeros((1, *void.shape), bool), void)
+    return scores
 
 
-def _compare(
+def _scores_of(
     model: Carvid,
     image: NDArray[np.uint8],
     texts: tuple[str, ...],
     truths: NDArray[np.bool_],
     void: NDArray[np.bool_],
-) -> list[Answer]:
-    """Ask for texts together; an answer for each, by its truth."""
+) -> list[QueryScore]:
+    """Segment an image for texts together; a score for each, by its truth, bool (N, H, W)."""
     found = model.segment_image(image, texts)
-    answers = []
+    scores = []
     for k, (mask, truth) in enumerate(zip(found.masks, truths, strict=True)):
         j, f = mask_scores(mask, truth & ~void, void)
         candidates = found.candidates.get(k)
         path_value = 0.0 if candidates is None else float(candidates.values[candidates.best])
-        there = bool((truth & ~void).any())
-        answers.append(Answer(path_value, (j + f) / 2, there, bool(mask.any())))
-    return answers
+        present = bool((truth & ~void).any())
+        scores.append(QueryScore(path_value, (j + f) / 2, present, bool(mask.any())))
+    return scores
 
 
-def best_theta(answers: Answers) -> float:
-    """Return the θ of the largest mean J&F; of several, the one in their middle."""
-    table = np.array([a for each in answers.values() for a in each], np.float64)
-    path_value, found, there, _ = table.T
-    means = [np.where(path_value > theta, found, 1 - there).mean() for theta in THETAS]
+def best_theta(measurements: Measurements) -> float:
+    """Return the θ of `THETA_GRID` with the largest mean J&F over all queries; of several, the one
+    in their middle."""
+    table = np.array([each for scores in measurements.values() for each in scores], np.float64)
+    path_value, j_and_f, present, _ = table.T
+    means = [np.where(path_value > theta, j_and_f, 1 - present).mean() for theta in THETA_GRID]
     best = np.flatnonzero(np.isclose(means, max(means), rtol=0, atol=1e-12))
-    return float(THETAS[best[len(best) // 2]])
+    return float(THETA_GRID[best[len(best) // 2]])
 
 
-class Once:
-    """The image at hand, and what the generator has made of it."""
+class CurrentImage:
+    """The image of the sample at hand, read once, and what generators have encoded of it."""
 
     def __init__(self) -> None:
         self._name = ""
         self._pixels: NDArray[np.uint8] | None = None
         self.encoded: dict[Any, EncodedFrame] = {}
+        """Settings of a generator → what it encoded."""
 
-    def image(self, sample: Sample) -> NDArray[np.uint8]:
-        """Read a sample's image, unless it is that of the sample before."""
+    def read(self, sample: Sample) -> NDArray[np.uint8]:
+        """Return a sample's image; it is read unless it is that of the sample before."""
         if self._pixels is None or sample.image_name != self._name:
             self._name, self._pixels, self.encoded = sample.image_name, sample.image(), {}
         return self._pixels
 
 
-class SharingGenerator(ProposalGenerator):
-    """A generator that encodes an image once for all who ask with the same settings."""
+class SharedGenerator(ProposalGenerator):
+    """A generator that encodes an image once for all models that have the same settings for it."""
 
-    def __init__(self, generator: ProposalGenerator, once: Once) -> None:
+    def __init__(self, generator: ProposalGenerator, current: CurrentImage) -> None:
         super().__init__(generator.backbone, generator.config, competing=generator.competing)
-        self._once = once
+        self._current = current
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
-        """As `ProposalGenerator.encode`; `image` is the one at hand."""
-        if self.config not in self._once.encoded:
-            self._once.encoded[self.config] = super().encode(image)
-        return self._once.encoded[self.config]
+        """As `ProposalGenerator.encode`; `image` is the current one."""
+        if self.config not in self._current.encoded:
+            self._current.encoded[self.config] = super().encode(image)
+        return self._current.encoded[self.config]
 
 
-class Store:
-    """What was measured, in a JSON file that an interrupted calibration goes on from."""
+class MeasurementFile:
+    """What was measured, in a JSON file that an interrupted calibration goes on from.
 
-    def __init__(self, path: Path, inputs: dict[str, Any], *, fresh: bool) -> None:
+    Args:
+        path: the file.
+        inputs: what must be equal for measurements to be comparable; JSON-able.
+        resume: whether to read what the file holds, if it is there; it is replaced otherwise.
+
+    Raises:
+        OutputError: the file holds something else, or was measured with other inputs.
+    """
+
+    def __init__(self, path: Path, inputs: dict[str, Any], *, resume: bool) -> None:
         self._path, self._inputs = path, inputs
-        self._answers: dict[str, Answers] = {}
-        self._saved = time.monotonic()
-        if fresh or not path.exists():
-            return
+        self._variants: dict[str, Measurements] = {}
+        self._saved_at = time.monotonic()
+        if resume and path.exists():
+            self._read()
+
+    def _read(self) -> None:
         try:
-            values = read_json(path)
+            values = read_json(self._path)
             saved, variants = values["calibration"], values["answers"]
-            self._answers = {
-                name: {sample: [Answer(*each) for each in rows] for sample, rows in found.items()}
+            self._variants = {
+                name: {
+                    sample: [QueryScore(*each) for each in rows] for sample, rows in found.items()
+                }
                 for name, found in variants.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise OutputError(f"'{path}' is of no calibration; choose another -o") from None
-        if saved != json.loads(json.dumps(inputs)):
+            raise OutputError(f"'{self._path}' is of no calibration; choose another -o") from None
+        if saved != json.loads(json.dumps(self._inputs)):
             raise OutputError(
-                f"'{path}' was measured on other data or with other settings; choose another -o, "
-                "or replace it with --overwrite"
+                f"'{self._path}' was measured on other data or with other settings; choose another "
+                "-o, or replace it with --overwrite"
             )
 
-    def known(self, name: str) -> Answers:
-        """Return what is known of a variant."""
-        return self._answers.setdefault(name, {})
+    def measured(self, variant: str) -> Measurements:
+        """Return what was measured of a variant so far."""
+        return self._variants.setdefault(variant, {})
 
-    def add(self, name: str, sample: str, answers: list[Answer]) -> None:
-        """Add a sample's answers; every few seconds everything is written."""
-        self.known(name)[sample] = answers
-        if time.monotonic() - self._saved > SAVE_EVERY_S:
+    def add(self, variant: str, sample: str, scores: list[QueryScore]) -> None:
+        """Add a sample's scores; every `SAVE_EVERY_S` everything is written."""
+        self.measured(variant)[sample] = scores
+        if time.monotonic() - self._saved_at > SAVE_EVERY_S:
             self.save()
 
     def save(self) -> None:
         """Write everything."""
-        write_text(self._path, json.dumps({"calibration": self._inputs, "answers": self._answers}))
-        self._saved = time.monotonic()
+        values = {"calibration": self._inputs, "answers": self._variants}
+        write_text(self._path, json.dumps(values))
+        self._saved_at = time.monotonic()

@@ -1,0 +1,40 @@
+"""How a set of expressions is written: a run's folder whose masks go where evaluations look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.benchmark.jobs import SetRun
+from carvid.media.label_png import write_label_png
+from carvid.run.track import FrameResult, RunFacts, RunFolder
+
+
+class SetFolder(RunFolder):
+    """A run's folder of one set of expressions; it has no overlay."""
+
+    def __init__(self, run: SetRun, facts: RunFacts) -> None:
+        super().__init__(run.folder, facts)
+        self._run = run
+
+    @property
+    def finished(self) -> bool:
+        return super().finished and self._run.has_all_masks
+
+    @property
+    def mask_folders(self) -> tuple[Path, ...]:
+        return self._run.mask_folders
+
+    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
+        name = f"{self._run.frames[result.index]}.png"
+        for folder, mask in zip(self._run.expression_folders, result.masks, strict=True):
+            write_label_png(folder / name, mask.astype(np.uint8))
+        if self._run.label_folder is not None:
+            labels = result.labels() if labels is None else labels
+            write_label_png(self._run.label_folder / name, labels)
+
+    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
+        pass
