@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Event, Processes, worker_number
+from carvid.base.processes import Event, Processes, follow, worker_number
 
 
 def prepare() -> int:
@@ -57,6 +57,30 @@ def test_tasks_that_fail_do_not_stop_the_others(
     ]  # fmt: skip
     assert sorted(reasons)[2].startswith("there is not enough memory (tried to")
     assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_following_calls_back_and_returns_what_failed(workers: int) -> None:
+    begun: list[int] = []
+    steps: dict[int, int] = {}
+    ended: list[int] = []
+
+    def step(task: int, value: int) -> None:
+        assert begun == [1]
+        steps[task] = value
+
+    failed = follow(
+        Processes(workers).run(prepare, work, ["one", "bad", "seven"]),
+        begin=lambda: begun.append(1), step=step, end=ended.append,
+    )  # fmt: skip
+    assert begun == [1]
+    assert steps == {0: 13, 1: 13, 2: 15}
+    assert sorted(ended) == [0, 1, 2]
+    assert failed == {1: "bad task; give another"}
+
+
+def test_without_tasks_nothing_is_prepared() -> None:
+    assert follow(Processes(2).run(prepare_nothing, work, [])) == {}
 
 
 def test_a_process_that_dies_is_replaced() -> None:

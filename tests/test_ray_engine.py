@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from carvid.base.errors import CarvidError
+from carvid.base.processes import Processes, Workers, follow
 from carvid.base.threads import WAITING
 from carvid.batch.manifest import read_manifest
-from carvid.batch.ray import RayActors, _begin, find_ray
+from carvid.batch.ray import ATTEMPTS, RayActors, _begin, find_ray
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
@@ -121,6 +122,26 @@ def test_a_killed_worker_costs_nothing(ray: None, manifest: Path, tmp_path: Path
     assert "carvid: broken failed: cannot read" in lines[-2] and "(tried 3 times)" in lines[-2]
     assert lines[-1].startswith("carvid: 1 of 13 clips failed")
     assert_same_runs(out, manifest.parent / "serial")
+
+
+@pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(2)])
+def test_all_kinds_of_workers_tell_the_same(ray: None, workers: Workers) -> None:
+    begun: list[int] = []
+    retried: list[int] = []
+    steps: set[tuple[int, int]] = set()
+    ended: list[int] = []
+    failed = follow(
+        workers.run(prepare, work, ["one", "bad", "seven"]),
+        begin=lambda: begun.append(1),
+        step=lambda task, value: steps.add((task, value)),
+        retry=lambda task, reason: retried.append(task),
+        end=ended.append,
+    )
+    assert begun == [1]
+    assert steps == {(0, 13), (1, 13), (2, 15)}
+    assert retried == ([1] * (ATTEMPTS - 1) if isinstance(workers, RayActors) else [])
+    assert sorted(ended) == [0, 1, 2]
+    assert failed.keys() == {1} and failed[1].startswith("bad task; give another")
 
 
 def test_tasks_and_tools_that_fail(ray: None, capfd: pytest.CaptureFixture[str]) -> None:

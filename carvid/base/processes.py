@@ -187,28 +187,17 @@ class _Crew(Generic[Tool, Task]):
         waiting = list(reversed(range(len(tasks))))
         for _ in range(count - caller_helps):
             self._start()
-        own = self._help(tasks, waiting) if caller_helps else None
+        own = self._do_own(tasks, waiting) if caller_helps else None
         while self._workers or own:
             for channel in wait(list(self._workers), 0 if own else None):
                 worker = self._workers[cast("Connection", channel)]
-                try:
-                    event = worker.channel.recv()
-                except (EOFError, ConnectionResetError):
-                    yield self._bury(worker)
+                event = self._receive(worker)
+                yield event
+                if worker.channel not in self._workers:  # it died
                     if waiting:
                         self._start()
-                    continue
-                if isinstance(event, Exception):  # of its preparation
-                    raise event
-                yield event
-                if event.kind == "step":
-                    continue
-                if not waiting:
-                    self._dismiss(worker)
-                    continue
-                worker.task = waiting.pop()
-                with suppress(OSError):  # it died since; its end of the pipe will tell
-                    worker.channel.send((worker.task, tasks[worker.task]))
+                elif event.kind != "step":
+                    self._give_task(worker, tasks, waiting)
             if own:
                 try:
                     yield next(own)
@@ -223,26 +212,50 @@ class _Crew(Generic[Tool, Task]):
                 worker.process.kill()
                 self._dismiss(worker)
 
-    def _help(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+    def _do_own(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+        """Do tasks in this process, from the end, until none is waiting."""
         tool = self._prepare()
         yield Event("ready")
         while waiting:
             index = waiting.pop(0)
             yield from events_of(self._work, tool, index, tasks[index])
 
+    def _receive(self, worker: _Worker) -> Event:
+        """What a worker tells; if it has died, its task has failed, and it is dismissed.
+
+        Raises:
+            Exception: what its preparation raised.
+        """
+        try:
+            event = worker.channel.recv()
+        except (EOFError, ConnectionResetError):
+            return self._failure_of_dead(worker)
+        if isinstance(event, Exception):
+            raise event
+        return cast("Event", event)
+
+    def _give_task(self, worker: _Worker, tasks: Sequence[Task], waiting: list[int]) -> None:
+        """Give a worker its next task, or dismiss it if none is waiting."""
+        if not waiting:
+            self._dismiss(worker)
+            return
+        worker.task = waiting.pop()
+        with suppress(OSError):  # it died since; its end of the pipe will tell
+            worker.channel.send((worker.task, tasks[worker.task]))
+
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
         taken = {worker.number for worker in self._workers.values()}
         number = next(number for number in itertools.count() if number not in taken)
         process = self._context.Process(
-            target=_serve, args=(theirs, number, self._prepare, self._work), daemon=True
+            target=_be_worker, args=(theirs, number, self._prepare, self._work), daemon=True
         )
         with sleeping_threads():  # which it inherits
             process.start()
         theirs.close()  # so that its end is ours alone to notice
         self._workers[ours] = _Worker(process, ours, number)
 
-    def _bury(self, worker: _Worker) -> Event:
+    def _failure_of_dead(self, worker: _Worker) -> Event:
         worker.process.join()
         reason = f"its process died (exit code {worker.process.exitcode}), perhaps for lack of "
         reason += "memory; try fewer --workers"
@@ -258,7 +271,7 @@ class _Crew(Generic[Tool, Task]):
         worker.process.close()
 
 
-def _serve(
+def _be_worker(
     channel: Connection, number: int, prepare: Callable[[], Tool], work: Work[Tool, Task]
 ) -> None:
     """What a process does: prepare, then one task after the other until the parent hangs up."""
