@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from carvid.exports.formats import FORMATS
+from carvid.exports.export import FORMATS
 from carvid.media.open import open_video
 from tests.conftest import carvid, make_frames
 

@@ -23,10 +23,13 @@ from PIL import Image
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.config import Config
-from carvid.exports.formats import GREEN, detections, export
+from carvid.exports.detections import detections
+from carvid.exports.export import export
+from carvid.exports.green import GREEN
 from carvid.media.encode import BT709
 from carvid.media.open import Selection, open_video
-from carvid.run.track import RunFacts, Track
+from carvid.run.facts import RunFacts
+from carvid.run.track import Track
 from carvid.show.page import for_script
 from tests.conftest import make_frames
 

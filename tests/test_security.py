@@ -36,13 +36,14 @@ from carvid.clip.weights import EMBEDDED_FOLDER, load_backbone
 from carvid.config import WeightsConfig, load_config
 from carvid.datasets.expressions import read_meta
 from carvid.datasets.open import open_dataset
-from carvid.exports.formats import export
+from carvid.exports.export import export
 from carvid.media.label_png import read_label_png, write_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import Track, expressions_beside, selection_beside
+from carvid.run.track import Track
 from carvid.sam.cache import MaskCache
 from carvid.sam.weights import load_sam
+from carvid.show.masks_over_video import expressions_beside, selection_beside
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
 

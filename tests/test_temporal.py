@@ -24,7 +24,7 @@ from carvid.config import TemporalConfig, load_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds, to_colors
 from carvid.temporal.flow import (
     carry,

@@ -114,7 +114,7 @@ def calibrate(
     file = MeasurementFile(out.with_suffix(".json"), inputs, resume=resume)
     model = load(config)
     texts = dict.fromkeys(text for each in samples for text in (*each.texts, *each.absent))
-    model.check_texts(Queries(tuple(texts)))
+    model.segmenter.check_texts(Queries(tuple(texts)))
     rows, changes = _Search(model, samples, file, absent, progress).run(axes)
     result = Calibration(
         out, preset if isinstance(preset, Config) else str(preset), load_config(config, changes),

@@ -184,7 +184,7 @@ def _do_run(model: Carvid, run: SetRun, reader: ImagesReader) -> Generator[None,
         return
     for backbone in model.backbones:
         backbone.forget_texts()  # of other runs, which another worker may have done
-    model.check_texts(queries)
+    model.segmenter.check_texts(queries)
     start, state = folder.begin(resume=True)
     began = time.monotonic()
     frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))

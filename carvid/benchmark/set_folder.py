@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,9 @@ from numpy.typing import NDArray
 
 from carvid.benchmark.jobs import SetRun
 from carvid.media.label_png import write_label_png
-from carvid.run.track import FrameResult, RunFacts, RunFolder
+from carvid.run.facts import RunFacts
+from carvid.run.folder import RunFolder
+from carvid.run.result import FrameResult
 
 
 class SetFolder(RunFolder):
@@ -28,13 +29,9 @@ class SetFolder(RunFolder):
     def mask_folders(self) -> tuple[Path, ...]:
         return self._run.mask_folders
 
-    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
+    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8]) -> None:
         name = f"{self._run.frames[result.index]}.png"
         for folder, mask in zip(self._run.expression_folders, result.masks, strict=True):
             write_label_png(folder / name, mask.astype(np.uint8))
         if self._run.label_folder is not None:
-            labels = result.labels() if labels is None else labels
             write_label_png(self._run.label_folder / name, labels)
-
-    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
-        pass

@@ -162,7 +162,7 @@ def run(
     from carvid.car.phrases import understand
     from carvid.car.queries import Queries
     from carvid.config import load_config, settings_files
-    from carvid.exports.formats import check_formats
+    from carvid.exports.export import check_formats
     from carvid.media.frames import Selection, raw_frames, seconds
     from carvid.media.open import input_files, is_live, open_video
     from carvid.run.layout import check_contents, check_place, run_paths
@@ -286,12 +286,12 @@ def overlay(
     """Draw masks over a video."""
     from carvid.base.guard import check_apart
     from carvid.config import load_config, settings_files
-    from carvid.run.track import expressions_beside, overlay_from_folder, selection_beside
+    from carvid.show.masks_over_video import draw_masks, expressions_beside, selection_beside
 
     config = load_config(preset, _overrides(settings, None, style=style))
     check_apart(settings_files(preset), [out])
     texts = expr or expressions_beside(masks)
-    count = overlay_from_folder(
+    count = draw_masks(
         masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=True
     )
     typer.echo(f"{count} frames in {out}")
@@ -305,7 +305,7 @@ def view(
     ] = True,
 ) -> None:
     """Make a web page of a run, if it has none yet, and open it."""
-    from carvid.exports.formats import export
+    from carvid.exports.export import export
     from carvid.run.track import Track
 
     track, page = Track.open(folder), folder / "view.html"
