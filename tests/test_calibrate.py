@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from carvid.base.errors import ConfigError, DatasetError, OutputError
-from carvid.benchmark.answers import Answer, ask, best_theta
-from carvid.benchmark.calibrate import AXES, WHOLLY_ASKED, calibrate, reach
-from carvid.benchmark.calibrated import Calibration
-from carvid.benchmark.samples import read_samples
+from carvid.benchmark.calibrate import AXES, KEEP_ALL_MASKS, calibrate, mean_j_and_f
+from carvid.benchmark.calibration_report import Calibration
+from carvid.benchmark.measurements import QueryScore, best_theta, measure
 from carvid.car.proposals import ProposalGenerator
 from carvid.config import Config, load_config, load_expectations
-from carvid.datasets.refdavis import Expression, Video, read_meta, write_meta
+from carvid.datasets.expressions import Expression, Video, read_meta, write_meta
+from carvid.datasets.frame_samples import read_samples
 from carvid.evaluation.regions import mask_scores
 from carvid.media.label_png import read_label_png, write_label_png
 from carvid.pipeline import Carvid, load
@@ -115,15 +115,17 @@ def test_what_cannot_be_measured_is_said(tree: Path, tmp_path: Path) -> None:
 
 
 def test_the_best_theta_divides_what_is_there_from_what_is_not() -> None:
-    answers = {
-        "one": [Answer(0.9, 0.8, True, True), Answer(0.4, 0.0, False, True)],
-        "two": [Answer(0.7, 0.6, True, True), Answer(0.2, 0.1, True, True)],
+    measured = {
+        "one": [QueryScore(0.9, 0.8, True, True), QueryScore(0.4, 0.0, False, True)],
+        "two": [QueryScore(0.7, 0.6, True, True), QueryScore(0.2, 0.1, True, True)],
     }
-    theta = best_theta(answers)
+    theta = best_theta(measured)
     assert 0.4 <= theta < 0.7 and theta == pytest.approx(0.55, abs=0.011)
-    kept = {"one": [Answer(0.9, 0.8, True, True), Answer(0.1, 0.7, True, True)]}
+    kept = {"one": [QueryScore(0.9, 0.8, True, True), QueryScore(0.1, 0.7, True, True)]}
     assert best_theta(kept) < 0.1
-    masks_of_nothing = {"one": [Answer(0.9, 0.1, True, True), Answer(0.95, 0.0, False, True)]}
+    masks_of_nothing = {
+        "one": [QueryScore(0.9, 0.1, True, True), QueryScore(0.95, 0.0, False, True)]
+    }
     assert best_theta(masks_of_nothing) >= 0.95
 
 
@@ -142,7 +144,7 @@ def test_what_is_written_is_what_a_run_reaches(
     (expected,) = load_expectations(out)
     assert expected.weights == tuple(weights.values()) and expected.limit == 4
     config = load_config(out, ["weights.device=cpu"])
-    assert reach(tree, config, expected) == pytest.approx(last.j_and_f, abs=1e-9)
+    assert mean_j_and_f(tree, config, expected) == pytest.approx(last.j_and_f, abs=1e-9)
     assert expected.value == pytest.approx(last.j_and_f, abs=0.005)
     # The same by hand, without anything of the calibration's but what it asks.
     model, values = load(config), []
@@ -310,7 +312,7 @@ def test_a_text_alone_must_be_told_from_one_that_is_there(
 ) -> None:
     """Without competitors a single text scores 1, and no θ drops it: that costs."""
     sample = read_samples(tree, limit=1)[0]
-    model = load("default", [*SETTINGS, "classifier.background=never", *WHOLLY_ASKED], **weights)
-    *_, beside, alone = ask(model, sample.image(), sample)
-    assert (alone.path_value, alone.there, alone.shown) == (1.0, False, True)
-    assert alone.value(0.99) == 0 and beside.path_value < 1 and beside.value(0.99) == 1
+    model = load("default", [*SETTINGS, "classifier.background=never", *KEEP_ALL_MASKS], **weights)
+    *_, beside, alone = measure(model, sample.image(), sample)
+    assert (alone.path_value, alone.present, alone.has_mask) == (1.0, False, True)
+    assert alone.j_and_f_at(0.99) == 0 and beside.path_value < 1 and beside.j_and_f_at(0.99) == 1

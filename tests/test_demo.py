@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from carvid.base.errors import DatasetError
 from carvid.benchmark.predict import predict
 from carvid.cli.commands import app
-from carvid.datasets.refdavis import UNSUPERVISED, open_dataset, open_truth
+from carvid.datasets.open import open_dataset
+from carvid.datasets.truth import UNSUPERVISED, open_truth
 from carvid.demo import pictures
 from carvid.demo.example import NAME, TEXT, example_folder, example_scene, score
 from carvid.demo.scenes import EVENTS, Scene, SceneSpec, make_scene
@@ -162,8 +163,8 @@ def test_a_tree_reads_as_ref_davis(
     data = open_dataset(tmp_path)
     assert [video.name for video in data.videos] == ["scene-1", "scene-2"]
     for video, (_, scene) in zip(data.videos, scenes, strict=True):
-        assert [len(each) for each in video.sets()] == [len(scene.things)] * 4
-        assert tuple(e.text for e in video.sets()[0]) == scene.texts
+        assert [len(each) for each in data.sets(video)] == [len(scene.things)] * 4
+        assert tuple(e.text for e in data.sets(video)[0]) == scene.texts
         truth = open_truth(tmp_path, [UNSUPERVISED]).paths(video.name)
         for index, path in enumerate(truth):
             assert (read_label_png(path) == scene.frame(index)[1]).all()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from carvid.benchmark.calibrate import reach
+from carvid.benchmark.calibrate import mean_j_and_f
 from carvid.benchmark.predict import predict
 from carvid.clip.weights import find_local
 from carvid.config import Config, ExpectConfig, load_config, load_expectations, preset_names
@@ -27,7 +27,7 @@ EXPECTED = [
 def measured(config: Config, data: Path, expected: ExpectConfig, out: Path) -> float:
     """What a preset reaches by an expectation's protocol, in percent."""
     if expected.protocol == "frames":
-        return reach(data, config, expected)
+        return mean_j_and_f(data, config, expected)
     result = predict(data, out, config, split=expected.split, progress=True)
     assert not result.failed
     report = evaluate(out, data, expected.protocol, split=expected.split)

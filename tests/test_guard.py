@@ -31,8 +31,8 @@ from carvid.run.layout import RUN_FILES, set_aside
 from carvid.run.track import Track
 from tests.conftest import Finished, carvid, in_this_process
 from tests.test_cli import assert_one_line, options
-from tests.test_davis_predict import SETTINGS
 from tests.test_pipeline import FAST, TEXTS, files
+from tests.test_predict import SETTINGS
 from tests.trees import scored_tree, unseen_tree
 
 ROOT = Path(__file__).parent.parent

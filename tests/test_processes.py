@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Event, run_tasks, worker_number
+from carvid.base.processes import Event, Processes, follow, worker_number
 
 
 def prepare() -> int:
@@ -44,7 +44,7 @@ def work(tool: int, task: str) -> Generator[int, None, None]:
 def test_tasks_that_fail_do_not_stop_the_others(
     workers: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    events = list(run_tasks(prepare, work, ["one", "bad", "worse", "seven", "large"], workers))
+    events = list(Processes(workers).run(prepare, work, ["one", "bad", "worse", "seven", "large"]))
     assert events.count(Event("ready")) == workers
     for index, length in enumerate((3, 3, 5, 5, 5)):
         mine = [event for event in events if event.task == index]
@@ -59,8 +59,32 @@ def test_tasks_that_fail_do_not_stop_the_others(
     assert "Traceback" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_following_calls_back_and_returns_what_failed(workers: int) -> None:
+    begun: list[int] = []
+    steps: dict[int, int] = {}
+    ended: list[int] = []
+
+    def step(task: int, value: int) -> None:
+        assert begun == [1]
+        steps[task] = value
+
+    failed = follow(
+        Processes(workers).run(prepare, work, ["one", "bad", "seven"]),
+        begin=lambda: begun.append(1), step=step, end=ended.append,
+    )  # fmt: skip
+    assert begun == [1]
+    assert steps == {0: 13, 1: 13, 2: 15}
+    assert sorted(ended) == [0, 1, 2]
+    assert failed == {1: "bad task; give another"}
+
+
+def test_without_tasks_nothing_is_prepared() -> None:
+    assert follow(Processes(2).run(prepare_nothing, work, [])) == {}
+
+
 def test_a_process_that_dies_is_replaced() -> None:
-    events = list(run_tasks(prepare, work, ["fatal", "fatal", "one", "seven"], 2))
+    events = list(Processes(2).run(prepare, work, ["fatal", "fatal", "one", "seven"]))
     failed = [event for event in events if event.kind == "failed"]
     assert sorted(event.task for event in failed) == [0, 1]
     assert all("died (exit code -9)" in event.value for event in failed)
@@ -70,12 +94,12 @@ def test_a_process_that_dies_is_replaced() -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_tool_that_cannot_be_had_is_the_callers_error(workers: int) -> None:
     with pytest.raises(CarvidError, match="no tool; buy one"):
-        list(run_tasks(prepare_nothing, work, ["one", "two"], workers))
+        list(Processes(workers).run(prepare_nothing, work, ["one", "two"]))
 
 
 def test_death_while_preparing_is_the_callers_error() -> None:
     with pytest.raises(CarvidError, match=r"a worker could not begin: .*fewer --workers"):
-        list(run_tasks(die, work, ["one", "two"], 2))
+        list(Processes(2).run(die, work, ["one", "two"]))
 
 
 def meet(_: int, paths: tuple[Path, Path]) -> Generator[int, None, None]:
@@ -93,7 +117,7 @@ def meet(_: int, paths: tuple[Path, Path]) -> Generator[int, None, None]:
 @pytest.mark.parametrize("name", ["well", "fatal"])
 def test_a_caller_that_helps_works_beside_the_others(tmp_path: Path, name: str) -> None:
     paths = tmp_path / name, tmp_path / "last"
-    events = list(run_tasks(prepare, meet, [paths, paths[::-1]], 2, helping=True))
+    events = list(Processes(2, caller_helps=True).run(prepare, meet, [paths, paths[::-1]]))
     assert {event.value for event in events if event.task == 1} == {os.getpid(), None}
     assert os.getpid() not in {event.value for event in events if event.task == 0}
     ends = {event.task: event.kind for event in events if event.kind != "ready"}
@@ -107,7 +131,7 @@ def prepare_late() -> int:
 
 
 def test_who_helps_does_not_wait_for_those_who_have_not_begun() -> None:
-    events = list(run_tasks(prepare_late, work, ["one", "seven"], 2, helping=True))
+    events = list(Processes(2, caller_helps=True).run(prepare_late, work, ["one", "seven"]))
     assert events == [
         Event("ready"),
         *(Event("step", 1, 15), Event("done", 1)),
@@ -124,7 +148,7 @@ def slow(_: int, path: Path) -> Generator[int, None, None]:
 
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     paths = [tmp_path / "a", tmp_path / "b"]
-    events = run_tasks(prepare, slow, paths, 2)
+    events = Processes(2).run(prepare, slow, paths)
     pids: set[int] = set()
     while len(pids) < 2:
         event = next(events)
@@ -140,9 +164,9 @@ def test_orphans_do_nothing_more(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from carvid.base.processes import run_tasks
+from carvid.base.processes import Processes
 from tests.test_processes import prepare, slow
-for _ in run_tasks(prepare, slow, [Path(word) for word in sys.argv[1:]], 2):
+for _ in Processes(2).run(prepare, slow, [Path(word) for word in sys.argv[1:]]):
     pass
 """
     paths = [tmp_path / "a", tmp_path / "b"]
@@ -167,7 +191,8 @@ def number_and_task(tool: int, task: str) -> Generator[tuple[int, int], None, No
 
 def test_workers_are_numbered_and_a_number_is_given_again() -> None:
     assert worker_number() == 0
-    events = list(run_tasks(worker_number, number_and_task, ["fatal", "one", "fatal", "two"], 2))
+    tasks = ["fatal", "one", "fatal", "two"]
+    events = list(Processes(2).run(worker_number, number_and_task, tasks))
     told = [event.value for event in events if event.kind == "step"]
     assert len(told) == 4 and {number for number, _ in told} <= {0, 1}
     assert all(one == other for one, other in told)

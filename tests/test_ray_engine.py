@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from carvid.base.errors import CarvidError
+from carvid.base.processes import Processes, Workers, follow
 from carvid.base.threads import WAITING
 from carvid.batch.manifest import read_manifest
-from carvid.batch.ray import _begin, find_ray, ray_tasks
+from carvid.batch.ray import ATTEMPTS, RayActors, _begin, find_ray
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
@@ -123,9 +124,29 @@ def test_a_killed_worker_costs_nothing(ray: None, manifest: Path, tmp_path: Path
     assert_same_runs(out, manifest.parent / "serial")
 
 
+@pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(2)])
+def test_all_kinds_of_workers_tell_the_same(ray: None, workers: Workers) -> None:
+    begun: list[int] = []
+    retried: list[int] = []
+    steps: set[tuple[int, int]] = set()
+    ended: list[int] = []
+    failed = follow(
+        workers.run(prepare, work, ["one", "bad", "seven"]),
+        begin=lambda: begun.append(1),
+        step=lambda task, value: steps.add((task, value)),
+        retry=lambda task, reason: retried.append(task),
+        end=ended.append,
+    )
+    assert begun == [1]
+    assert steps == {(0, 13), (1, 13), (2, 15)}
+    assert retried == ([1] * (ATTEMPTS - 1) if isinstance(workers, RayActors) else [])
+    assert sorted(ended) == [0, 1, 2]
+    assert failed.keys() == {1} and failed[1].startswith("bad task; give another")
+
+
 def test_tasks_and_tools_that_fail(ray: None, capfd: pytest.CaptureFixture[str]) -> None:
     tasks = ["one", "bad", "worse", "seven", "fatal"]
-    events = list(ray_tasks(prepare, work, tasks, 2))
+    events = list(RayActors(2).run(prepare, work, tasks))
     for index, task in enumerate(tasks):
         mine = [(event.kind, event.value) for event in events if event.task == index]
         kinds = [kind for kind, _ in mine if kind != "step"]
@@ -146,7 +167,7 @@ def test_threads_of_workers_sleep_while_they_wait(
 ) -> None:
     for name in WAITING:
         monkeypatch.delenv(name, raising=False)
-    events = list(ray_tasks(prepare_no_tool, look, ["OMP_WAIT_POLICY", "OMP_NUM_THREADS"]))
+    events = list(RayActors().run(prepare_no_tool, look, ["OMP_WAIT_POLICY", "OMP_NUM_THREADS"]))
     assert [event.value for event in events if event.kind == "step"] == ["PASSIVE", "1"]
 
 
@@ -155,7 +176,7 @@ def test_threads_of_workers_sleep_while_they_wait(
     [
         (prepare_nothing, {}, "no tool; buy one"),
         (die, {}, "a worker could not begin: its worker died"),
-        (prepare, {"workers": 3}, "3 workers need a CPU each, Ray has 2"),
+        (prepare, {"count": 3}, "3 workers need a CPU each, Ray has 2"),
         (prepare, {"device": "cuda:1"}, "use --device cuda instead of cuda:1"),
     ],
 )
@@ -163,7 +184,7 @@ def test_what_cannot_begin_is_the_callers_error(
     ray: None, tool: Callable[[], int], more: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CarvidError, match=message):
-        list(ray_tasks(tool, work, ["one"], **more))
+        list(RayActors(**more).run(tool, work, ["one"]))
 
 
 def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(

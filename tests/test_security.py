@@ -34,7 +34,8 @@ from carvid.base.errors import (
 from carvid.benchmark.predict import predict
 from carvid.clip.weights import EMBEDDED_FOLDER, load_backbone
 from carvid.config import WeightsConfig, load_config
-from carvid.datasets.refdavis import open_dataset, read_meta
+from carvid.datasets.expressions import read_meta
+from carvid.datasets.open import open_dataset
 from carvid.exports.export import export
 from carvid.media.label_png import read_label_png, write_label_png
 from carvid.media.open import open_video

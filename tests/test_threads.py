@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from carvid.base import threads
-from carvid.base.processes import run_tasks
+from carvid.base.processes import Processes
 from carvid.base.threads import (
     COUNTING,
     WAITING,
@@ -76,11 +76,11 @@ def nothing() -> None:
 
 
 def test_worker_processes_inherit_it(undecided: pytest.MonkeyPatch) -> None:
-    events = run_tasks(nothing, look, ["OMP_WAIT_POLICY", "OMP_WAIT_POLICY"], 2)
+    events = Processes(2).run(nothing, look, ["OMP_WAIT_POLICY", "OMP_WAIT_POLICY"])
     assert [event.value for event in events if event.kind == "step"] == ["PASSIVE", "PASSIVE"]
     assert "OMP_WAIT_POLICY" not in os.environ
     undecided.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    events = run_tasks(nothing, look, ["OMP_WAIT_POLICY", "OMP_WAIT_POLICY"], 2)
+    events = Processes(2).run(nothing, look, ["OMP_WAIT_POLICY", "OMP_WAIT_POLICY"])
     assert [event.value for event in events if event.kind == "step"] == ["ACTIVE", "ACTIVE"]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from carvid.datasets.refdavis import Expression, Video, write_meta
+from carvid.datasets.expressions import Expression, Video, write_meta
 from carvid.media.label_png import write_label_png
 from tests.conftest import make_frames
 

@@ -567,7 +567,7 @@ def resumed_from_the_wrong_frame(frames: Function) -> Function:
     return changed
 
 
-@breaks("tests/test_davis_evaluate.py::test_scores_of_squares", "J and F")
+@breaks("tests/test_protocols.py::test_scores_of_squares", "J and F")
 def j_and_f_swapped(frame_scores: Function) -> Function:
     """The evaluation takes J for F and F for J."""
     return with_result(frame_scores, lambda scores: scores[::-1])

@@ -1,4 +1,4 @@
-"""Several processes that each prepare a tool once and use it for one task after the other.
+"""Workers that each prepare a tool once and use it for one task after the other: processes.
 
 A task that fails, or whose process dies, does not stop the others. Processes whose parent is gone
 end before they do the next step of their work.
@@ -10,12 +10,12 @@ import itertools
 import multiprocessing
 import signal
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Generic, Literal, TypeVar, cast
+from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from carvid.base.errors import CarvidError
 from carvid.base.memory import telling_out_of_memory
@@ -49,41 +49,99 @@ def worker_number() -> int:
     return _number
 
 
-def run_tasks(
-    prepare: Callable[[], Tool],
-    work: Work[Tool, Task],
-    tasks: Sequence[Task],
-    workers: int,
+class Workers(Protocol):
+    """Those who do tasks: `Processes` of this machine, or `carvid.batch.ray.RayActors`."""
+
+    def run(
+        self,
+        prepare: Callable[[], Tool],
+        work: Work[Tool, Task],
+        tasks: Sequence[Task],
+    ) -> Iterator[Event]:
+        """Do tasks and yield what happens, in the order in which it happens.
+
+        Where there are several workers, or a worker is no part of this process, `prepare`, `work`
+        and the tasks are pickled.
+
+        Args:
+            prepare: makes the tool, once for each worker.
+            work: does a task with a tool.
+            tasks: what to do.
+
+        Raises:
+            CarvidError: what `prepare` raised, or a worker died in it.
+        """
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Processes of this machine; see `Workers`."""
+
+    count: int = 1
+    """How many; 1 is this process itself. With more, scripts need
+    `if __name__ == "__main__":`."""
+    caller_helps: bool = False
+    """Whether this process is one of several. It takes tasks from the end, and looks after the
+    others between its steps, so these should be short."""
+
+    def run(
+        self,
+        prepare: Callable[[], Tool],
+        work: Work[Tool, Task],
+        tasks: Sequence[Task],
+    ) -> Iterator[Event]:
+        """Do tasks and yield what happens; see `Workers.run`."""
+        if not tasks:
+            return
+        if self.count == 1:
+            tool = prepare()
+            yield Event("ready")
+            for index, task in enumerate(tasks):
+                yield from events_of(work, tool, index, task)
+            return
+        crew = _Crew(prepare, work)
+        try:
+            yield from crew.events(tasks, min(self.count, len(tasks)), self.caller_helps)
+        finally:
+            crew.stop()
+
+
+def follow(
+    events: Iterable[Event],
     *,
-    helping: bool = False,
-) -> Iterator[Event]:
-    """Do tasks and yield what happens, in the order in which it happens.
+    begin: Callable[[], object] = lambda: None,
+    step: Callable[[int, Any], object] = lambda task, value: None,
+    retry: Callable[[int, str], object] = lambda task, reason: None,
+    end: Callable[[int], object] = lambda task: None,
+) -> dict[int, str]:
+    """Go through the events of workers and call back at each.
 
     Args:
-        prepare: makes the tool, once in each process.
-        work: does a task; with several workers it, `prepare` and the tasks are pickled.
-        tasks: what to do.
-        workers: processes; 1 is this process itself. With more, scripts need
-            `if __name__ == "__main__":`.
-        helping: whether this process is one of several workers. It takes tasks from the end, and
-            looks after the others between its steps, so these should be short.
+        events: of `Workers.run`.
+        begin: called once, when the first tool is prepared and no task is begun.
+        step: with a task's index and what its work yielded.
+        retry: with a task's index and why it failed, where it is tried again.
+        end: with a task's index, when it is done or has failed.
 
-    Raises:
-        CarvidError: what `prepare` raised, or a process died in it.
+    Returns:
+        Index of each task that failed → one line that says why.
     """
-    if not tasks:
-        return
-    if workers == 1:
-        tool = prepare()
-        yield Event("ready")
-        for index, task in enumerate(tasks):
-            yield from events_of(work, tool, index, task)
-        return
-    crew = _Crew(prepare, work)
-    try:
-        yield from crew.events(tasks, min(workers, len(tasks)), helping)
-    finally:
-        crew.stop()
+    failed: dict[int, str] = {}
+    begun = False
+    for event in events:
+        if event.kind == "ready":
+            if not begun:
+                begin()
+            begun = True
+        elif event.kind == "step":
+            step(event.task, event.value)
+        elif event.kind == "again":
+            retry(event.task, event.value)
+        else:
+            if event.kind == "failed":
+                failed[event.task] = event.value
+            end(event.task)
+    return failed
 
 
 def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
@@ -125,32 +183,21 @@ class _Crew(Generic[Tool, Task]):
         self._context = multiprocessing.get_context("spawn")
         self._workers: dict[Connection, _Worker] = {}
 
-    def events(self, tasks: Sequence[Task], count: int, helping: bool) -> Iterator[Event]:
+    def events(self, tasks: Sequence[Task], count: int, caller_helps: bool) -> Iterator[Event]:
         waiting = list(reversed(range(len(tasks))))
-        for _ in range(count - helping):
+        for _ in range(count - caller_helps):
             self._start()
-        own = self._help(tasks, waiting) if helping else None
+        own = self._do_own(tasks, waiting) if caller_helps else None
         while self._workers or own:
             for channel in wait(list(self._workers), 0 if own else None):
                 worker = self._workers[cast("Connection", channel)]
-                try:
-                    event = worker.channel.recv()
-                except (EOFError, ConnectionResetError):
-                    yield self._bury(worker)
+                event = self._receive(worker)
+                yield event
+                if worker.channel not in self._workers:  # it died
                     if waiting:
                         self._start()
-                    continue
-                if isinstance(event, Exception):  # of its preparation
-                    raise event
-                yield event
-                if event.kind == "step":
-                    continue
-                if not waiting:
-                    self._dismiss(worker)
-                    continue
-                worker.task = waiting.pop()
-                with suppress(OSError):  # it died since; its end of the pipe will tell
-                    worker.channel.send((worker.task, tasks[worker.task]))
+                elif event.kind != "step":
+                    self._give_task(worker, tasks, waiting)
             if own:
                 try:
                     yield next(own)
@@ -165,26 +212,50 @@ class _Crew(Generic[Tool, Task]):
                 worker.process.kill()
                 self._dismiss(worker)
 
-    def _help(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+    def _do_own(self, tasks: Sequence[Task], waiting: list[int]) -> Iterator[Event]:
+        """Do tasks in this process, from the end, until none is waiting."""
         tool = self._prepare()
         yield Event("ready")
         while waiting:
             index = waiting.pop(0)
             yield from events_of(self._work, tool, index, tasks[index])
 
+    def _receive(self, worker: _Worker) -> Event:
+        """What a worker tells; if it has died, its task has failed, and it is dismissed.
+
+        Raises:
+            Exception: what its preparation raised.
+        """
+        try:
+            event = worker.channel.recv()
+        except (EOFError, ConnectionResetError):
+            return self._failure_of_dead(worker)
+        if isinstance(event, Exception):
+            raise event
+        return cast("Event", event)
+
+    def _give_task(self, worker: _Worker, tasks: Sequence[Task], waiting: list[int]) -> None:
+        """Give a worker its next task, or dismiss it if none is waiting."""
+        if not waiting:
+            self._dismiss(worker)
+            return
+        worker.task = waiting.pop()
+        with suppress(OSError):  # it died since; its end of the pipe will tell
+            worker.channel.send((worker.task, tasks[worker.task]))
+
     def _start(self) -> None:
         ours, theirs = self._context.Pipe()
         taken = {worker.number for worker in self._workers.values()}
         number = next(number for number in itertools.count() if number not in taken)
         process = self._context.Process(
-            target=_serve, args=(theirs, number, self._prepare, self._work), daemon=True
+            target=_be_worker, args=(theirs, number, self._prepare, self._work), daemon=True
         )
         with sleeping_threads():  # which it inherits
             process.start()
         theirs.close()  # so that its end is ours alone to notice
         self._workers[ours] = _Worker(process, ours, number)
 
-    def _bury(self, worker: _Worker) -> Event:
+    def _failure_of_dead(self, worker: _Worker) -> Event:
         worker.process.join()
         reason = f"its process died (exit code {worker.process.exitcode}), perhaps for lack of "
         reason += "memory; try fewer --workers"
@@ -200,7 +271,7 @@ class _Crew(Generic[Tool, Task]):
         worker.process.close()
 
 
-def _serve(
+def _be_worker(
     channel: Connection, number: int, prepare: Callable[[], Tool], work: Work[Tool, Task]
 ) -> None:
     """What a process does: prepare, then one task after the other until the parent hangs up."""

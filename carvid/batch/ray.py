@@ -1,4 +1,4 @@
-"""Tasks on Ray: as `processes.run_tasks`, with a GPU for each worker, and with further attempts.
+"""Workers on Ray: each has a GPU of its own, and a task that fails is tried again.
 
 Ray is started on this machine and ended afterwards, unless the caller has begun it.
 """
@@ -11,8 +11,9 @@ import logging
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,53 +40,58 @@ def find_ray() -> Any:
         raise ConfigError("--engine ray needs Ray; pip install 'carvid[ray]'") from None
 
 
-def ray_tasks(
-    prepare: Callable[[], Tool],
-    work: Work[Tool, Task],
-    tasks: Sequence[Task],
-    workers: int | None = None,
-    *,
-    device: str = "auto",
-    threads: int = 1,
-) -> Iterator[Event]:
-    """Do tasks in Ray's actors and yield what happens; the steps of a task come all at its end.
+@dataclass(frozen=True)
+class RayActors:
+    """Actors of Ray; see `Workers`. The steps of a task come all at its end; a task is tried up to
+    `ATTEMPTS` times, by a new actor if one died."""
 
-    Args:
-        prepare: makes the tool, once in each actor; pickled, as are `work` and the tasks.
-        work: does a task. It is tried up to `ATTEMPTS` times, by a new actor if one died.
-        tasks: what to do.
-        workers: actors; None is one for each GPU, or a single one where there is none.
-        device: `auto` and `cuda` give each actor a GPU of its own, if there are any.
-        threads: of an actor, for sums. With as many as here, results are the same bytes.
+    count: int | None = None
+    """How many; None is one for each GPU, or a single one where there is none."""
+    device: str = "auto"
+    """`auto` and `cuda` give each actor a GPU of its own, if there are any."""
+    threads: int = 1
+    """Of an actor, for sums. With as many as here, results are the same bytes."""
 
-    Raises:
-        ConfigError: Ray is not installed, or more workers are asked for than it has room for.
-        CarvidError: what `prepare` raised, or actors died in it.
-    """
-    ray = find_ray()
-    if not tasks:
-        return
-    if device.startswith("cuda:"):
-        raise ConfigError(f"Ray deals out the GPUs; use --device cuda instead of {device}")
-    begun = not ray.is_initialized()
-    if begun:
-        _begin(ray, workers)
-    crew = None
-    try:
-        room = ray.cluster_resources()
-        of_gpus = device in ("auto", "cuda") and room.get("GPU", 0) >= 1
+    def run(
+        self,
+        prepare: Callable[[], Tool],
+        work: Work[Tool, Task],
+        tasks: Sequence[Task],
+    ) -> Iterator[Event]:
+        """Do tasks and yield what happens; see `Workers.run`.
+
+        Raises:
+            ConfigError: Ray is not installed, or more actors are asked for than it has room for.
+            CarvidError: what `prepare` raised, or actors died in it.
+        """
+        ray = find_ray()
+        if not tasks:
+            return
+        if self.device.startswith("cuda:"):
+            raise ConfigError(f"Ray deals out the GPUs; use --device cuda instead of {self.device}")
+        begun = not ray.is_initialized()
+        if begun:
+            _begin(ray, self.count)
+        crew = None
+        try:
+            count, of_gpus = self._share(ray.cluster_resources())
+            crew = _Crew(ray, prepare, work, of_gpus=of_gpus, threads=self.threads)
+            yield from crew.events(tasks, min(count, len(tasks)))
+        finally:
+            if crew is not None:
+                crew.stop()
+            if begun:
+                ray.shutdown()
+
+    def _share(self, room: Mapping[str, float]) -> tuple[int, bool]:
+        """How many actors there are to be, and whether each has a GPU, with what Ray has."""
+        of_gpus = self.device in ("auto", "cuda") and room.get("GPU", 0) >= 1
         kind = "GPU" if of_gpus else "CPU"
         slots = int(room.get(kind, 0))
-        count = workers or (slots if of_gpus else 1)
+        count = self.count or (slots if of_gpus else 1)
         if count > slots:
             raise ConfigError(f"{count} workers need a {kind} each, Ray has {slots}; give fewer")
-        crew = _Crew(ray, prepare, work, of_gpus=of_gpus, threads=threads)
-        yield from crew.events(tasks, min(count, len(tasks)))
-    finally:
-        if crew is not None:
-            crew.stop()
-        if begun:
-            ray.shutdown()
+        return count, of_gpus
 
 
 def _begin(ray: Any, workers: int | None) -> None:
@@ -147,46 +153,29 @@ class _Crew:
         )
         self._busy: dict[Any, tuple[Any, int | None]] = {}
         """Of each answer that is awaited: the actor, and its task; None while it prepares."""
+        self._deaths = 0
+        """Actors that died while they prepared."""
 
     def events(self, tasks: Sequence[Any], count: int) -> Iterator[Event]:
-        waiting, attempts, deaths = deque(range(len(tasks))), Counter[int](), 0
+        waiting, attempts = deque(range(len(tasks))), Counter[int]()
         for _ in range(count):
             self._start()
         while self._busy:
-            (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
-            actor, task = self._busy.pop(answer)
-            try:
-                result, said = self._ray.get(answer)
-            except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
-                raise
-            except self._ray.exceptions.RayError as error:
-                reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
-                reason += "; try fewer --workers"
-                self._ray.kill(actor)
-                if task is None:
-                    deaths += 1
-                    if deaths == ATTEMPTS:
-                        raise CarvidError(f"a worker could not begin: {reason}") from None
-                    self._start()
-                    continue
-                result, said, actor = [Event("failed", task, reason)], "", None
+            actor, task, result, said = self._next_answer()
             sys.stderr.write(said)
-            if task is None:
-                if result is not None:
-                    raise result
-                yield Event("ready")
-            else:
+            if task is not None:
                 attempts[task] += 1
                 for event in result:
-                    if event.kind != "failed":
-                        yield event
-                    elif attempts[task] < ATTEMPTS:
-                        waiting.append(task)
-                        yield Event("again", task, event.value)
-                    else:
-                        yield Event("failed", task, f"{event.value} (tried {ATTEMPTS} times)")
+                    told = _after_attempt(event, attempts[task])
+                    if told.kind == "again":
+                        waiting.append(told.task)
+                    yield told
+            elif result is not None:
+                raise result
+            elif actor is not None:
+                yield Event("ready")
             if actor is None:
-                if waiting:
+                if waiting or task is None:
                     self._start()
             elif waiting:
                 task = waiting.popleft()
@@ -194,6 +183,26 @@ class _Crew:
                 self._busy[answer] = (actor, task)
             else:
                 self._ray.kill(actor)
+
+    def _next_answer(self) -> tuple[Any, int | None, Any, str]:
+        """Wait for an actor; return it, None if it died, its task, None if it prepared, what it
+        returned, and what was said on stderr."""
+        (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
+        actor, task = self._busy.pop(answer)
+        try:
+            return actor, task, *self._ray.get(answer)
+        except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
+            raise
+        except self._ray.exceptions.RayError as error:
+            reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
+            reason += "; try fewer --workers"
+        self._ray.kill(actor)
+        if task is not None:
+            return None, task, [Event("failed", task, reason)], ""
+        self._deaths += 1
+        if self._deaths == ATTEMPTS:
+            raise CarvidError(f"a worker could not begin: {reason}")
+        return None, None, None, ""
 
     def stop(self) -> None:
         """End what still runs, at once."""
@@ -203,3 +212,12 @@ class _Crew:
     def _start(self) -> None:
         actor = self._make.remote(str(Path.cwd()))
         self._busy[actor.prepare.remote(self._prepare)] = (actor, None)
+
+
+def _after_attempt(event: Event, attempt: int) -> Event:
+    """What an event of a task's attempt, from 1, means: a failure is tried again, or the last."""
+    if event.kind != "failed":
+        return event
+    if attempt < ATTEMPTS:
+        return Event("again", event.task, event.value)
+    return Event("failed", event.task, f"{event.value} (tried {ATTEMPTS} times)")

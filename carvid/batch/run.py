@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,9 +20,9 @@ from tqdm import tqdm
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import finishing_frames, never
-from carvid.base.processes import Event, run_tasks
+from carvid.base.processes import Processes, Workers, follow
 from carvid.batch.manifest import Clip
-from carvid.batch.ray import find_ray, ray_tasks
+from carvid.batch.ray import RayActors, find_ray
 from carvid.car.queries import Queries
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
@@ -82,7 +82,7 @@ def run_batch(
         preset: as in `carvid.load`, as are `overrides`, `generator` and `classifier`.
         distractors: as in `Carvid.segment`, for every clip.
         formats: as in `export`, for every clip.
-        engine: `serial`, in this process, or `ray`: see `ray_tasks`.
+        engine: `serial`, in this process, or `ray`: see `RayActors`.
         workers: of Ray; None is one for each GPU, or one without.
         resume: leave finished clips as they are, go on with begun ones after their last whole
             frame.
@@ -117,58 +117,50 @@ def run_batch(
         overwrite=overwrite, progress=progress and serial,
         finish_frames=finish_frames and serial,
     )  # fmt: skip
-    events = _events(engine, config, work, clips, workers)
-    done: dict[str, dict[str, Any]] = {}
-    failed: dict[str, str] = {}
+    team, prepare = _workers(engine, config, workers)
+    done: dict[int, dict[str, Any]] = {}
     with ExitStack() as stack, tqdm(
         total=len(clips), desc="clips", unit="clip", disable=not progress or serial
     ) as bar:  # fmt: skip
-        begun = False
-        for event in events:
-            name = clips[event.task].name
-            if event.kind == "ready" and not begun:  # nothing is touched before models are there
-                stack.enter_context(locked(out))
-                begun = True
-            elif event.kind == "step":
-                done[name] = event.value
-            elif event.kind == "failed":
-                failed[name] = event.value
-            elif event.kind == "again" and progress:
-                tqdm.write(f"carvid: {name}: {event.value}; trying again", file=sys.stderr)
-            if event.kind in ("done", "failed"):
-                bar.update()
-    names = [clip.name for clip in clips]
+
+        def tell_retry(index: int, reason: str) -> None:
+            if progress:
+                told = f"carvid: {clips[index].name}: {reason}; trying again"
+                tqdm.write(told, file=sys.stderr)
+
+        failed = follow(
+            team.run(prepare, work, clips),
+            begin=lambda: stack.enter_context(locked(out)),  # nothing is touched before
+            step=done.__setitem__,
+            retry=tell_retry,
+            end=lambda _: bar.update(),
+        )
     return BatchResult(
         out,
-        {name: done[name] for name in names if name in done and name not in failed},
-        {name: failed[name] for name in names if name in failed},
+        {clips[k].name: done[k] for k in sorted(done) if k not in failed},
+        {clips[k].name: failed[k] for k in sorted(failed)},
     )
 
 
-def _events(
-    engine: Engine,
-    config: Config,
-    work: Callable[[Carvid, Clip], Generator[dict[str, Any], None, None]],
-    clips: Sequence[Clip],
-    workers: int | None,
-) -> Iterator[Event]:
-    if workers is not None and workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more")
+def _workers(
+    engine: Engine, config: Config, count: int | None
+) -> tuple[Workers, Callable[[], Carvid]]:
+    """Who does the clips, and how each of them loads the models."""
+    if count is not None and count < 1:
+        raise ConfigError(f"workers is {count}; give 1 or more")
     if engine == "ray":
         find_ray()
         threads = torch.get_num_threads()
-        return ray_tasks(
-            partial(_prepare, config, threads), work, clips, workers,
-            device=config.weights.device, threads=threads,
-        )  # fmt: skip
+        actors = RayActors(count, config.weights.device, threads)
+        return actors, partial(_load_with_threads, config, threads)
     if engine != "serial":
         raise ValueError(f"engine must be serial or ray, got {engine!r}")
-    if workers is not None:
+    if count is not None:
         raise ConfigError("workers are Ray's; add --engine ray, or leave --workers away")
-    return run_tasks(partial(load, config), work, clips, 1)
+    return Processes(), partial(load, config)
 
 
-def _prepare(config: Config, threads: int) -> Carvid:
+def _load_with_threads(config: Config, threads: int) -> Carvid:
     torch.set_num_threads(threads)
     return load(config)
 

@@ -1,12 +1,12 @@
 """Settings chosen by measuring, on single frames whose masks are known: `carvid calibrate`.
 
-One axis after the other, each value of a setting is tried with the best of the axes before; a
-change is taken if it gains more than `SURE` standard errors. θ costs nothing: every frame is
-segmented with θ = 0, and what each query was worth says what any θ would have kept. That is exact
-where dropping a query changes nothing for the others (it does with `classifier.competitors=living`,
-and a little by the pixels that they share in `crf.mode=fast`); so in the end the chosen settings
-are measured once more as they stand. Frames are looked at one by one: settings of the temporal
-module are not calibrated.
+Each value of one setting after the other is tried with the best values of the settings before; a
+change is taken if it gains more than `MIN_GAIN` standard errors. θ costs nothing: every frame is
+segmented with θ = 0, and the path value of each query says which θ would have kept it. That is
+exact where dropping a query changes nothing for the others (it does with
+`classifier.competitors=living`, and a little by the pixels that they share in `crf.mode=fast`); so
+in the end the chosen settings are measured once more as they stand. Frames are segmented one by
+one: settings of the temporal module are not calibrated.
 """
 
 from __future__ import annotations
@@ -21,11 +21,26 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.files import write_text
-from carvid.benchmark.answers import Answers, Once, Sample, SharingGenerator, Store, ask, best_theta
-from carvid.benchmark.calibrated import BEGINNING, CHOSEN, Calibration, Row, check_places
-from carvid.benchmark.samples import NAME, read_samples
+from carvid.benchmark.calibration_report import (
+    FIRST_ROW,
+    LAST_ROW,
+    Calibration,
+    Row,
+    check_places,
+)
+from carvid.benchmark.measurements import (
+    CurrentImage,
+    MeasurementFile,
+    Measurements,
+    Sample,
+    SharedGenerator,
+    best_theta,
+    measure,
+)
 from carvid.car.queries import Queries
 from carvid.config import Config, ExpectConfig, load_config
+from carvid.datasets.frame_samples import read_samples
+from carvid.datasets.refdavis import RefDavis
 from carvid.pipeline import Carvid, load, resolve
 from carvid.version import __version__
 
@@ -36,10 +51,10 @@ AXES: dict[str, tuple[str, ...]] = {
     "prompts.kinds": ("circle,blur", "blur", "circle", "blur,gray", "contour"),
 }
 """Settings that are tried, in this order, each with its values; any but weights may be added."""
-SURE = 1.0
-"""How many standard errors of its gain a change must gain to be taken."""
-WHOLLY_ASKED = ("car.theta=0", "car.present=ask")
-"""So that every query gets its mask, and θ can be put in afterwards."""
+MIN_GAIN = 1.0
+"""A change is taken if its gain is larger than so many of the gain's standard errors."""
+KEEP_ALL_MASKS = ("car.theta=0", "car.present=ask")
+"""Settings with which every query gets its mask, so that any θ can be applied afterwards."""
 
 
 def calibrate(
@@ -63,7 +78,7 @@ def calibrate(
     """Choose settings by mean J&F over queries, and write them as a preset.
 
     Args:
-        data: Ref-DAVIS, in any layout of `carvid.datasets.refdavis`.
+        data: Ref-DAVIS, as in `open_dataset`.
         out: the preset, a .yaml; what was measured is kept in a .json beside it.
         preset: where to begin, as in `carvid.load`, as are `overrides`, `generator`, `classifier`.
         limit: frames in all, evenly spaced; 0 takes every one.
@@ -91,15 +106,16 @@ def calibrate(
         videos=chosen,
     )  # fmt: skip
     facts = {
-        "data": NAME, "limit": limit, "absent": absent, "split": split, "resolution": resolution,
+        "data": RefDavis.name, "limit": limit, "absent": absent, "split": split,
+        "resolution": resolution,
     }  # fmt: skip
     where = {"root": str(Path(data).resolve()), "videos": list(chosen) if chosen else None}
     inputs = {"carvid": __version__, "config": config.to_dict(), **facts, **where}
-    store = Store(out.with_suffix(".json"), inputs, fresh=not resume)
+    file = MeasurementFile(out.with_suffix(".json"), inputs, resume=resume)
     model = load(config)
     texts = dict.fromkeys(text for each in samples for text in (*each.texts, *each.absent))
     model.segmenter.check_texts(Queries(tuple(texts)))
-    rows, changes = _Search(model, samples, store, absent, progress).run(axes)
+    rows, changes = _Search(model, samples, file, absent, progress).run(axes)
     result = Calibration(
         out, preset if isinstance(preset, Config) else str(preset), load_config(config, changes),
         tuple(backbone.name for backbone in model.backbones), rows,
@@ -112,8 +128,8 @@ def calibrate(
     return result
 
 
-def reach(data: Path, preset: str | Path | Config, expected: ExpectConfig) -> float:
-    """Return what a preset reaches on the frames that an expectation names, in percent.
+def mean_j_and_f(data: Path, preset: str | Path | Config, expected: ExpectConfig) -> float:
+    """Return the mean J&F of a preset on the frames that an expectation names, in percent.
 
     Raises:
         CarvidError: as `calibrate`.
@@ -122,19 +138,24 @@ def reach(data: Path, preset: str | Path | Config, expected: ExpectConfig) -> fl
     samples = read_samples(
         data, limit=expected.limit, with_absent=expected.absent, split=expected.split
     )
-    once = Once()
-    model.segmenter.generator = SharingGenerator(model.segmenter.generator, once)
-    answers = [ask(model, once.image(sample), sample) for sample in samples]
-    return 100 * float(np.mean([each.found for found in answers for each in found]))
+    current = CurrentImage()
+    model.segmenter.generator = SharedGenerator(model.segmenter.generator, current)
+    measured = [measure(model, current.read(sample), sample) for sample in samples]
+    return 100 * float(np.mean([each.j_and_f for scores in measured for each in scores]))
 
 
 class _Search:
-    """Axis after axis; what was measured is in the store."""
+    """Tries the values of one setting after the other; what is measured is kept in a file."""
 
     def __init__(
-        self, model: Carvid, samples: Sequence[Sample], store: Store, absent: bool, progress: bool
+        self,
+        model: Carvid,
+        samples: Sequence[Sample],
+        file: MeasurementFile,
+        absent: bool,
+        progress: bool,
     ) -> None:
-        self._model, self._samples, self._store = model, samples, store
+        self._model, self._samples, self._file = model, samples, file
         self._absent, self._progress = absent, progress
 
     def run(self, axes: Mapping[str, Sequence[str]]) -> tuple[tuple[Row, ...], tuple[str, ...]]:
@@ -146,22 +167,22 @@ class _Search:
             disable=not self._progress,
         ) as bar:  # fmt: skip
             best: tuple[str, ...] = ()
-            answers = self._measure([best], bar.update)[0]
-            rows = [self._row(BEGINNING, answers, answers)]
+            measured = self._measure([best], bar.update)[0]
+            rows = [self._row(FIRST_ROW, measured, measured)]
             for key, values in axes.items():
                 variants = [(*best, f"{key}={value}") for value in self._others(best, key, values)]
                 found = self._measure(variants, bar.update)
-                new = [self._row(v[-1], a, answers) for v, a in zip(variants, found, strict=True)]
+                new = [self._row(v[-1], m, measured) for v, m in zip(variants, found, strict=True)]
                 rows += new
-                gains = [row.gain if row.gain > SURE * row.error else 0.0 for row in new]
-                if gains and max(gains) > 0:
-                    winner = int(np.argmax(gains))
-                    best, answers = variants[winner], found[winner]
+                winner = _winner(new)
+                if winner is not None:
+                    best, measured = variants[winner], found[winner]
                     rows[winner - len(new)] = dataclasses.replace(new[winner], taken=True)
-            theta = self._theta(answers)
+            theta = self._theta(measured)
             changes = (*best, *((f"car.theta={theta}",) if self._absent else ()))
             final = self._measure([changes], bar.update, as_it_stands=True)[0]
-        rows.append(self._last(final, theta))
+        # Here the model itself has applied θ.
+        rows.append(_row_at(LAST_ROW, final, -1.0, theta=theta, taken=True))
         return tuple(rows), changes
 
     def _others(self, changes: Sequence[str], key: str, values: Sequence[str]) -> list[str]:
@@ -169,29 +190,27 @@ class _Search:
         now = load_config(self._model.config, changes)
         return [value for value in values if load_config(now, [f"{key}={value}"]) != now]
 
-    def _theta(self, answers: Answers) -> float:
-        return best_theta(answers) if self._absent else self._model.config.car.theta
+    def _theta(self, measured: Measurements) -> float:
+        return best_theta(measured) if self._absent else self._model.config.car.theta
 
-    def _row(self, name: str, answers: Answers, before: Answers) -> Row:
-        """Figures of a variant at its best θ, and its gain over `before` at that one's."""
-        cut, cut_before = (self._theta(a) if self._absent else -1.0 for a in (answers, before))
-        gains = self._by_image(answers, cut) - self._by_image(before, cut_before)
+    def _row(self, name: str, measured: Measurements, before: Measurements) -> Row:
+        """Scores of a variant at its best θ, and its gain over `before` at that one's."""
+        cut, cut_before = (self._theta(m) if self._absent else -1.0 for m in (measured, before))
+        gains = self._by_image(measured, cut) - self._by_image(before, cut_before)
         error = float(gains.std(ddof=1) / len(gains) ** 0.5) if len(gains) > 1 else float("nan")
-        return _figures(
-            name, answers, cut, theta=self._theta(answers), gain=100 * float(gains.mean()),
+        return _row_at(
+            name, measured, cut, theta=self._theta(measured), gain=100 * float(gains.mean()),
             error=100 * error,
         )  # fmt: skip
 
-    def _by_image(self, answers: Answers, theta: float) -> NDArray[np.float64]:
-        """Mean J&F of each image with this θ, float64 (images,): queries of one are akin."""
+    def _by_image(self, measured: Measurements, theta: float) -> NDArray[np.float64]:
+        """Mean J&F of each image with this θ, float64 (images,); the queries of one image are not
+        independent of each other."""
         values: dict[str, list[float]] = {}
         for sample in self._samples:
-            mine = [each.value(theta) for each in answers[sample.name]]
+            mine = [each.j_and_f_at(theta) for each in measured[sample.name]]
             values.setdefault(sample.image_name, []).extend(mine)
         return np.array([np.mean(each) for each in values.values()])
-
-    def _last(self, answers: Answers, theta: float) -> Row:
-        return _figures(CHOSEN, answers, -1.0, theta=theta, taken=True)
 
     def _measure(
         self,
@@ -199,28 +218,30 @@ class _Search:
         update: Callable[[], object],
         *,
         as_it_stands: bool = False,
-    ) -> list[Answers]:
-        """Segment every sample with each variant; each image is encoded once for all of them."""
-        names = [" ".join(variant) or BEGINNING for variant in variants]
+    ) -> list[Measurements]:
+        """Segment every sample with each variant; each image is encoded once for all of them.
+
+        With `as_it_stands` θ is applied by the model, otherwise every query gets its mask.
+        """
+        names = [" ".join(variant) or FIRST_ROW for variant in variants]
         names = [f"{name}, as it stands" if as_it_stands else name for name in names]
-        wholly = () if as_it_stands else WHOLLY_ASKED
-        models = [self._with((*variant, *wholly)) for variant in variants]
-        once = Once()
+        more = () if as_it_stands else KEEP_ALL_MASKS
+        models = [self._with((*variant, *more)) for variant in variants]
+        current = CurrentImage()
         for model in models:
-            kept = model.segmenter
-            kept.generator = SharingGenerator(kept.generator, once)
+            segmenter = model.segmenter
+            segmenter.generator = SharedGenerator(segmenter.generator, current)
         try:
             for sample in self._samples:
-                new = [name for name in names if sample.name not in self._store.known(name)]
                 for name, model in zip(names, models, strict=True):
-                    if name in new:
-                        found = ask(model, once.image(sample), sample)
-                        self._store.add(name, sample.name, found)
-                for _ in names:
+                    if sample.name not in self._file.measured(name):
+                        scores = measure(model, current.read(sample), sample)
+                        self._file.add(name, sample.name, scores)
                     update()
         finally:
-            self._store.save()
-        return [{s.name: self._store.known(name)[s.name] for s in self._samples} for name in names]
+            self._file.save()
+        measured = [self._file.measured(name) for name in names]
+        return [{each.name: of[each.name] for each in self._samples} for of in measured]
 
     def _with(self, changes: Sequence[str]) -> Carvid:
         model = self._model
@@ -228,15 +249,24 @@ class _Search:
         return Carvid(config, *model.backbones, model.segmenter.sam)
 
 
-def _figures(name: str, answers: Answers, cut: float, **more: Any) -> Row:
-    flat = [a for each in answers.values() for a in each]
-    there, absent = [a for a in flat if a.there], [a for a in flat if not a.there]
+def _winner(rows: Sequence[Row]) -> int | None:
+    """Index of the row with the largest gain among those that are sure, None if there is none."""
+    gains = [row.gain if row.gain > MIN_GAIN * row.error else 0.0 for row in rows]
+    return int(np.argmax(gains)) if gains and max(gains) > 0 else None
+
+
+def _row_at(name: str, measured: Measurements, cut: float, **more: Any) -> Row:
+    """Mean scores over queries of which those are dropped whose path value is no more than `cut`;
+    -1 drops none."""
+    every = [each for scores in measured.values() for each in scores]
+    present = [each for each in every if each.present]
+    absent = [each for each in every if not each.present]
     return Row(
         name,
-        100 * _mean([a.value(cut) for a in flat]),
-        100 * _mean([a.found for a in there]),
-        100 * _mean([a.shown and a.path_value > cut for a in there]),
-        100 * _mean([not a.shown or a.path_value <= cut for a in absent]),
+        100 * _mean([each.j_and_f_at(cut) for each in every]),
+        100 * _mean([each.j_and_f for each in present]),
+        100 * _mean([each.has_mask and each.path_value > cut for each in present]),
+        100 * _mean([not each.has_mask or each.path_value <= cut for each in absent]),
         **more,
     )
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from PIL import Image
 
 from carvid.base.files import make_folder, replacing, write_text
-from carvid.datasets.refdavis import SETS, Expression, Video, write_meta
+from carvid.datasets.expressions import Expression, Video, write_meta
+from carvid.datasets.refdavis import SETS
 from carvid.demo.pictures import MOTIONS, NOUNS
 from carvid.demo.scenes import Scene, Thing
 from carvid.media.encode import VideoWriter

@@ -2,7 +2,7 @@
 
 Perazzi et al., *A Benchmark Dataset and Evaluation Methodology for Video Object Segmentation*,
 CVPR 2016, section 5; void pixels as in the official evaluation of DAVIS 2017 (2019 annotations).
-numpy and OpenCV only. Letters: M predicted labels, N objects, T frames.
+NumPy and OpenCV only. Letters: M predicted labels, N objects, T frames.
 
 All masks of a frame are computed with at once: an array of unsigned integers, each bit a mask.
 """
@@ -16,8 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-VOID_LABEL = 255
-"""Ground-truth pixels with it belong to nobody; they are taken out of both masks."""
+from carvid.media.label_png import VOID_LABEL
+
 BOUNDARY_TOLERANCE = 0.008
 """How far a boundary may be off, as a share of the picture's diagonal (section 5)."""
 RECALL_THRESHOLD = 0.5
@@ -92,7 +92,7 @@ def frame_scores(
 
     Args:
         predicted: uint8 (H, W) labels; those above `labels` are left out.
-        truth: uint8 (H, W) labels; 255 is void.
+        truth: uint8 (H, W) labels; `VOID_LABEL` pixels are taken out of both masks.
         labels: M.
         objects: N.
 

@@ -20,6 +20,8 @@ BACKGROUND_PROBABILITY = 0.1
 """The plane that is put in front of the objects' (Ref-DAVIS practice)."""
 MAX_LABEL = 255
 """Labels are uint8."""
+VOID_LABEL = 255
+"""In true masks of DAVIS 2019: pixels that belong to nobody and count for nothing."""
 
 
 def palette() -> list[int]:

@@ -1,6 +1,6 @@
-"""J and F of masks on disk: what a process of an evaluation does.
+"""Predicted masks of a sequence on disk beside their truth, and J and F of each frame.
 
-Apart from `evaluate`, so that a new process imports no more than it needs.
+This is what the processes of an evaluation do; they import no more than is here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
-from carvid.evaluation.regions import VOID_LABEL, frame_scores
-from carvid.media.label_png import read_label_png, read_png
+from carvid.evaluation.regions import frame_scores
+from carvid.media.label_png import VOID_LABEL, read_label_png, read_png
 
 KEPT_BYTES = 16 << 20
 """More than an array of a frame of 4K takes."""
@@ -24,7 +24,7 @@ Matching = Literal["hungarian", "label", "expression"]
 
 
 @dataclass(frozen=True)
-class Stream:
+class MaskSequence:
     """Predicted masks of a video, or of a stretch of it, frame by frame beside their truth."""
 
     video: str
@@ -59,16 +59,16 @@ class Scores:
     """Whether the truth shows any of the objects."""
 
     @classmethod
-    def empty(cls, stream: Stream) -> Scores:
+    def empty(cls, sequence: MaskSequence) -> Scores:
         """Return scores yet to be filled in."""
-        shape = (stream.labels, stream.objects, len(stream.truth))
+        shape = (sequence.labels, sequence.objects, len(sequence.truth))
         return cls(np.zeros(shape), np.zeros(shape))
 
 
-Task = tuple[Stream, ...]
-"""Stretches of streams that share their truth, which is read once for all of them."""
-Parts = tuple[Scores, ...]
-"""The same of their scores."""
+Stretch = tuple[MaskSequence, ...]
+"""The same frames of all sequences that share their truth, which is read once for all of them."""
+StretchScores = tuple[Scores, ...]
+"""Scores of each sequence of a stretch."""
 
 
 def keep_memory() -> None:
@@ -80,34 +80,36 @@ def keep_memory() -> None:
     np.empty(KEPT_BYTES, np.uint8)
 
 
-def score(_: None, task: Task) -> Generator[Parts | DatasetError | None, None, None]:
+def score_stretch(
+    _: None, stretch: Stretch
+) -> Generator[StretchScores | DatasetError | None, None, None]:
     """Yield after each frame, and at last the scores, or what is wrong with a file."""
-    parts = tuple(map(Scores.empty, task))
+    scores = tuple(map(Scores.empty, stretch))
     try:
-        for t, path in enumerate(task[0].truth):
+        for t, path in enumerate(stretch[0].truth):
             shown = read_label_png(path)
-            for stream, part in zip(task, parts, strict=True):
-                predicted, truth = _read_pair(stream, path, shown)
-                part.highest = max(part.highest, int(predicted.max(initial=0)))
-                part.seen = part.seen or bool(truth.any())
-                part.j[:, :, t], part.f[:, :, t] = frame_scores(
-                    predicted, truth, labels=stream.labels, objects=stream.objects
+            for sequence, each in zip(stretch, scores, strict=True):
+                predicted, truth = _read_pair(sequence, path, shown)
+                each.highest = max(each.highest, int(predicted.max(initial=0)))
+                each.seen = each.seen or bool(truth.any())
+                each.j[:, :, t], each.f[:, :, t] = frame_scores(
+                    predicted, truth, labels=sequence.labels, objects=sequence.objects
                 )
             yield None
     except DatasetError as error:
         yield error
     else:
-        yield parts
+        yield scores
 
 
 def _read_pair(
-    stream: Stream, truth_path: Path, truth: NDArray[np.uint8]
+    sequence: MaskSequence, truth_path: Path, truth: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read a frame's prediction; return it with its truth, uint8 (H, W) each."""
-    path = stream.folder / truth_path.name
-    if stream.expression is not None:
+    path = sequence.folder / truth_path.name
+    if sequence.expression is not None:
         predicted = _read_mask(path).view(np.uint8)
-        truth = (truth == stream.object_id).view(np.uint8)
+        truth = (truth == sequence.object_id).view(np.uint8)
     else:
         predicted = read_label_png(path)
     if predicted.shape != truth.shape:
@@ -117,19 +119,19 @@ def _read_pair(
             "write masks in the size of the truth, or choose the truth's --resolution"
         )
     highest = int(predicted.max(initial=0))
-    if highest > stream.labels and stream.matching == "label":
+    if highest > sequence.labels and sequence.matching == "label":
         raise DatasetError(
-            f"'{path}' has label {highest}, and {stream.video} has objects up to "
-            f"{stream.objects} (by its first true mask); write label k for object k, or match "
+            f"'{path}' has label {highest}, and {sequence.video} has objects up to "
+            f"{sequence.objects} (by its first true mask); write label k for object k, or match "
             "labels to objects with --protocol unsupervised"
         )
-    if highest > stream.labels:
+    if highest > sequence.labels:
         raise DatasetError(
-            f"'{path}' has label {highest}, and at most {stream.labels} may be matched; number the "
-            "objects from 1"
+            f"'{path}' has label {highest}, and at most {sequence.labels} may be matched; number "
+            "the objects from 1"
         )
     # Without void there, which the official code makes background.
-    if stream.matching == "label" and truth.max(initial=0) == VOID_LABEL:
+    if sequence.matching == "label" and truth.max(initial=0) == VOID_LABEL:
         truth = np.where(truth == VOID_LABEL, np.uint8(0), truth)
     return predicted, truth
 

@@ -146,10 +146,7 @@ def test_a_kill_at_the_very_end_is_mended(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for place in (
-        "carvid.benchmark.predict._SetFolder.finish",
-        "carvid.run.progress.shutil.rmtree",
-    ):
+    for place in ("carvid.benchmark.predict.SetFolder.finish", "carvid.run.progress.shutil.rmtree"):
         with monkeypatch.context() as patch:
             patch.setattr(place, stop)
             with pytest.raises(KeyboardInterrupt):
@@ -297,5 +294,5 @@ def test_workers_take_the_gpus_in_turn(
     for number in range(workers):
         monkeypatch.setattr(module, "worker_number", lambda each=number: each)
         config = load_config("davis", [f"weights.device={device}"])
-        assert module._prepare(config, workers) == device
+        assert module._load(config, workers) == device
     assert taken == chosen

@@ -1,14 +1,14 @@
-"""Single frames of Ref-DAVIS with what is asked of them, as `carvid calibrate` takes them.
+"""Single frames of a data set of videos with expressions and masks: `carvid calibrate`'s samples.
 
-Every set of expressions of a frame is a sample. Of what is absent a data set of things that are
-there says nothing; expressions of other videos stand in, of which no word but small ones is among
-those of the video's own.
+Every set of expressions of a frame is a sample. A data set names only what is there. What is absent
+is taken from other videos: expressions that share no word with those of the frame's own video, but
+for `SMALL_WORDS`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
-from carvid.datasets.refdavis import (
-    SEMI_SUPERVISED,
-    UNSUPERVISED,
-    Expression,
-    Video,
-    open_dataset,
-    open_expressions,
-    open_truth,
-)
-from carvid.evaluation.protocols import SET_FOLDERS
-from carvid.evaluation.regions import VOID_LABEL
+from carvid.datasets.expressions import Expression, Video
+from carvid.datasets.open import open_dataset, open_expressions
+from carvid.datasets.truth import SEMI_SUPERVISED, UNSUPERVISED, Truth, open_truth
+from carvid.datasets.video_dataset import VideoDataset
 from carvid.media.frames import Selection
-from carvid.media.label_png import read_label_png
+from carvid.media.label_png import VOID_LABEL, read_label_png
 from carvid.media.open import open_video
 
-NAME = "Ref-DAVIS 2017"
 SMALL_WORDS = {
     "a", "an", "and", "are", "at", "be", "being", "by", "for", "from", "has", "have", "her",
     "his", "in", "into", "is", "it", "its", "near", "next", "of", "off", "on", "one", "onto",
@@ -42,11 +34,11 @@ SMALL_WORDS = {
 
 
 @dataclass(frozen=True)
-class DavisSample:
+class FrameSample:
     """A frame and one set of expressions."""
 
     name: str
-    """`<video>/<frame>/anno_<set>`."""
+    """`<video>/<frame>/<set>`."""
     image_name: str
     """`<video>/<frame>`."""
     image_path: Path
@@ -54,9 +46,9 @@ class DavisSample:
     objects: tuple[int, ...]
     """The label of each of `texts` in the truth."""
     texts: tuple[str, ...]
-    """What is asked; N expressions."""
+    """The N expressions of the set."""
     absent: tuple[str, ...]
-    """What is asked, too, together or alone, and is not there."""
+    """Expressions of other videos: what they name is not in the frame."""
 
     def image(self) -> NDArray[np.uint8]:
         """Read the frame, uint8 (H, W, 3) RGB."""
@@ -77,13 +69,13 @@ def read_samples(
     split: str = "valid",
     resolution: str | None = None,
     videos: Iterable[str] | None = None,
-) -> tuple[DavisSample, ...]:
-    """Read what is asked of evenly spaced frames.
+) -> tuple[FrameSample, ...]:
+    """Read evenly spaced frames with the expressions of their videos.
 
     Args:
-        data: root of the data set, in any layout of `carvid.datasets.refdavis`.
+        data: root of the data set, as in `open_dataset`.
         limit: frames in all; 0 takes every one.
-        with_absent: ask for as many expressions of other videos, as far as there are any.
+        with_absent: add as many expressions of other videos, as far as there are any.
         split: as in `open_dataset`, as are `resolution` and `videos`.
 
     Raises:
@@ -94,28 +86,36 @@ def read_samples(
     names = [video.name for video in dataset.videos]
     kinds = (UNSUPERVISED, SEMI_SUPERVISED)
     truth = open_truth(data, kinds, split=split, resolution=resolution, videos=names)
-    known = open_expressions(data, split=split) if with_absent else ()
+    others = open_expressions(data, split=split) if with_absent else ()
     places = [(video, index) for video in dataset.videos for index in range(len(video.frames))]
     if 0 < limit < len(places):
         places = [places[k] for k in np.linspace(0, len(places) - 1, limit).round().astype(int)]
-    samples = []
-    for number, (video, index) in enumerate(places):
-        images = dataset.image_paths(video)
-        masks = {path.stem: path for path in truth.paths(video.name)}
-        frame = video.frames[index]
-        if frame not in masks:
-            raise DatasetError(f"no truth for {video.name}/{frame}.png; unpack the masks again")
-        for name, expressions in zip(SET_FOLDERS, dataset.sets(video), strict=False):
-            texts = tuple(e.text for e in expressions)
-            samples.append(
-                DavisSample(
-                    f"{video.name}/{frame}/{name}", f"{video.name}/{frame}", images[index],
-                    masks[frame],
-                    _objects(video, expressions), texts,
-                    _absent(known, video, len(texts), number),
-                )
-            )  # fmt: skip
-    return tuple(samples)
+    return tuple(
+        sample
+        for number, (video, index) in enumerate(places)
+        for sample in _samples_of(dataset, truth, video, index, others, number)
+    )
+
+
+def _samples_of(
+    dataset: VideoDataset,
+    truth: Truth,
+    video: Video,
+    index: int,
+    others: Sequence[Video],
+    number: int,
+) -> Iterator[FrameSample]:
+    """A sample for each set of expressions of a frame; `number` counts the frames that are used."""
+    frame, image_path = video.frames[index], dataset.image_paths(video)[index]
+    masks = {path.stem: path for path in truth.paths(video.name)}
+    if frame not in masks:
+        raise DatasetError(f"no truth for {video.name}/{frame}.png; unpack the masks again")
+    for name, expressions in zip(dataset.set_names, dataset.sets(video), strict=True):
+        texts = tuple(e.text for e in expressions)
+        yield FrameSample(
+            f"{video.name}/{frame}/{name}", f"{video.name}/{frame}", image_path, masks[frame],
+            _objects(video, expressions), texts, _absent(others, video, len(texts), number),
+        )  # fmt: skip
 
 
 def _objects(video: Video, expressions: Sequence[Expression]) -> tuple[int, ...]:
@@ -127,11 +127,11 @@ def _objects(video: Video, expressions: Sequence[Expression]) -> tuple[int, ...]
     return objects
 
 
-def _absent(known: Sequence[Video], video: Video, count: int, turn: int) -> tuple[str, ...]:
+def _absent(videos: Sequence[Video], video: Video, count: int, turn: int) -> tuple[str, ...]:
     """Return up to `count` expressions of other videos, others at every `turn`."""
     own = _words(e.text for e in video.expressions)
-    others = [e.text for v in known if v.name != video.name for e in v.expressions]
-    foreign = [text for text in dict.fromkeys(others) if not own & _words([text])]
+    texts = [e.text for v in videos if v.name != video.name for e in v.expressions]
+    foreign = [text for text in dict.fromkeys(texts) if not own & _words([text])]
     count = min(count, len(foreign))
     steps = (np.arange(count) * len(foreign)) // max(count, 1) + turn
     return tuple(foreign[k % len(foreign)] for k in steps.tolist())

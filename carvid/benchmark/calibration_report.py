@@ -17,62 +17,62 @@ from carvid.config import Config, load_config, settings_files
 from carvid.version import __version__
 
 SUFFIXES = (".yaml", ".yml")
-OF_THIS_MACHINE = ("weights.device", "sam.cache", "overlay.enabled")
-"""Settings that are not a preset's business."""
-WRITTEN = "Written by carvid calibrate"
-BEGINS = (f"# {WRITTEN}", '{"calibration": ')
-"""How its two files begin; others are never replaced."""
+NOT_IN_PRESETS = ("weights.device", "sam.cache", "overlay.enabled")
+"""Settings that depend on the machine or the occasion, and are left out of a preset."""
+WRITTEN_BY = "Written by carvid calibrate"
+FILE_STARTS = (f"# {WRITTEN_BY}", '{"calibration": ')
+"""First bytes of the two files, the .yaml and the .json; files with others are never replaced."""
 TOLERANCE = 1.0
-"""Points that another processor, or half precision, may cost."""
-ENDS = BEGINNING, CHOSEN = "the preset", "as chosen"
+"""Percent points of J&F that another processor, or half precision, may cost."""
+END_ROWS = FIRST_ROW, LAST_ROW = "the preset", "as chosen"
 """Names of the first row and of the last."""
-FRAMES = "frames"
+FRAME_PROTOCOL = "frames"
 """`expect.protocol`: mean J&F over the queries of single frames."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one variant, in percent."""
+    """Scores of one variant, in percent. A query is present if the image shows what it names."""
 
     name: str
-    """The setting that was changed, `BEGINNING` or `CHOSEN`."""
+    """The setting that was changed, `FIRST_ROW` or `LAST_ROW`."""
     j_and_f: float
-    """Mean J&F over all queries at the best θ; one that is not there counts 100 without a mask."""
+    """Mean J&F over all queries at the best θ; an absent query without a mask counts 100."""
     kept_all: float
-    """Mean J&F over the queries that are there, if none is dropped."""
+    """Mean J&F over the present queries, if θ drops none."""
     present_kept: float
-    """Share of the queries that are there which get a mask."""
+    """Share of the present queries that get a mask."""
     absent_dropped: float
-    """Share of those that are not which get none; nan if there are none."""
+    """Share of the absent queries that get none; nan if there are none."""
     theta: float
     """The best θ."""
     gain: float = 0.0
-    """J&F over the best row before."""
+    """J&F less that of the best row before."""
     error: float = 0.0
-    """Standard error of `gain`, over images; nan of a single one, on which nothing is taken."""
+    """Standard error of `gain` over images; nan of a single image, and then nothing is taken."""
     taken: bool = False
     """Whether the rows below begin with it."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Settings that were chosen, and by what."""
+    """Settings that were chosen, and the scores by which they were."""
 
     out: Path
     preset: str | Config
-    """Where it began."""
+    """The settings before."""
     config: Config
-    """What was chosen."""
+    """The settings that were chosen."""
     weights: tuple[str, ...]
     """The two CLIPs, a hub's with the revision."""
     rows: tuple[Row, ...]
-    """As they were tried; the last is what was chosen, measured as it stands."""
+    """In the order of trial; the last is of the chosen settings, θ included."""
     frames: int
-    """How many."""
+    """How many frames were measured."""
     queries: int
-    """Expressions asked, each frame's counted."""
+    """How many expressions of their videos, each frame's counted."""
     absent_queries: int
-    """Expressions of other videos among what was asked."""
+    """How many expressions of other videos."""
     facts: Mapping[str, Any]
     """`data`'s name; `limit`, `absent`, `split` and `resolution` as `calibrate` was given them."""
 
@@ -95,7 +95,7 @@ class Calibration:
             section: {
                 key: value
                 for key, value in values.items()
-                if value != before[section][key] and f"{section}.{key}" not in OF_THIS_MACHINE
+                if value != before[section][key] and f"{section}.{key}" not in NOT_IN_PRESETS
             }
             for section, values in now.items()
         }
@@ -108,11 +108,11 @@ class Calibration:
         lines = [f"{'percent':{width}}  {head}"]
         for row in self.rows:
             dropped = "-" if isnan(row.absent_dropped) else f"{row.absent_dropped:.1f}"
-            gain = f"{row.gain:+6.2f} ± {row.error:.2f}" if row.name not in ENDS else ""
+            gain = f"{row.gain:+6.2f} ± {row.error:.2f}" if row.name not in END_ROWS else ""
             lines.append(
                 f"{row.name:{width}} {row.j_and_f:5.1f}  {row.kept_all:8.1f}  "
                 f"{row.present_kept:12.1f}  {dropped:>14}  {row.theta:4.2f}  {gain:>14}"
-                f"{'  taken' if row.taken and row.name not in ENDS else ''}".rstrip()
+                f"{'  taken' if row.taken and row.name not in END_ROWS else ''}".rstrip()
             )
         return "\n".join(lines)
 
@@ -122,7 +122,7 @@ class Calibration:
         base = {} if isinstance(self.preset, Config) else {"extends": self.preset}
         expect = {
             "data": self.facts["data"], "split": self.facts["split"], "weights": list(self.weights),
-            "protocol": FRAMES, "measure": "J&F", "value": round(last.j_and_f, 2),
+            "protocol": FRAME_PROTOCOL, "measure": "J&F", "value": round(last.j_and_f, 2),
             "tolerance": TOLERANCE, "limit": self.facts["limit"],
             "absent": self.facts["absent"], "source": f"measured by carvid {__version__}",
         }  # fmt: skip
@@ -142,7 +142,7 @@ class Calibration:
             )
             absent += f"should be found: {last.absent_dropped:.1f} % were dropped"
         return (
-            f"{WRITTEN}: settings chosen by, and measured on, the same frames. "
+            f"{WRITTEN_BY}: settings chosen by, and measured on, the same frames. "
             f"Data: {self.facts['data']}, {self.facts['split']}; frames: {self.frames}; queries: "
             f"{self.queries + self.absent_queries}{absent}. Weights: {' and '.join(self.weights)}. "
             "Mean J&F over the queries of single frames, without the temporal module, whose "
@@ -164,7 +164,7 @@ def check_places(out: Path, preset: str | Path | Config, *, resume: bool, overwr
         raise OutputError(f"no folder '{out.parent}'; make it, or choose another with -o")
     there = [path for path in (out, out.with_suffix(".json")) if path.exists()]
     for path in there:
-        if not path.is_file() or not path.read_text(errors="replace").startswith(BEGINS):
+        if not path.is_file() or not path.read_text(errors="replace").startswith(FILE_STARTS):
             raise OutputError(f"'{path}' is of no calibration; choose another name with -o")
     check_apart(settings_files(preset), (out, out.with_suffix(".json")))
     if there and not (resume or overwrite):

@@ -8,21 +8,17 @@ import pytest
 from PIL import Image
 
 from carvid.base.errors import DatasetError
+from carvid.datasets.expressions import Expression, Video, read_meta, write_meta
+from carvid.datasets.open import open_dataset, open_expressions
 from carvid.datasets.refdavis import (
-    SEMI_SUPERVISED,
     TEXT_FILES,
     TEXT_FOLDER,
-    UNSUPERVISED,
-    Expression,
-    Video,
-    open_dataset,
-    open_expressions,
-    open_truth,
-    read_meta,
+    RefDavis,
+    expression_sets,
     read_texts,
-    write_meta,
     write_texts,
 )
+from carvid.datasets.truth import SEMI_SUPERVISED, UNSUPERVISED, open_truth
 from carvid.media.label_png import write_label_png
 
 FRAMES = ("00000", "00001", "00002")
@@ -73,7 +69,7 @@ def test_ref_davis_val_survives_both_formats(shared: Path, tmp_path: Path) -> No
     videos = read_meta(path)
     assert len(videos) == 30
     assert sum(len(v.expressions) for v in videos) == 244
-    assert sum(len(v.sets()[0]) for v in videos) == 61
+    assert sum(len(expression_sets(v)[0]) for v in videos) == 61
     write_texts(tmp_path, videos)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(name for name, _ in TEXT_FILES)
     back = read_texts(tmp_path, frames={v.name: v.frames for v in videos})
@@ -134,8 +130,8 @@ def test_davis_tree(tmp_path: Path, resolution: str) -> None:
     dataset = open_dataset(root)
     assert [v.name for v in dataset.videos] == ["bear", "motorbike"]
     video = dataset.videos[1]
-    assert [[e.object_id for e in each] for each in video.sets()] == [[1, 2]] * 4
-    assert [each[1].text for each in video.sets()] == [
+    assert [[e.object_id for e in each] for each in dataset.sets(video)] == [[1, 2]] * 4
+    assert [each[1].text for each in dataset.sets(video)] == [
         f"a thing {k} of motorbike" for k in (4, 5, 6, 7)
     ]
     assert video.frames == FRAMES
@@ -160,25 +156,13 @@ def test_480p_comes_first_and_can_be_changed(tmp_path: Path) -> None:
 def test_referformer_tree(tmp_path: Path) -> None:
     root = referformer_tree(tmp_path, referred("bear", 2), referred("cat"))
     dataset = open_dataset(root)
+    assert isinstance(dataset, RefDavis)
     assert dataset.videos == (referred("bear", 2), referred("cat"))
     truth = open_truth(root, [UNSUPERVISED, SEMI_SUPERVISED])
     assert truth.folder == root / "valid" / "Annotations"
     assert truth.videos == ("bear", "cat")
     with pytest.raises(DatasetError, match=r"looked for Annotations/480p, Annotations/Full-Resol"):
         open_truth(root, [SEMI_SUPERVISED])
-
-
-def test_youtube_vos_and_mevis_ask_for_all_expressions_at_once(tmp_path: Path) -> None:
-    texts = {"0": {"exp": "a bird flying"}, "1": {"exp": "the other bird", "obj_id": [3, 4]}}
-    content = {"videos": {"bird": {"expressions": texts, "frames": list(FRAMES), "vid_id": 7}}}
-    for number, place in enumerate(("meta_expressions/valid", "valid")):
-        root = tmp_path / str(number)
-        add_images(root / "valid" / "JPEGImages", "bird")
-        (root / place).mkdir(parents=True, exist_ok=True)
-        (root / place / "meta_expressions.json").write_text(json.dumps(content))
-        (video,) = open_dataset(root).videos
-        assert video.sets() == (video.expressions,)
-        assert [e.object_id for e in video.expressions] == [None, None]
 
 
 def test_an_unfinished_data_set_says_all_that_is_missing(tmp_path: Path) -> None:
@@ -245,7 +229,9 @@ def test_malformed_json_is_named(tmp_path: Path, content: str, message: str) -> 
 
 def test_small_real_davis(shared: Path) -> None:
     dataset = open_dataset(shared / "data" / "davis-mini")
-    assert {v.name: len(v.sets()[0]) for v in dataset.videos} == {"car-shadow": 1, "dogs-jump": 3}
+    assert {v.name: len(dataset.sets(v)[0]) for v in dataset.videos} == {
+        "car-shadow": 1, "dogs-jump": 3,
+    }  # fmt: skip
     assert all(path.is_file() for v in dataset.videos for path in dataset.image_paths(v))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from carvid.base.errors import CarvidError, ConfigError, DatasetError
 from carvid.base.processes import Event
-from carvid.evaluation import protocols as module
+from carvid.evaluation import workers as module
 from carvid.evaluation.protocols import PROTOCOLS, evaluate
 from carvid.evaluation.regions import Statistics, boundary_f, jaccard
 from carvid.evaluation.report import (
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tree: Path, protocol: str, predictions: str = "run/anno_1") -> module.Report:
+def run(tree: Path, protocol: str, predictions: str = "run/anno_1") -> Report:
     return evaluate(tree / predictions, tree / "data", protocol)
 
 
@@ -50,7 +50,7 @@ def run(tree: Path, protocol: str, predictions: str = "run/anno_1") -> module.Re
 def test_official_numbers(
     shared: Path, monkeypatch: pytest.MonkeyPatch, protocol: str, workers: int
 ) -> None:
-    monkeypatch.setattr(module, "FRAMES_PER_TASK", 5)  # so that stretches are joined
+    monkeypatch.setattr(module, "FRAMES_PER_STRETCH", 5)  # so that stretches are joined
     golden = shared / "golden" / "jf"
     official = json.loads((golden / "official.json").read_text())[protocol]
     report = evaluate(
@@ -398,7 +398,7 @@ def test_nothing_is_cached(tree: Path) -> None:
 
 def test_a_process_that_dies_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     died = Event("failed", 0, "its process died; try fewer --workers")
-    monkeypatch.setattr(module, "run_tasks", lambda *_, **__: iter([died]))
+    monkeypatch.setattr(module.Processes, "run", lambda *_, **__: iter([died]))
     with pytest.raises(CarvidError, match="its process died; try fewer --workers"):
         evaluate(tree / "run", tree / "data", "refdavis17", workers=2)
 
