@@ -15,16 +15,20 @@ Whatever could mean two things is refused: 16 bits may hold 10 or 12, floats ove
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, Union
+from typing import Any, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:
-    import torch
 
-Picture: TypeAlias = Union[NDArray[Any], Image.Image, "torch.Tensor"]
+class Tensor(Protocol):
+    """A `torch.Tensor`, to the type checker alone: this room does without torch."""
+
+    def detach(self) -> Any: ...
+
+
+Picture: TypeAlias = NDArray[Any] | Image.Image | Tensor
 """What `to_rgb` turns into RGB; the table above says which arrays."""
 MIN_SIDE = 12
 """Pixels; of frames with a shorter side no optical flow can be computed."""
@@ -60,7 +64,7 @@ def to_rgb(picture: Picture) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _array_of(picture: object) -> NDArray[Any]:
+def _array_of(picture: Picture) -> NDArray[Any]:
     """The picture as NumPy has it, channels last."""
     if isinstance(picture, np.ndarray):
         return picture
