@@ -31,7 +31,7 @@ class Tensor(Protocol):
 Picture: TypeAlias = NDArray[Any] | Image.Image | Tensor
 """What `to_rgb` turns into RGB; the table above says which arrays."""
 MIN_SIDE = 12
-"""Pixels; of frames with a shorter side no optical flow can be computed."""
+"""Pixels; CLIP looks at patches of 14 or 16, and finds nothing in less than one."""
 GROUND = 255
 """Grey value, 0 to 255, of what transparent pixels are laid on: white, as pages show them."""
 CHANNELS = (1, 3, 4)

@@ -39,6 +39,10 @@ ROUNDING = 1e-6
 LARGEST_CHANGE = 3.0
 """A mask does not grow or shrink by more than this factor."""
 
+DIS_MIN_SIDE = 16
+"""Pixels. DIS chooses its coarsest scale by the width alone. On pictures of 40 and more pixels'
+width and less than 16 pixels' height it reads outside of them, which ends the process, or fails;
+measured with OpenCV 5.0 on widths from 8 to 480."""
 
 _COUNTING = threading.Lock()
 _inside, _threads = 0, 1
@@ -79,9 +83,12 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     dis.setPatchStride(4)  # 6 takes half the time, and loses what is thin or fast sooner
     dis.setGradientDescentIterations(32)
     dis.setFinestScale(1)  # without refinement: it blurs the edges of what moves
+    height, width = now.shape
+    one, other = _padded(now), _padded(before)
     with one_cv2_thread():  # what DIS finds depends on their number
-        back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
-        forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
+        back = np.asarray(dis.calc(one, other, None), np.float32)  # type: ignore[call-overload]
+        forth = np.asarray(dis.calc(other, one, None), np.float32)  # type: ignore[call-overload]
+    back, forth = back[:height, :width], forth[:height, :width]
     back_x, back_y = cv2.split(back)
     grid_x, grid_y = _grid(now.shape[0], now.shape[1])
     x, y = grid_x + back_x, grid_y + back_y
@@ -95,6 +102,14 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     # In fixed point, since those of many frames of a file wait in memory.
     onward = cv2.convertMaps(grid_x + forth[..., 0], grid_y + forth[..., 1], cv2.CV_16SC2)
     return Flow(-back, np.asarray(trust, np.float32), (x, y), onward)
+
+
+def _padded(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with its last row and column repeated up to `DIS_MIN_SIDE`; most are as they
+    were."""
+    height, width = gray.shape
+    below, right = max(0, DIS_MIN_SIDE - height), max(0, DIS_MIN_SIDE - width)
+    return np.pad(gray, ((0, below), (0, right)), mode="edge") if below or right else gray
 
 
 def standing_still(size_hw: tuple[int, int]) -> Flow:
