@@ -27,6 +27,22 @@ def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
     assert np.median(flow.motion[now], axis=0) == pytest.approx([8, 0], abs=0.5)
 
 
+@pytest.mark.parametrize(
+    "size_hw", [(1, 1), (3, 854), (8, 40), (12, 12), (12, 64), (15, 400), (64, 3)]
+)
+def test_flow_of_low_and_narrow_pictures(size_hw: tuple[int, int]) -> None:
+    """OpenCV alone ends the process, or fails."""
+    noise = np.random.default_rng(0).integers(0, 256, (8, 110, 3), np.uint8)
+    wide = cv2.resize(noise, (880, 64), interpolation=cv2.INTER_CUBIC)
+    height, width = size_hw
+    first, second = (to_gray(wide[:height, x : x + width].copy(), 854) for x in (0, 2))
+    flow = flow_between(first, second)
+    assert flow.motion.shape == (height, width, 2) and np.isfinite(flow.motion).all()
+    assert flow.trust.shape == size_hw
+    if height > 8 and width > 40:
+        assert np.median(flow.motion[..., 0]) == pytest.approx(-2, abs=0.5)
+
+
 def test_what_comes_from_outside_is_not_trusted() -> None:
     wide = texture(3, (144, 280))
     flow = flow_between(to_gray(wide[:, 12:252], 854), to_gray(wide[:, :240], 854))

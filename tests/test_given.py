@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import carvid
-from carvid.base.errors import OutputError
+from carvid.base.errors import OutputError, VideoError
 from carvid.base.interrupt import Stopped
 from carvid.pipeline import Carvid
 from tests.conftest import HEIGHT, WIDTH, make_frames
@@ -135,3 +135,22 @@ def test_device_and_dtype_are_arguments(weights: dict[str, str]) -> None:
     model = carvid.load("default", device="cpu", dtype="bfloat16", **weights)
     assert model.config.weights.device == "cpu" and model.config.weights.dtype == "bfloat16"
     assert {str(each.dtype) for each in model.backbones} == {"torch.bfloat16"}
+
+
+@pytest.mark.parametrize("size_hw", [(11, 64), (64, 11)])
+def test_a_side_under_12_pixels_is_refused(
+    model: Carvid, tmp_path: Path, size_hw: tuple[int, int]
+) -> None:
+    frames = list(make_frames(3, *size_hw))
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / f"{index}.png")
+    with pytest.raises(VideoError, match=r"a side under 12; enlarge it first"):
+        model.segment(tmp_path, TEXTS)
+    with pytest.raises(ValueError, match=r"uint8 \(\d\d, \d\d, 3\), with a side under 12 pixels"):
+        model.segment(frames, TEXTS)
+
+
+@pytest.mark.parametrize("size_hw", [(12, 64), (64, 12), (12, 400)])
+def test_a_side_of_12_pixels_is_enough(model: Carvid, size_hw: tuple[int, int]) -> None:
+    track = model.segment(list(make_frames(3, *size_hw)), TEXTS)
+    assert track.masks[0:3].shape == (3, 2, *size_hw)

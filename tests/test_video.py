@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -67,11 +68,18 @@ def decode(path: Path) -> list[NDArray[np.uint8]]:
     [
         ("folder", (34, 48)), ("folder", (33, 47)), ("libx264rgb", (34, 48)),
         ("libx264rgb", (33, 47)), ("ffv1", (34, 48)), ("ffv1", (33, 47)), ("libx264", (48, 96)),
+        ("no decord", (48, 96)),
     ],
 )  # fmt: skip
 def test_every_reader_keeps_the_contract(
-    tmp_path: Path, kind: str, size_hw: tuple[int, int], rate: Fraction
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    size_hw: tuple[int, int],
+    rate: Fraction,
 ) -> None:
+    if kind == "no decord":
+        monkeypatch.setitem(sys.modules, "decord", None)
     frames = make_frames(12, *size_hw)
     wanted: Sequence[NDArray[np.uint8]] = list(frames)
     source = tmp_path / (
@@ -80,8 +88,8 @@ def test_every_reader_keeps_the_contract(
     if kind == "folder":
         write_folder(source, frames)
     else:
-        write_clip(source, frames, rate, kind)
-    if kind == "libx264":  # lossy: what counts is another decoder's picture
+        write_clip(source, frames, rate, "libx264" if kind == "no decord" else kind)
+    if kind in ("libx264", "no decord"):  # lossy: what counts is another decoder's picture
         wanted = decode(source)
     with open_video(source, frame_rate=rate) as reader:
         backends = {"folder": "images", "libx264": "decord"}
@@ -168,6 +176,15 @@ def test_what_decord_cannot_do_is_said(tmp_path: Path) -> None:
             list(open_video(tmp_path / name, backend="decord"))
 
 
+def test_decord_is_asked_for_where_it_does_not_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.mp4", make_frames(3, 48, 96), Fraction(25), "libx264")
+    monkeypatch.setitem(sys.modules, "decord", None)
+    with pytest.raises(VideoError, match="decord is not installed; use the backend pyav"):
+        open_video(tmp_path / "clip.mp4", backend="decord")
+
+
 def test_frames_start_at_0_or_later(tmp_path: Path) -> None:
     write_folder(tmp_path / "frames", make_frames(3))
     write_clip(tmp_path / "clip.mp4", make_frames(3, 48, 64), Fraction(25), "libx264")
@@ -207,6 +224,23 @@ def test_real_clip_is_the_same_through_both_backends(shared: Path) -> None:
 def test_natural_order() -> None:
     names = ["frame10.png", "frame9.png", "frame1.png", "a.png"]
     assert sorted(names, key=natural_key) == ["a.png", "frame1.png", "frame9.png", "frame10.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["2.png", "10²3.png", "11.png"],  # a digit that is no number: int("²") fails
+        ["²3.png", "3.png"],
+        ["٣.png", "4.png"],  # a three
+        ["shot.999.png", "shot.1001.png"],
+        ["Frame1.png", "frame2.png", "FRAME3.PNG"],
+        ["frame01.png", "frame1.png", "frame02.png"],
+        ["frame1.png", "frame.png"],
+    ],
+)
+def test_natural_order_of_odd_names(names: list[str]) -> None:
+    for given in (names, names[::-1]):
+        assert sorted(given, key=natural_key) == names
 
 
 def test_bad_inputs_are_named(tmp_path: Path) -> None:

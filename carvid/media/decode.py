@@ -5,7 +5,7 @@ Damage does not end a video: what decodes is used, and `VideoReader.lost` says w
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import re
 import sys
@@ -351,7 +351,12 @@ def _timeline(path: Path, ignore_edit_list: str) -> tuple[int | None, ...]:
 
 
 def _has_decord() -> bool:
-    return importlib.util.find_spec("decord") is not None
+    """Whether decord is there and its libraries load; it has no build for many systems."""
+    try:
+        importlib.import_module("decord")
+    except (ImportError, OSError, RuntimeError):
+        return False
+    return True
 
 
 def _open_decord(path: str) -> Any:

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.errors import VideoError
 from carvid.media.container import DEFAULT_FRAME_RATE
 from carvid.media.frames import (
     ALL,
@@ -24,7 +25,7 @@ from carvid.media.frames import (
 )
 from carvid.media.frames import Picture as MakesPicture
 from carvid.media.open import open_video
-from carvid.media.pictures import Picture, to_rgb
+from carvid.media.pictures import MIN_SIDE, Picture, to_rgb
 
 Source: TypeAlias = str | Path | Iterable[Frame | Picture]
 """What is segmented: a video file, a folder of images, one image, what comes live (`open_video`
@@ -37,11 +38,19 @@ def open_source(
     """Open what `open_video` does, or frames.
 
     Raises:
-        VideoError: as `open_video`.
+        VideoError: as `open_video`, or a side of the frames is under `MIN_SIDE` pixels.
         ValueError: as `GivenFrames`.
     """
     if isinstance(source, str | Path):
-        return open_video(source, selection=selection, raw=raw)
+        reader = open_video(source, selection=selection, raw=raw)
+        height, width = reader.info.size_hw
+        if min(height, width) < MIN_SIDE:
+            reader.close()
+            raise VideoError(
+                f"'{source}' has frames of {width}×{height} pixels, a side under {MIN_SIDE}; "
+                "enlarge it first, or choose a larger --max-side"
+            )
+        return reader
     if not isinstance(source, Iterable):
         kind = type(source).__name__
         raise ValueError(f"a video must be a path or an iterable of frames, got {kind}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import stat
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from natsort import natsort_keygen, ns
 from numpy.typing import NDArray
 from PIL import ImageOps
 
@@ -49,6 +49,9 @@ __all__ = [
 Backend = Literal["auto", "decord", "pyav"]
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+_NATURAL = natsort_keygen(alg=ns.INT | ns.IGNORECASE)
+"""Digits in a row are a whole number. With `ns.FLOAT`, which names that are times in seconds need
+(1.175 before 1.2), shot.999 would follow shot.1001."""
 
 
 def open_video(
@@ -121,10 +124,10 @@ def is_live(source: str | Path) -> bool:
         return False
 
 
-def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key under which frame10 follows frame9."""
-    parts = re.findall(r"\d+|\D+", name.lower())
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts]
+def natural_key(name: str) -> tuple[Any, str]:
+    """Sort key under which frame10 follows frame9, in small and capital letters alike; names that
+    are the same to it, such as 1.png and 01.png, have one order on every file system."""
+    return _NATURAL(name), name
 
 
 class ImagesReader(VideoReader):

@@ -30,6 +30,10 @@ FINEST_SCALE = 1
 PixelMap = tuple[NDArray[Any], NDArray[Any]]
 """For each pixel of one frame its place in another, as `cv2.remap` reads it: float32 (h, w), x and
 y; or, in less memory, int16 (h, w, 2), whole pixels, and uint16 (h, w), 32nds."""
+DIS_MIN_SIDE = 16
+"""Pixels. DIS chooses its coarsest scale by the width alone. On pictures of 40 and more pixels'
+width and less than 16 pixels' height it reads outside of them, which ends the process, or fails;
+measured with OpenCV 5.0 on widths from 8 to 480."""
 
 _lock = threading.Lock()
 _inside, _threads_before = 0, 1
@@ -67,9 +71,12 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
     dis.setPatchStride(PATCH_STRIDE)
     dis.setGradientDescentIterations(DESCENT_ITERATIONS)
     dis.setFinestScale(FINEST_SCALE)
+    height, width = now.shape
+    one, other = _padded(now), _padded(before)
     with one_cv2_thread():  # the flow that DIS finds depends on their number
-        back = np.asarray(dis.calc(now, before, None), np.float32)  # type: ignore[call-overload]
-        forth = np.asarray(dis.calc(before, now, None), np.float32)  # type: ignore[call-overload]
+        back = np.asarray(dis.calc(one, other, None), np.float32)  # type: ignore[call-overload]
+        forth = np.asarray(dis.calc(other, one, None), np.float32)  # type: ignore[call-overload]
+    back, forth = back[:height, :width], forth[:height, :width]
     grid_x, grid_y = _grid(now.shape[0], now.shape[1])
     x, y = grid_x + back[..., 0], grid_y + back[..., 1]
     return Flow(
@@ -139,6 +146,14 @@ def _trust(
 def _fixed_point(x: NDArray[np.float32], y: NDArray[np.float32]) -> PixelMap:
     """A pixel map in less memory, since those of many frames wait for later ones."""
     return cv2.convertMaps(x, y, cv2.CV_16SC2)
+
+
+def _padded(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with its last row and column repeated up to `DIS_MIN_SIDE`; most are as they
+    were."""
+    height, width = gray.shape
+    below, right = max(0, DIS_MIN_SIDE - height), max(0, DIS_MIN_SIDE - width)
+    return np.pad(gray, ((0, below), (0, right)), mode="edge") if below or right else gray
 
 
 @lru_cache(maxsize=8)
