@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from carvid.base.errors import DatasetError
 from carvid.benchmark.predict import predict
-from carvid.cli.commands import app
+from carvid.cli import app
 from carvid.datasets.refdavis import UNSUPERVISED, open_dataset, open_truth
 from carvid.demo import pictures
 from carvid.demo.example import NAME, TEXT, example_folder, example_scene, score

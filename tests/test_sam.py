@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 from carvid.base.errors import OutputError, WeightsError
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.cli.commands import app
+from carvid.cli import app
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import SamConfig, load_config
 from carvid.evaluation.regions import mask_scores
