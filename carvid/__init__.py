@@ -12,6 +12,7 @@ Images are uint8 (H, W, 3) RGB everywhere in memory.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from carvid.base.threads import sleeping_threads
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from carvid.pipeline import Carvid, load
     from carvid.run.track import FrameResult, Track
 
+# The library prints nothing: what it logs is shown where the program says so, of the log "carvid".
+logging.getLogger("carvid").addHandler(logging.NullHandler())
 
 _HOMES = {
     "Carvid": "carvid.pipeline",

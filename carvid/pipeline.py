@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -50,6 +51,8 @@ from carvid.temporal.state import (
     observe,
     select_maps,
 )
+
+log = logging.getLogger("carvid")
 
 
 @telling_out_of_memory()
@@ -378,6 +381,10 @@ class Carvid:
             raise KeyboardInterrupt
         seconds = time.monotonic() - began
         timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
+        if not progress:  # a bar says as much
+            name = Path(reader.info.path).name
+            rate = frames / seconds
+            log.info("%s: %d frames in %.1f s, %.2f frame/s", name, frames, seconds, rate)
         folder.finish(timing, lost=reader.lost, progress=progress, stop=stop)
         return stopped
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TypeVar
+
+log = logging.getLogger("carvid")
 
 T = TypeVar("T")
 
@@ -45,7 +47,7 @@ def finishing_frames() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
         asked = True
-        print("\ncarvid: finishing the frame; Ctrl-C again stops at once", file=sys.stderr)
+        log.warning("finishing the frame; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

@@ -6,18 +6,16 @@ Ray is started on this machine and ended afterwards, unless the caller has begun
 from __future__ import annotations
 
 import importlib
-import io
 import logging
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from carvid.base.errors import CarvidError, ConfigError
 from carvid.base.processes import Event, Task, Tool, Work, events_of
+from carvid.base.records import log_again, records_sent_to, wanted_level
 from carvid.base.threads import environment
 
 ATTEMPTS = 3
@@ -104,24 +102,32 @@ def _begin(ray: Any, workers: int | None) -> None:
 class _Worker:
     """What lives in an actor."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, level: int) -> None:
         os.chdir(folder)  # paths may start here
+        self._level = level
+        """Of what is logged; see `wanted_level`."""
         self._tool: Any = None
 
-    def prepare(self, prepare: Callable[[], Any]) -> tuple[CarvidError | None, str]:
-        """Make the tool; return what went wrong in it, and what was said on stderr."""
-        with redirect_stderr(io.StringIO()) as said:
+    def prepare(
+        self, prepare: Callable[[], Any]
+    ) -> tuple[CarvidError | None, list[logging.LogRecord]]:
+        """Make the tool; return what went wrong in it, and what was logged."""
+        records: list[logging.LogRecord] = []
+        with records_sent_to(records.append, self._level):
             try:
                 self._tool = prepare()
             except CarvidError as error:
-                return error, said.getvalue()
-        return None, said.getvalue()
+                return error, records
+        return None, records
 
-    def do(self, work: Work[Any, Any], index: int, task: Any) -> tuple[list[Event], str]:
-        """Do a task; return what happened, and what was said on stderr."""
-        with redirect_stderr(io.StringIO()) as said:
+    def do(
+        self, work: Work[Any, Any], index: int, task: Any
+    ) -> tuple[list[Event], list[logging.LogRecord]]:
+        """Do a task; return what happened, and what was logged."""
+        records: list[logging.LogRecord] = []
+        with records_sent_to(records.append, self._level):
             events = list(events_of(work, self._tool, index, task))
-        return events, said.getvalue()
+        return events, records
 
 
 class _Crew:
@@ -156,7 +162,7 @@ class _Crew:
             (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
             actor, task = self._busy.pop(answer)
             try:
-                result, said = self._ray.get(answer)
+                result, records = self._ray.get(answer)
             except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
                 raise
             except self._ray.exceptions.RayError as error:
@@ -169,8 +175,9 @@ class _Crew:
                         raise CarvidError(f"a worker could not begin: {reason}") from None
                     self._start()
                     continue
-                result, said, actor = [Event("failed", task, reason)], "", None
-            sys.stderr.write(said)
+                result, records, actor = [Event("failed", task, reason)], [], None
+            for record in records:
+                log_again(record)
             if task is None:
                 if result is not None:
                     raise result
@@ -201,5 +208,5 @@ class _Crew:
             self._ray.kill(actor)
 
     def _start(self) -> None:
-        actor = self._make.remote(str(Path.cwd()))
+        actor = self._make.remote(str(Path.cwd()), wanted_level())
         self._busy[actor.prepare.remote(self._prepare)] = (actor, None)

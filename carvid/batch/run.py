@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load, resolve, weights_files
 from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths
 from carvid.run.lock import locked
+
+log = logging.getLogger("carvid")
 
 Engine = Literal["serial", "ray"]
 
@@ -133,8 +135,8 @@ def run_batch(
                 done[name] = event.value
             elif event.kind == "failed":
                 failed[name] = event.value
-            elif event.kind == "again" and progress:
-                tqdm.write(f"carvid: {name}: {event.value}; trying again", file=sys.stderr)
+            elif event.kind == "again":
+                log.warning("%s: %s; trying again", name, event.value)
             if event.kind in ("done", "failed"):
                 bar.update()
     names = [clip.name for clip in clips]

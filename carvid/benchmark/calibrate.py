@@ -12,6 +12,7 @@ module are not calibrated.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from carvid.car.queries import Queries
 from carvid.config import Config, ExpectConfig, load_config
 from carvid.pipeline import Carvid, load, resolve
 from carvid.version import __version__
+
+log = logging.getLogger("carvid")
 
 AXES: dict[str, tuple[str, ...]] = {
     "classifier.background": ("always", "never"),
@@ -153,6 +156,8 @@ class _Search:
                 found = self._measure(variants, bar.update)
                 new = [self._row(v[-1], a, answers) for v, a in zip(variants, found, strict=True)]
                 rows += new
+                if not self._progress:  # a bar says as much
+                    log.info("tried %s: %s", key, ", ".join(values))
                 gains = [row.gain if row.gain > SURE * row.error else 0.0 for row in new]
                 if gains and max(gains) > 0:
                     winner = int(np.argmax(gains))

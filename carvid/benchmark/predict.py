@@ -12,6 +12,7 @@ set without the four sets has one run a video, `out/runs/<video>/all`, and no la
 from __future__ import annotations
 
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -53,6 +54,8 @@ from carvid.run.layout import (
 )
 from carvid.run.lock import locked
 from carvid.run.track import FrameResult, RunFacts, RunFolder
+
+log = logging.getLogger("carvid")
 
 RUNS_FOLDER = "runs"
 NAMES = (RUNS_FOLDER, *SET_FOLDERS, EXPRESSION_FOLDER, "run.json")
@@ -158,9 +161,9 @@ def predict(
     failed: dict[str, str] = {}
     frames, begun = 0, False
     workers = min(workers, max(len(open_jobs), 1))
+    total = sum(job.frames for job in jobs)
     with tqdm(
-        total=sum(job.frames for job in jobs), initial=found, desc="davis", unit="frame",
-        disable=not progress,
+        total=total, initial=found, desc="davis", unit="frame", disable=not progress
     ) as bar, ExitStack() as stack:  # fmt: skip
         for event in run_tasks(partial(_prepare, config, workers), _work, open_jobs, workers):
             if event.kind == "ready" and not begun:  # nothing is touched before models are there
@@ -172,6 +175,9 @@ def predict(
                 bar.update()
             elif event.kind == "failed":
                 failed[open_jobs[event.task].video.name] = event.value
+            elif event.kind == "done" and not progress:  # a bar says as much
+                name = open_jobs[event.task].video.name
+                log.info("%s is done; %d of %d frames", name, found + frames, total)
     if not failed:
         forget_replaced(out)
     return Prediction(
