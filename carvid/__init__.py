@@ -1,12 +1,14 @@
 """carvid: masks in every frame of a video for the object that a sentence names, without training.
 
     model = carvid.load("default")
-    track = model.segment("dog.mp4", ["the dog jumping"])
+    track = model.segment("dog.mp4", "the dog jumping")
     track.save("out/dog")
 
 Letters in shapes: T frames, N expressions, Q queries (expressions and distractors), M competing
 texts, B background queries or a batch, H W pixels, h w patches, D channels, L tokens or labels.
 Images are uint8 (H, W, 3) RGB everywhere in memory.
+
+carvid logs through `logging.getLogger("carvid")` and prints nothing; only its command line does.
 """
 
 from __future__ import annotations
@@ -16,51 +18,91 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from carvid.base.threads import sleeping_threads
-from carvid.version import __version__ as __version__
+from carvid.version import __version__
 
 if TYPE_CHECKING:
+    from carvid.base import errors
     from carvid.base.errors import CarvidError
+    from carvid.batch.manifest import Clip, read_manifest
+    from carvid.batch.run import BatchResult, run_batch
+    from carvid.benchmark.predict import Prediction, predict
     from carvid.car.segmenter import StepResult, Trace
     from carvid.config import Config, load_config
-    from carvid.media.open import Frame, open_video
+    from carvid.evaluation.protocols import evaluate
+    from carvid.evaluation.report import Report
+    from carvid.exports.export import export
+    from carvid.media.frames import Frame, Selection, VideoReader
+    from carvid.media.open import open_video
     from carvid.pipeline import Carvid, load
-    from carvid.run.track import FrameResult, Track
+    from carvid.run.result import FrameResult
+    from carvid.run.track import Track
 
-# The library prints nothing: what it logs is shown where the program says so, of the log "carvid".
+# What is logged is shown where the program says so, and nowhere else.
 logging.getLogger("carvid").addHandler(logging.NullHandler())
 
 _HOMES = {
+    "BatchResult": "carvid.batch.run",
     "Carvid": "carvid.pipeline",
     "CarvidError": "carvid.base.errors",
+    "Clip": "carvid.batch.manifest",
     "Config": "carvid.config",
-    "Frame": "carvid.media.open",
-    "FrameResult": "carvid.run.track",
+    "Frame": "carvid.media.frames",
+    "FrameResult": "carvid.run.result",
+    "Prediction": "carvid.benchmark.predict",
+    "Report": "carvid.evaluation.report",
+    "Selection": "carvid.media.frames",
     "StepResult": "carvid.car.segmenter",
     "Trace": "carvid.car.segmenter",
     "Track": "carvid.run.track",
+    "VideoReader": "carvid.media.frames",
+    "evaluate": "carvid.evaluation.protocols",
+    "export": "carvid.exports.export",
     "load": "carvid.pipeline",
     "load_config": "carvid.config",
     "open_video": "carvid.media.open",
+    "predict": "carvid.benchmark.predict",
+    "read_manifest": "carvid.batch.manifest",
+    "run_batch": "carvid.batch.run",
 }
+"""Where each public name is defined; it is imported when it is first asked for."""
 
 __all__ = [
+    "BatchResult",
     "Carvid",
     "CarvidError",
+    "Clip",
     "Config",
     "Frame",
     "FrameResult",
+    "Prediction",
+    "Report",
+    "Selection",
     "StepResult",
     "Trace",
     "Track",
+    "VideoReader",
+    "__version__",
+    "errors",
+    "evaluate",
+    "export",
     "load",
     "load_config",
     "open_video",
+    "predict",
+    "read_manifest",
+    "run_batch",
 ]
 
 
 def __getattr__(name: str) -> Any:
     # torch takes seconds to import; `carvid --help` and light uses do not wait for it.
+    if name == "errors":
+        return importlib.import_module("carvid.base.errors")
     if name in _HOMES:
         with sleeping_threads():  # of torch, if it is not loaded yet
             return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'carvid' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

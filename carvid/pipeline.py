@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
+from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from carvid.base.background import run_in_background
-from carvid.base.errors import VideoError
 from carvid.base.guard import check_apart, files_in
-from carvid.base.interrupt import never
+from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.scale import cut
 from carvid.car.queries import Queries
@@ -26,8 +20,8 @@ from carvid.car.segmenter import RecurrentSegmenter, StepResult, Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
-from carvid.exports.formats import check_formats, write_formats
-from carvid.media.frames import frames_ahead
+from carvid.exports.export import check_formats, write_formats
+from carvid.media.given import Source, ahead, open_source, to_frame
 from carvid.media.open import (
     ALL,
     Frame,
@@ -35,13 +29,17 @@ from carvid.media.open import (
     VideoInfo,
     VideoReader,
     input_files,
-    open_video,
-    prefetch,
 )
+from carvid.media.pictures import Picture, to_rgb
+from carvid.run.facts import RunFacts
+from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths, tidy
 from carvid.run.lock import locked
-from carvid.run.track import FrameResult, MemoryStore, RunFacts, RunFolder, Track
+from carvid.run.record import record
+from carvid.run.result import FrameResult
+from carvid.run.track import MemoryStore, Track
 from carvid.sam.automatic import SamRefiner, sam_refiner
+from carvid.show.run_overlay import run_overlay
 from carvid.temporal.lookahead import Step, smooth
 from carvid.temporal.state import (
     TemporalState,
@@ -52,7 +50,8 @@ from carvid.temporal.state import (
     select_maps,
 )
 
-log = logging.getLogger("carvid")
+Texts: TypeAlias = str | Sequence[str]
+"""One expression, or several."""
 
 
 @telling_out_of_memory()
@@ -62,6 +61,8 @@ def load(
     *,
     generator: str | None = None,
     classifier: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Carvid:
     """Load the two frozen CLIPs that a preset names, and the SAM, if it names one.
 
@@ -74,13 +75,17 @@ def load(
         overrides: `section.key=value`, in order.
         generator: weights of the mask proposal generator: a folder, a hub name, or `tiny`.
         classifier: weights of the mask classifier, likewise.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
+        dtype: `auto`, `float32`, `float16`, `bfloat16`.
 
     Raises:
         ConfigError: an unknown preset or setting.
         WeightsError: weights that are missing or of the wrong kind.
         OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
-    config = resolve(preset, overrides, generator=generator, classifier=classifier)
+    config = resolve(
+        preset, overrides, generator=generator, classifier=classifier, device=device, dtype=dtype
+    )
     sam = sam_refiner(config)
     first = load_backbone(config.weights.generator, config.weights)
     same = config.weights.classifier == config.weights.generator
@@ -102,11 +107,13 @@ def resolve(
     *,
     generator: str | None = None,
     classifier: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
 ) -> Config:
     """Return the settings that `load` would run with, without loading anything."""
     config = load_config(preset, overrides)
-    names = {"generator": generator, "classifier": classifier}
-    chosen = {key: name for key, name in names.items() if name is not None}
+    given = {"generator": generator, "classifier": classifier, "device": device, "dtype": dtype}
+    chosen = {key: value for key, value in given.items() if value is not None}
     return Config.from_dict({"weights": chosen}, base=config)
 
 
@@ -136,62 +143,63 @@ class Carvid:
     @telling_out_of_memory()
     def segment_image(
         self,
-        image: NDArray[np.uint8],
-        texts: Sequence[str],
+        image: Picture,
+        texts: Texts,
         *,
-        distractors: Sequence[str] = (),
+        distractors: Texts = (),
         trace: Trace | None = None,
     ) -> StepResult:
         """CaR as published, on one image.
 
         Args:
-            image: uint8 (H, W, 3) RGB.
-            texts: the N expressions.
+            image: uint8 (H, W, 3) RGB, or another picture that `to_rgb` knows.
+            texts: the N expressions, or one.
             distractors: texts that compete but get no mask.
             trace: is filled with the recurrent steps.
 
         Raises:
-            ValueError: `image` has another dtype or shape.
+            ValueError: `image` is no picture.
             ExpressionError: an expression is empty or too long.
         """
-        queries = Queries(tuple(texts), tuple(distractors))
-        return self.segmenter.segment(image, queries, trace=trace)
+        queries = Queries.of(texts, distractors)
+        return self.segmenter.segment(to_rgb(image), queries, trace=trace)
 
     def stream(
         self,
-        frames: Iterable[Frame | NDArray[np.uint8]],
-        texts: Sequence[str],
+        frames: Iterable[Frame | Picture],
+        texts: Texts,
         *,
-        distractors: Sequence[str] = (),
+        distractors: Texts = (),
         state: TemporalState | None = None,
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame as it comes; strictly causal, endless input is fine.
 
         Args:
-            frames: `Frame`s, or images, uint8 (H, W, 3) RGB.
-            texts: the N expressions.
+            frames: `Frame`s, or pictures: uint8 (H, W, 3) RGB, or others that `to_rgb` knows.
+            texts: the N expressions, or one.
             distractors: texts that compete but get no mask.
             state: the state that an earlier frame left (`FrameResult.state`), to go on from.
 
         Raises:
             ExpressionError: an expression is empty or too long.
+            ValueError: a frame is no picture.
         """
-        queries = Queries(tuple(texts), tuple(distractors))
+        queries = Queries.of(texts, distractors)
         with telling_out_of_memory():
             for step in self._steps(frames, queries, state):
                 yield step.result
 
     def offline(
         self,
-        frames: Iterable[Frame | NDArray[np.uint8]],
-        texts: Sequence[str],
+        frames: Iterable[Frame | Picture],
+        texts: Texts,
         *,
-        distractors: Sequence[str] = (),
+        distractors: Texts = (),
         state: TemporalState | None = None,
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
         that they have a say; as `stream` otherwise."""
-        queries = Queries(tuple(texts), tuple(distractors))
+        queries = Queries.of(texts, distractors)
         config = self.config.temporal
         if not config.looks_ahead:
             yield from self.stream(frames, texts, distractors=distractors, state=state)
@@ -205,7 +213,7 @@ class Carvid:
 
     def _steps(
         self,
-        frames: Iterable[Frame | NDArray[np.uint8]],
+        frames: Iterable[Frame | Picture],
         queries: Queries,
         state: TemporalState | None,
     ) -> Iterator[Step]:
@@ -215,7 +223,7 @@ class Carvid:
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
         surely = self.segmenter.surely_there(count)
         for index, given in enumerate(frames):
-            frame = given if isinstance(given, Frame) else Frame(index, float("nan"), given)
+            frame = to_frame(given, index)
             context = observe(
                 state, frame.image, config, time_s=frame.time_s, of_motion=of_motion, surely=surely
             )
@@ -242,10 +250,10 @@ class Carvid:
     @telling_out_of_memory()
     def segment(
         self,
-        video: str | Path,
-        texts: Sequence[str],
+        video: Source,
+        texts: Texts,
         *,
-        distractors: Sequence[str] = (),
+        distractors: Texts = (),
         out: str | Path | None = None,
         resume: bool = False,
         overwrite: bool = False,
@@ -258,8 +266,9 @@ class Carvid:
         """Segment a whole clip.
 
         Args:
-            video: a video file, a folder of images, one image, or what `open_video` reads live.
-            texts: the N expressions; expression k, from 1, is label k.
+            video: a video file, a folder of images, one image, what `open_video` reads live, or
+                frames: any iterable of `Frame`s or pictures, which is read once.
+            texts: the N expressions, or one; expression k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
@@ -267,138 +276,85 @@ class Carvid:
             overwrite: replace an earlier run in `out`, when the first frame is done; it is kept in
                 `out/.carvid/replaced` until the new one is whole.
             progress: show a bar with frames per second on stderr.
-            part: which of the frames are used, and how large.
+            selection: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
-            formats: what else to write into `out`; see `carvid.exports.formats.export`.
+            formats: what else to write into `out`; see `carvid.export`.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then
                 are the whole clip, and the track is returned.
 
         Raises:
-            KeyboardInterrupt: `stop` said so, and there is `out`; it can be resumed, or is whole if
-                the input is live.
+            Stopped: `stop` said so, and there is `out`; it can be resumed, or is whole if the input
+                comes only once. It is a KeyboardInterrupt.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
             ConfigError: an unknown format.
             OutputError: `out` holds something else, or what is read here, cannot be written, or a
-                format cannot be had of live input.
-            ValueError: there are formats and no `out`.
+                format cannot be had of what comes only once.
+            ValueError: there are formats and no `out`; or a frame is no picture.
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
-        queries = Queries(tuple(texts), tuple(distractors))
-        with open_video(video, selection=selection, raw=raw) as reader:
-            facts = self.facts(reader.info, queries)
+        queries = Queries.of(texts, distractors)
+        with open_source(video, selection=selection, raw=raw) as reader, stop_when(stop):
             if out is None:
-                return self._in_memory(facts, reader, queries, progress=progress, stop=stop)
+                return self._in_memory(reader, queries, progress=progress)
             check_formats(formats, reader.info)
-            folder = RunFolder(Path(out), facts)
-            check_apart([*input_files(video), *self.sources], run_paths(folder.folder))
+            read = [] if reader.info.backend == "frames" else input_files(reader.info.path)
+            check_apart([*read, *self.sources], run_paths(Path(out)))
+            facts = self.facts(reader.info, queries)
+            folder = RunFolder(Path(out), facts, run_overlay(Path(out), facts))
             folder.check(resume=resume, overwrite=overwrite)
-            self.check_texts(queries)
+            self.segmenter.check_texts(queries)
             with locked(folder.folder):
-                stopped = False
-                if resume and folder.finished and not overwrite:
-                    tidy(folder.folder)
-                else:
-                    start, state = folder.begin(resume=resume, overwrite=overwrite)
-                    try:
-                        stopped = self._fill(
-                            folder, reader, queries, start, state, progress=progress, stop=stop
-                        )
-                    except VideoError:
-                        folder.abandon()
-                        folder.forget_if_empty()
-                        raise
-                    except BaseException:
-                        folder.abandon()
-                        raise
-                track = Track.open(out)
-                # What came live and was stopped will not come again: all of it is written.
-                asked = never if stopped else stop
-                write_formats(track, folder.folder, formats, progress=progress, stop=asked)
-                if stopped:
-                    raise KeyboardInterrupt
-        return track
+                return self._into(
+                    folder, reader, queries, formats,
+                    resume=resume, overwrite=overwrite, progress=progress,
+                )  # fmt: skip
 
-    def _in_memory(
-        self,
-        facts: RunFacts,
-        reader: VideoReader,
-        queries: Queries,
-        *,
-        progress: bool,
-        stop: Callable[[], bool],
-    ) -> Track:
-        """Do a clip's frames until `stop` says so, and keep their masks."""
-        store, stopped = MemoryStore(facts), False
-
-        def noted() -> bool:
-            nonlocal stopped
-            stopped = stop()
-            return stopped
-
-        results = self._results(
-            reader, queries, 0, None, progress=progress, stop=noted, decide_all=True
-        )
-        with closing(results):
+    def _in_memory(self, reader: VideoReader, queries: Queries, *, progress: bool) -> Track:
+        """Segment a clip's frames until somebody wants to stop, and keep their masks."""
+        store = MemoryStore(self.facts(reader.info, queries), run_overlay)
+        ending = EndingQuietly()
+        found = self._results(reader, queries, 0, None, until=ending, progress=progress)
+        with closing(found) as results:
             for result in results:
                 store.add(result)
-        return store.track(reader.lost, cut_short=stopped)
+        return store.track(reader.lost, cut_short=ending.stopped)
 
-    def _fill(
+    def _into(
         self,
         folder: RunFolder,
         reader: VideoReader,
         queries: Queries,
-        start: int,
-        state: TemporalState | None,
+        formats: Sequence[str],
         *,
+        resume: bool,
+        overwrite: bool,
         progress: bool,
-        stop: Callable[[], bool],
-    ) -> bool:
-        """Do a run's frames and finish its folder; return whether a live input was stopped."""
-        began = time.monotonic()
-        frames, stopped = 0, False
-        if not start:
-            folder.draw_along()
-        found = self._results(
-            reader, queries, start, state, progress=progress, see=folder.see, stop=stop
-        )
-        with (
-            closing(found) as results,
-            run_in_background(folder.add, attrgetter("nbytes")) as write,
-        ):
-            try:
-                for result in results:
-                    write(result)
-                    frames += 1
-            except _Stopped:
-                stopped = True
-        if stopped and not reader.info.live:
-            folder.pause(progress=progress)
-            raise KeyboardInterrupt
-        seconds = time.monotonic() - began
-        timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
-        if not progress:  # a bar says as much
-            name = Path(reader.info.path).name
-            rate = frames / seconds
-            log.info("%s: %d frames in %.1f s, %.2f frame/s", name, frames, seconds, rate)
-        folder.finish(timing, lost=reader.lost, progress=progress, stop=stop)
-        return stopped
-
-    def check_texts(self, queries: Queries) -> None:
-        """Encode the run's texts, once; an expression that is too long is found before any frame.
-
-        Raises:
-            ExpressionError: an expression is longer than the text encoder reads.
-        """
-        generator, classifier = self.backbones
-        texts = [self.segmenter.understand(text).text for text in queries.all]
-        generator.encode_texts([self.config.proposals.template.format(text) for text in texts])
-        for template in self.config.classifier.templates:
-            classifier.encode_texts([template.format(text) for text in texts])
+    ) -> Track:
+        """Segment a clip into a run's folder, which is locked, with what else is to be written."""
+        ending = EndingQuietly()
+        if resume and folder.finished and not overwrite:
+            tidy(folder.folder)
+        else:
+            results = partial(
+                self._results, reader, queries,
+                see=None if folder.overlay is None else folder.overlay.see,
+                until=ending if reader.info.live else until_stopped, progress=progress,
+            )  # fmt: skip
+            record(
+                folder, results, reader.lost,
+                resume=resume, overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+        track = Track.open(folder.folder)
+        if not ending.stopped:
+            write_formats(track, folder.folder, formats, progress=progress)
+            return track
+        with stop_when(never):  # what came once will not come again: all of it is written
+            write_formats(track, folder.folder, formats, progress=progress)
+        raise Stopped
 
     def facts(self, video: VideoInfo, queries: Queries) -> RunFacts:
         """Return what a run.json says of a run of this model."""
@@ -418,49 +374,22 @@ class Carvid:
         start: int,
         state: TemporalState | None,
         *,
-        progress: bool,
         see: Callable[[Frame], Frame] | None = None,
-        stop: Callable[[], bool] = never,
-        decide_all: bool = False,
+        until: Callable[[Iterable[Frame]], Iterable[Frame]] = until_stopped,
+        progress: bool,
     ) -> Generator[FrameResult, None, None]:
-        """Yield the frames' results; `stop` is asked after each frame that was looked at, whose
-        result may have to wait for later ones.
-
-        Raises:
-            _Stopped: `stop` said so, and what still waits for later frames is not to be decided.
-        """
-        frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
-        shown = map(see, frames) if see is not None and reader.info.live else frames
+        """Yield the results of a reader's frames from index `start` on, before which `state` was
+        left; `see` takes note of frames that come only once, `until` ends them."""
+        frames, info = ahead(reader, start), reader.info
         bar = tqdm(
-            shown, initial=start, total=reader.expected, unit="frame",
-            desc=Path(reader.info.path).name, disable=not progress,
+            map(see, frames) if see is not None and info.live else frames, initial=start,
+            total=reader.expected, unit="frame", desc=Path(info.path).name, disable=not progress,
         )  # fmt: skip
+        follow = self.stream if info.endless else self.offline
         try:
-            follow = self.stream if reader.info.live else self.offline
             yield from follow(
-                _until(bar, stop, quietly=decide_all), queries.texts,
-                distractors=queries.distractors, state=state,
-            )  # fmt: skip
+                until(bar), queries.texts, distractors=queries.distractors, state=state
+            )
         finally:
             bar.close()  # what is said next has a line of its own
             frames.close()
-
-
-class _Stopped(Exception):
-    """Somebody wants to stop."""
-
-
-def _until(
-    frames: Iterable[Frame], stop: Callable[[], bool], *, quietly: bool = False
-) -> Iterator[Frame]:
-    """Yield frames; `stop` is asked after each.
-
-    Raises:
-        _Stopped: it said so, and they should not end `quietly`.
-    """
-    for frame in frames:
-        yield frame
-        if stop():
-            if quietly:
-                return
-            raise _Stopped

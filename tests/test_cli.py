@@ -24,7 +24,7 @@ from carvid.cli import options as options_module
 from carvid.cli.messages import messages_on_stderr
 from carvid.cli.results import plural
 from carvid.evaluation.protocols import PROTOCOLS
-from carvid.exports.formats import FORMATS
+from carvid.exports.export import FORMATS
 from carvid.media.open import open_video
 from tests.conftest import carvid, make_frames
 
@@ -313,7 +313,7 @@ def test_completion_is_shown_for_bash() -> None:
 USERS_PROGRAM = """
 import sys
 import carvid
-from carvid.exports.formats import export
+from carvid.exports.export import export
 clip, out = sys.argv[1:]
 overrides = ["car.keep_best=true", "crf.iterations=1"]
 model = carvid.load("tiny", overrides, generator="tiny", classifier="tiny")

@@ -18,7 +18,8 @@ from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult, Track
+from carvid.run.result import FrameResult
+from carvid.run.track import Track
 from tests.conftest import in_this_process
 
 ABSENT = ("the pizza", "the penguin", "the rocket", "the whale", "the guitar")

@@ -17,7 +17,7 @@ from PIL import Image
 from carvid.car.choice import NONE
 from carvid.car.phrases import Wish, rate_wishes
 from carvid.config import TemporalConfig, load_config
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.cuts import MOST, Seen, change
 from carvid.temporal.flow import to_gray

@@ -148,7 +148,10 @@ def test_a_kill_at_the_very_end_is_mended(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("carvid.benchmark.predict._SetFolder.finish", "carvid.run.track.shutil.rmtree"):
+    for place in (
+        "carvid.benchmark.predict._SetFolder.finish",
+        "carvid.run.progress.shutil.rmtree",
+    ):
         with monkeypatch.context() as patch:
             patch.setattr(place, stop)
             with pytest.raises(KeyboardInterrupt):

@@ -23,10 +23,13 @@ from PIL import Image
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.config import Config
-from carvid.exports.formats import GREEN, detections, export
+from carvid.exports.detections import detections
+from carvid.exports.export import export
+from carvid.exports.green import GREEN
 from carvid.media.encode import BT709
 from carvid.media.open import Selection, open_video
-from carvid.run.track import RunFacts, Track
+from carvid.run.facts import RunFacts
+from carvid.run.track import Track
 from carvid.show.page import for_script
 from tests.conftest import make_frames
 
@@ -267,7 +270,7 @@ def test_what_cannot_be_exported_is_said(
     with pytest.raises(OutputError, match="comes only once"):
         export(track, tmp_path, ["green"])
     object.__setattr__(track.facts.video, "live", False)
-    object.__setattr__(track.facts.video, "part", Selection(stride=2))
+    object.__setattr__(track.facts.video, "selection", Selection(stride=2))
     for name in ("green", "alpha", "cutouts", "html"):
         with pytest.raises(OutputError, match="another number of frames"):
             export(track, tmp_path, [name])

@@ -27,7 +27,7 @@ from carvid.evaluation.regions import jaccard, mask_scores
 from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.show.overlay import VIVID
 from tests.conftest import carvid as command
 

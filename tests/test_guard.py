@@ -24,7 +24,7 @@ from carvid.benchmark.predict import predict
 from carvid.config import load_config
 from carvid.demo.example import example_folder
 from carvid.demo.pictures import NOUNS
-from carvid.exports.formats import FILES, FORMATS, export
+from carvid.exports.export import FORMATS, export
 from carvid.media.open import Selection
 from carvid.pipeline import Carvid
 from carvid.run.layout import RUN_FILES, set_aside
@@ -392,12 +392,12 @@ def test_an_overlay_is_not_drawn_onto_its_video(
 
 def test_nor_onto_a_mask_or_a_picture(out: Path, tmp_path: Path) -> None:
     from carvid.config import OverlayConfig
-    from carvid.run.track import overlay_from_folder
+    from carvid.show.masks_over_video import draw_masks
 
     for path in (out / "masks" / "00003.png", out / "run.json", out / "cutouts" / "1/00000.png"):
         link = hard(path, tmp_path / f"{path.stem}.mp4")
         with pytest.raises(OutputError, match="read, and would be overwritten"):
-            overlay_from_folder(
+            draw_masks(
                 out / "masks", out / "cutouts" / "1", link, TEXTS, OverlayConfig()
             )  # fmt: skip
 
@@ -408,7 +408,7 @@ def test_no_format_is_written_onto_the_video(
     model: Carvid, clip: Path, tmp_path: Path, name: str, alias: Alias
 ) -> None:
     folder = tmp_path / "exported"
-    target = folder / FILES[name]
+    target = folder / FORMATS[name].file
     target = target / "1" / "00000.mp4" if name == "cutouts" else target
     target.parent.mkdir(parents=True)
     source = target if alias is same else tmp_path / "source.mp4"

@@ -19,7 +19,7 @@ from carvid.benchmark.predict import predict
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.clip import weights as weights_module
 from carvid.media.open import open_video
-from carvid.run.track import RunFolder
+from carvid.run.folder import RunFolder
 from tests.conftest import carvid
 from tests.test_batch import TINY, write_clips
 from tests.trees import unseen_tree

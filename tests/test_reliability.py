@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 
 import carvid
 from carvid.base.errors import CarvidError, OutputError, VideoError
-from carvid.exports.formats import FORMATS, export
+from carvid.exports.export import FORMATS, export
 from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid
 from carvid.run.lock import locked
@@ -134,7 +135,7 @@ def test_a_live_input_in_memory_ends_when_told(model: Carvid, tmp_path: Path) ->
     assert len(track) == 2 and track.masks[1].shape[0] == 2
 
 
-FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 3, 3 + 7, 3 + 7 + 7
+FRAMES_ASKED, OVERLAY_ASKED, GREEN_ASKED = 3, 3 + 6, 3 + 6 + 6
 """How often `stop` is asked, by a run that goes on with three of its six frames, until those are
 done, the overlay, and green.mp4."""
 
@@ -165,7 +166,7 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
 
 
 @pytest.mark.parametrize(
-    "place", ["carvid.show.overlay_thread.draw_overlay", "carvid.exports.formats.write_page"]
+    "place", ["carvid.show.overlay_thread.draw_overlay", "carvid.exports.html.write_page"]
 )
 def test_one_ctrl_c_ends_the_encoding(
     clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
@@ -209,7 +210,7 @@ def test_a_run_keeps_its_folder_until_its_formats_are_written(
                 use()
             refused.append(use)
 
-    monkeypatch.setitem(FORMATS, "cutouts", write)
+    monkeypatch.setitem(FORMATS, "cutouts", replace(FORMATS["cutouts"], write=write))
     track = model.segment(clip, TEXTS, out=out, formats=["cutouts"])
     assert len(refused) == 3
     export(track, out, ["green"])

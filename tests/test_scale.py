@@ -371,7 +371,7 @@ def _with(candidates: object, masks: NDArray[np.float32]) -> object:
 
 def test_labels_of_a_large_frame_are_those_of_whole_planes() -> None:
     from carvid.media.label_png import label_map
-    from carvid.run.track import FrameResult
+    from carvid.run.result import FrameResult
     from carvid.temporal.state import TemporalState
 
     rng = np.random.default_rng(0)

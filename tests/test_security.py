@@ -35,13 +35,14 @@ from carvid.benchmark.predict import predict
 from carvid.clip.weights import EMBEDDED_FOLDER, load_backbone
 from carvid.config import WeightsConfig, load_config
 from carvid.datasets.refdavis import open_dataset, read_meta
-from carvid.exports.formats import export
+from carvid.exports.export import export
 from carvid.media.label_png import read_label_png, write_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
-from carvid.run.track import Track, expressions_beside, part_beside
+from carvid.run.track import Track
 from carvid.sam.cache import MaskCache
 from carvid.sam.weights import load_sam
+from carvid.show.masks_over_video import expressions_beside, selection_beside
 from tests.conftest import make_frames
 from tests.test_pipeline import FAST, TEXTS
 
@@ -303,7 +304,7 @@ def test_what_is_damaged_in_a_runs_folder_is_one_line(out: Path, model: Carvid, 
         uses: list[Callable[[], object]] = [
             lambda: Track.open(out),
             lambda: expressions_beside(out / "masks"),
-            lambda: part_beside(out / "masks"),
+            lambda: selection_beside(out / "masks"),
         ]
         if number % 10 == 0:
             uses.append(lambda: model.segment(clip, TEXTS, out=out, resume=True))

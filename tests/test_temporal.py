@@ -15,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 
 import carvid
-from carvid.car.choice import NONE, Candidates, TrackPrior, overlaps, rate, representatives
+from carvid.base.masks import ious
+from carvid.car.choice import NONE, Candidates, TrackPrior, rate, representatives
 from carvid.car.phrases import Phrase, parse
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
@@ -23,7 +24,7 @@ from carvid.config import TemporalConfig, load_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds, to_colors
 from carvid.temporal.flow import (
     carry,
@@ -68,7 +69,7 @@ def moving(frames: int, step: int = 2) -> Iterator[tuple[NDArray[np.uint8], NDAr
 
 
 def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    return float(overlaps(a[None], b[None])[0, 0])
+    return float(ious(a[None], b[None])[0, 0])
 
 
 # flow ----------------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ def test_masks_that_are_nearly_the_same_are_shown_once() -> None:
     here, nearly, there = box(10) > 0.5, box(11) > 0.5, box(70) > 0.5
     masks, kinds = np.stack([here, there, nearly, here]), ["blur"] * 4
     both, either = np.count_nonzero(here & nearly), np.count_nonzero(here | nearly)
-    assert overlaps(masks, masks)[0].tolist() == [1, 0, np.float32(both / either), 1]
+    assert ious(masks, masks)[0].tolist() == [1, 0, np.float32(both / either), 1]
     assert representatives(masks, kinds, 0.5).tolist() == [0, 1, 0, 0]
     assert representatives(masks, kinds, both / either + 0.01).tolist() == [0, 1, 2, 0]
     assert representatives(masks, ["blur", "blur", "gray", "blur"], 0.5).tolist() == [0, 1, 2, 0]

@@ -47,7 +47,7 @@ from carvid.clip.backbone import ClipBackbone, PatchFeatures, _heads, to_pixels
 from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
-from carvid.run.track import RunFolder
+from carvid.run.folder import RunFolder
 from carvid.temporal import lookahead
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -448,7 +448,7 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
 def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:
     """First calls allocate, and choose kernels; they are no part of a frame's cost."""
     network_passes(model, image, len(queries.texts))
-    model.check_texts(queries)
+    model.segmenter.check_texts(queries)
 
 
 def with_settings(model: Carvid, case: Case) -> Carvid:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run after the frame at hand, whichever file is being written."""
+"""Somebody wants to stop: the frame at hand is finished, whatever is being made of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import TypeVar
 
@@ -14,23 +15,56 @@ log = logging.getLogger("carvid")
 T = TypeVar("T")
 
 
+class Stopped(KeyboardInterrupt):
+    """Somebody wanted to stop, and the frame at hand is done."""
+
+
 def never() -> bool:
     """Say that nobody wants to stop."""
     return False
 
 
-def stopping(items: Iterable[T], stop: Callable[[], bool]) -> Iterator[T]:
-    """Yield items until someone wants to stop.
+_wanted: ContextVar[Callable[[], bool]] = ContextVar("stop wanted", default=never)
+
+
+@contextmanager
+def stop_when(wanted: Callable[[], bool]) -> Iterator[None]:
+    """Let `wanted` say, until the block ends, whether `until_stopped` stops."""
+    token = _wanted.set(wanted)
+    try:
+        yield
+    finally:
+        _wanted.reset(token)
+
+
+def until_stopped(items: Iterable[T]) -> Iterator[T]:
+    """Yield items until somebody wants to stop, which is asked after each.
 
     Raises:
-        KeyboardInterrupt: `stop` said so, before an item or after the last.
+        Stopped: somebody did; after the last item, too.
     """
+    wanted = _wanted.get()
     for item in items:
-        if stop():
-            raise KeyboardInterrupt
         yield item
-    if stop():
-        raise KeyboardInterrupt
+        if wanted():
+            raise Stopped
+
+
+class EndingQuietly:
+    """Ends items where somebody wants to stop, which is asked after each, as if there were no more;
+    for what will not come again."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        """Whether somebody did."""
+
+    def __call__(self, items: Iterable[T]) -> Iterator[T]:
+        wanted = _wanted.get()
+        for item in items:
+            yield item
+            if wanted():
+                self.stopped = True
+                return
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from carvid.batch.manifest import Clip
 from carvid.batch.ray import find_ray, ray_tasks
 from carvid.car.queries import Queries
 from carvid.config import Config, settings_files
-from carvid.exports.formats import check_formats
+from carvid.exports.export import check_formats
 from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load, resolve, weights_files
 from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths

@@ -101,7 +101,7 @@ def calibrate(
     store = Store(out.with_suffix(".json"), inputs, fresh=not resume)
     model = load(config)
     texts = dict.fromkeys(text for each in samples for text in (*each.texts, *each.absent))
-    model.check_texts(Queries(tuple(texts)))
+    model.segmenter.check_texts(Queries(tuple(texts)))
     rows, changes = _Search(model, samples, store, absent, progress).run(axes)
     result = Calibration(
         out, preset if isinstance(preset, Config) else str(preset), load_config(config, changes),

@@ -15,7 +15,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -41,6 +41,8 @@ from carvid.media.frames import frames_ahead
 from carvid.media.label_png import write_label_png
 from carvid.media.open import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 from carvid.pipeline import Carvid, load, resolve, weights_files
+from carvid.run.facts import RunFacts
+from carvid.run.folder import RunFolder
 from carvid.run.layout import (
     MOVING,
     PROGRESS_FOLDER,
@@ -53,7 +55,7 @@ from carvid.run.layout import (
     tidy,
 )
 from carvid.run.lock import locked
-from carvid.run.track import FrameResult, RunFacts, RunFolder
+from carvid.run.result import FrameResult
 
 log = logging.getLogger("carvid")
 
@@ -283,16 +285,12 @@ class _SetFolder(RunFolder):
     def mask_folders(self) -> tuple[Path, ...]:
         return self._run.mask_folders
 
-    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8] | None) -> None:
+    def write_masks(self, result: FrameResult, labels: NDArray[np.uint8]) -> None:
         name = f"{self._run.frames[result.index]}.png"
         for folder, mask in zip(self._run.expression_folders, result.masks, strict=True):
             write_label_png(folder / name, mask.astype(np.uint8))
         if self._run.label_folder is not None:
-            labels = result.labels() if labels is None else labels
             write_label_png(self._run.label_folder / name, labels)
-
-    def write_overlay(self, *, progress: bool, stop: Callable[[], bool]) -> None:
-        pass
 
 
 def _job(dataset: Dataset, video: Video, out: Path) -> _Job:
@@ -333,7 +331,7 @@ def _work(model: Carvid, job: _Job) -> Generator[None, None, None]:
                 continue
             for backbone in model.backbones:
                 backbone.forget_texts()  # of other runs, which another worker may have done
-            model.check_texts(queries)
+            model.segmenter.check_texts(queries)
             start, state = folder.begin(resume=True)
             began = time.monotonic()
             frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from carvid.base.errors import ExpressionError
@@ -26,6 +27,12 @@ class Queries:
         for text in self.all:
             if not text.strip():
                 raise ExpressionError("an expression is empty; write what to look for")
+
+    @classmethod
+    def of(cls, texts: str | Iterable[str], distractors: str | Iterable[str] = ()) -> Queries:
+        """Return what a caller asks: one text, or several."""
+        one, other = ((each,) if isinstance(each, str) else each for each in (texts, distractors))
+        return cls(tuple(one), tuple(other))
 
     @property
     def all(self) -> tuple[str, ...]:

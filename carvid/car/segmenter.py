@@ -152,6 +152,18 @@ class RecurrentSegmenter:
         """Return what an expression asks of CLIP, and what of place, size and motion."""
         return understand(text, self.config.phrases)
 
+    def check_texts(self, queries: Queries) -> None:
+        """Encode the texts of a run, once: one that is too long is found before any frame.
+
+        Raises:
+            ExpressionError: an expression is longer than a text encoder reads.
+        """
+        texts = [self.understand(text).text for text in queries.all]
+        template = self.config.proposals.template
+        self.generator.backbone.encode_texts([template.format(text) for text in texts])
+        for template in self.config.classifier.templates:
+            self.classifier.backbone.encode_texts([template.format(text) for text in texts])
+
     def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Return height and width at which the loop works on an image (`prompts.scale`)."""
         return working_size(image, self.config.prompts.scale)

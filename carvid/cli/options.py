@@ -18,7 +18,7 @@ SEVERAL = "Several clips"
 DATA = "Data set"
 
 FORMATS = ("coco", "alpha", "green", "cutouts", "html")
-"""Names of `carvid.exports.formats.FORMATS`; a shell that completes does not wait for OpenCV."""
+"""Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
 PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
 """Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""
 SPLITS = ("valid", "train", "test", "valid_u")

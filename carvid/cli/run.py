@@ -155,7 +155,7 @@ def run(
     bars = show_progress(quiet)
 
     from carvid.config import load_config
-    from carvid.exports.formats import check_formats
+    from carvid.exports.export import check_formats
     from carvid.media.frames import raw_frames
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.

@@ -40,12 +40,12 @@ def overlay(
 
     from carvid.base.guard import check_apart
     from carvid.config import load_config, settings_files
-    from carvid.run.track import expressions_beside, overlay_from_folder, selection_beside
+    from carvid.show.masks_over_video import draw_masks, expressions_beside, selection_beside
 
     config = load_config(preset, overrides(settings, style=style))
     check_apart(settings_files(preset), [out])
     texts = expr or expressions_beside(masks)
-    count = overlay_from_folder(
+    count = draw_masks(
         masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=bars
     )
     print_place(f"{plural(count, 'frame')} in {out}", quiet=quiet)
@@ -61,7 +61,7 @@ def view(
     """Make a web page of a run, if it has none yet, print where it is, and open it."""
     bars = show_progress(quiet)
 
-    from carvid.exports.formats import export
+    from carvid.exports.export import export
     from carvid.run.track import Track
 
     track, page = Track.open(folder), folder / "view.html"

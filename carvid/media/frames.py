@@ -142,7 +142,8 @@ class VideoInfo:
     """What is known of an input before its frames are read."""
 
     path: str
-    backend: Literal["decord", "pyav", "images"]
+    backend: Literal["decord", "pyav", "images", "frames"]
+    """What reads it; `frames`: a caller in Python gives its frames."""
     size_hw: tuple[int, int]
     """Height and width, pixels, as read (after rotation and scaling)."""
     frame_rate: Fraction
@@ -157,7 +158,12 @@ class VideoInfo:
     origin_s: float = 0.0
     """When the first frame is shown by the file's own clock, which its sound goes by."""
     live: bool = False
-    """A camera, a pipe or a network stream: it can be read once."""
+    """It can be read once: a camera, a pipe, a network stream, or frames given in Python."""
+
+    @property
+    def endless(self) -> bool:
+        """Whether it may never end, so that no frame waits for later ones."""
+        return self.live and self.backend != "frames"
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping; the frame rate as `"30000/1001"`."""

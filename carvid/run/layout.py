@@ -15,7 +15,8 @@ from carvid.base.files import is_partial, read_json
 MASK_NAME = "{:05d}.png"
 MASK_FOLDER = "masks"
 PROGRESS_FOLDER = ".carvid"
-RUN_FILES = ("run.json", "scores.csv", "overlay.mp4", "coco.json", "alpha.mov", "green.mp4",
+OVERLAY_NAME = "overlay.mp4"
+RUN_FILES = ("run.json", "scores.csv", OVERLAY_NAME, "coco.json", "alpha.mov", "green.mp4",
              "view.html")  # fmt: skip
 CUTOUT_FOLDER = "cutouts"
 """What carvid writes into a run's folder, and may replace there."""

@@ -27,7 +27,7 @@ class _Drawing:
     scores: Sequence[float]
 
 
-class OverlayAlong:
+class OverlayThread:
     """Draws frame by frame, as their masks are done, the video that `write_overlay` would draw; in
     a thread of its own.
 

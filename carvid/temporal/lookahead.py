@@ -20,7 +20,7 @@ from carvid.base.masks import SAME_IOU, ious
 from carvid.base.scale import Waiting, cut, shrink_masks
 from carvid.car.choice import NONE
 from carvid.config import TemporalConfig
-from carvid.run.track import FrameResult
+from carvid.run.result import FrameResult
 from carvid.temporal.flow import Places, carry
 from carvid.temporal.state import (
     HALF,

@@ -1,0 +1,162 @@
+"""What a run that goes on has done: in `.carvid/` of its folder, the state and the scores so far.
+
+A stopped run resumes after its last whole frame, a killed one after the last that was noted.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import time
+import zlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from carvid.base.errors import OutputError
+from carvid.base.files import make_folder, read_json, write_text
+from carvid.run.facts import RunFacts
+from carvid.run.layout import PROGRESS_FOLDER
+from carvid.run.scores import to_csv
+from carvid.temporal.state import TemporalState
+
+PROGRESS_SHARE = 0.1
+"""What writing the progress may take of the time: where frames are many and large, not each frame's
+is written, and a kill loses some."""
+NOT_OURS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, csv.Error,
+            zlib.error)  # fmt: skip
+"""What reading a run's files raises when carvid did not write them."""
+
+
+class Progress:
+    """The progress of a run.
+
+    Args:
+        folder: the run's.
+        facts: what the run is made of.
+    """
+
+    def __init__(self, folder: Path, facts: RunFacts) -> None:
+        self.done = 0
+        """Whole frames that are there."""
+        self.state: TemporalState | None = None
+        """The state that the last of them has left; None before the first."""
+        self._run_json, self._folder, self._facts = (
+            folder / "run.json",
+            folder / PROGRESS_FOLDER,
+            facts,
+        )
+        self._file, self._scores = self._folder / "progress.json", self._folder / "scores.csv"
+        self._save_from_s = -math.inf
+        """When to save next, by the monotonic clock."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has begun and is not whole."""
+        return self._file.exists()
+
+    def saved_inputs(self) -> dict[str, Any] | None:
+        """Return what the run in the folder, begun or whole, is made of; None if there is none.
+
+        Raises:
+            OutputError: its file is damaged.
+        """
+        for path, key in ((self._file, "inputs"), (self._run_json, None)):
+            if path.exists():
+                try:
+                    values = read_json(path)
+                    inputs: dict[str, Any] = values[key] if key else values
+                    inputs.pop("timing", None)
+                    inputs.pop("lost", None)
+                except NOT_OURS:
+                    raise _damaged(path) from None
+                return inputs
+        return None
+
+    @cached_property
+    def inputs(self) -> dict[str, Any]:
+        """What must be equal for a run to go on; as JSON reads it back."""
+        values: dict[str, Any] = json.loads(json.dumps(self._facts.to_dict()))
+        return values
+
+    def make_folder(self) -> None:
+        """Make the folder, which marks the one that it is in as a run's."""
+        make_folder(self._folder)
+
+    def load(self) -> None:
+        """Take up what was saved, and forget the rows of a frame that was not finished.
+
+        Raises:
+            OutputError: it is damaged.
+        """
+        try:
+            values = read_json(self._file)
+            state = TemporalState.from_dict(values["state"])
+            self._cut_scores(values["next"])
+        except NOT_OURS:
+            raise _damaged(self._file) from None
+        self.done, self.state = values["next"], state
+
+    def begin(self) -> None:
+        """Note that nothing is done yet."""
+        self.done, self.state = 0, None
+        self._cut_scores(0)
+        self.save()
+
+    def add(self, index: int, state: TemporalState, rows: Iterable[Sequence[str]]) -> None:
+        """Note a whole frame; it counts once it is saved, which is soon.
+
+        Raises:
+            OutputError: the place cannot be written.
+        """
+        try:
+            with open(self._scores, "a", encoding="utf-8", newline="") as file:
+                file.write(to_csv(rows))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write scores to '{self._run_json.parent}': {error.strerror}; free some "
+                "space and continue with --resume"
+            ) from None
+        self.done, self.state = index + 1, state
+        if time.monotonic() >= self._save_from_s:
+            self.save()
+
+    def save(self) -> None:
+        """Write what is done, whole."""
+        began_s = time.monotonic()
+        count = len(self._facts.texts) + len(self._facts.distractors)
+        state = self.state or TemporalState.initial(count)
+        values = {"next": self.done, "state": state.to_dict(), "inputs": self.inputs}
+        write_text(self._file, json.dumps(values))
+        now_s = time.monotonic()
+        self._save_from_s = now_s + (now_s - began_s) / PROGRESS_SHARE
+
+    def scores(self) -> str:
+        """Return the rows so far, without a header."""
+        return self._scores.read_text(encoding="utf-8") if self._scores.exists() else ""
+
+    def remove(self) -> None:
+        """Forget it: the run is whole."""
+        self._file.unlink()  # first: what is left of it means nothing
+        shutil.rmtree(self._folder)
+
+    def discard(self) -> None:
+        """Forget it, as far as it is there."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _cut_scores(self, frames: int) -> None:
+        """Drop rows of a frame that was not finished."""
+        if not self._scores.exists():
+            return
+        with self._scores.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.reader(file))
+        write_text(self._scores, to_csv(rows[: frames * len(self._facts.texts)]))
+
+
+def _damaged(path: Path) -> OutputError:
+    return OutputError(
+        f"'{path}' is damaged; choose another folder with -o, or replace the run with --overwrite"
+    )
