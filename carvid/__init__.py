@@ -14,6 +14,7 @@ carvid logs through `logging.getLogger("carvid")` and prints nothing; only its c
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from carvid.base.threads import sleeping_threads
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from carvid.pipeline import Carvid, load
     from carvid.run.result import FrameResult
     from carvid.run.track import Track
+
+# What is logged is shown where the program says so, and nowhere else.
+logging.getLogger("carvid").addHandler(logging.NullHandler())
 
 _HOMES = {
     "BatchResult": "carvid.batch.run",

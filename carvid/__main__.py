@@ -1,5 +1,5 @@
 """`python -m carvid`."""
 
-from carvid.cli.commands import main
+from carvid.cli import main
 
 main()

@@ -21,7 +21,7 @@ from huggingface_hub import close_session, constants
 from numpy.typing import NDArray
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
-from carvid.cli.commands import main
+from carvid.cli import main
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
 from carvid.media.encode import VideoWriter

@@ -19,7 +19,7 @@ from carvid.base.errors import ConfigError, OutputError
 from carvid.batch import run as batches
 from carvid.batch.manifest import Clip, clips_of, read_manifest
 from carvid.batch.run import BatchResult, run_batch
-from carvid.cli.commands import app
+from carvid.cli import app
 from carvid.config import Config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Selection, open_video

@@ -269,7 +269,8 @@ def test_the_command(tree: Path, tmp_path: Path, weights: dict[str, str]) -> Non
     assert (names[0], names[-1]) == ("the preset", "as chosen")
     tried = sum(len(values) for values in AXES.values()) - len(AXES)
     assert len(names) == 2 + tried
-    assert "calibrate:" in result.stderr
+    said = [f"carvid: tried {key}: {', '.join(values)}" for key, values in AXES.items()]
+    assert result.stderr.splitlines() == said
     again = carvid("calibrate", tree, "-o", out, "--limit", 1, "--resume", "--json", *given)
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["frames"] == 1

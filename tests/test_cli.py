@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import pty
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import termios
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
+from carvid.cli import options as options_module
+from carvid.cli.messages import messages_on_stderr
+from carvid.cli.results import plural
+from carvid.evaluation.protocols import PROTOCOLS
 from carvid.exports.export import FORMATS
 from carvid.media.open import open_video
 from tests.conftest import carvid, make_frames
@@ -172,9 +184,32 @@ def test_missing_weights_are_said_within_seconds(clip: Path, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_wrong_command_line_exits_2(clip: Path) -> None:
-    assert carvid("run", clip).returncode == 2
-    assert carvid_process("runn").returncode == 2
+@pytest.mark.parametrize(
+    ("arguments", "message", "command"),
+    [
+        (["run"], "say what to find with --expr", "carvid run"),
+        (["run", "-e", "a dog"], "give one of VIDEO, --manifest and --camera", "carvid run"),
+        (["run", "--exprr", "x"], "No such option: --exprr (Possible options: ", "carvid run"),
+        (["run", "--engine", "slurm"], "'slurm' is not one of 'serial', 'ray'", "carvid run"),
+        (["runn"], "No such command 'runn'. Did you mean 'run'?", "carvid"),
+        (["overlay", "a.mp4", "masks"], "Missing option '--out' / '-o'.", "carvid overlay"),
+    ],
+)
+def test_a_wrong_command_line_takes_two_lines_and_exits_2(
+    arguments: list[str], message: str, command: str
+) -> None:
+    result = carvid(*arguments)
+    assert (result.returncode, result.stdout) == (2, "")
+    first, second = result.stderr.splitlines()
+    assert first.startswith("carvid: ") and message in first and "Invalid value:" not in first
+    assert second == f"Try '{command} --help' for help."
+
+
+def test_no_command_shows_all_of_them() -> None:
+    result = carvid_process()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == carvid_process("--help").stdout
+    assert result.stderr.startswith("Usage: carvid [OPTIONS] COMMAND")
 
 
 def test_config_prints_what_loads_back(tmp_path: Path) -> None:
@@ -203,9 +238,194 @@ def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
         capture_output=True, text=True, check=True, env=ENVIRONMENT,
     )  # fmt: skip
     assert "Example: carvid" in result.stdout
-    loaded = result.stderr
-    assert "typer" in loaded
-    assert "torch" not in loaded and "numpy" not in loaded and "cv2" not in loaded
+    loaded = {line.split("|")[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert "typer" in loaded and not loaded & {"torch", "numpy", "cv2", "rich", "tqdm"}
+
+
+def panels_of(help_text: str) -> dict[str, list[str]]:
+    """Heading → the lines below it."""
+    panels: dict[str, list[str]] = {}
+    for line in help_text.split("  Example:")[0].splitlines():
+        if re.fullmatch(r"\S.*:", line):
+            panels[line[:-1]] = []
+        elif panels and line.startswith("  "):
+            panels[list(panels)[-1]].append(line)
+    return panels
+
+
+@pytest.mark.parametrize("columns", [50, 80, 200])
+def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    said = carvid("run", "--help").stdout
+    assert "\x1b" not in said and all(len(line) <= columns for line in said.splitlines())
+    panels = panels_of(said)
+    assert list(panels) == [
+        "Arguments", "What to find", "Input", "Output", "Models", "Quality and speed",
+        "Several clips", "Options",
+    ]  # fmt: skip
+    names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
+    assert names["What to find"] == ["--expr", "--distractor", "--explain"]
+    assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
+    assert names["Options"] == ["--help"]
+
+
+def test_names_that_a_shell_completes_are_those_there_are() -> None:
+    assert tuple(FORMATS) == options_module.FORMATS
+    assert tuple(PROTOCOLS) == options_module.PROTOCOLS
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["cal"], ["calibrate"]),
+        (["run", "--preset", "ref"], ["refcoco", "refcoco+", "refcocog", "reference"]),
+        (["config", "f"], ["fast"]),
+        (["run", "-f", "c"], ["coco", "cutouts"]),
+        (["eval", "a", "DATA", "--protocol", "s"], ["semi-supervised"]),
+        (["davis", "DATA", "--split", "v"], ["valid", "valid_u"]),
+    ],
+)
+def test_a_shell_completes(words: list[str], completed: list[str]) -> None:
+    asked = {
+        "_CARVID_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(["carvid", *words]),
+        "COMP_CWORD": str(len(words)),
+    }  # fmt: skip
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", "from carvid.cli import main; main()"],
+        capture_output=True, text=True, check=True, env={**ENVIRONMENT, **asked},
+    )  # fmt: skip
+    assert result.stdout.splitlines() == completed
+    assert not re.search(r"\| +(torch|numpy|cv2)$", result.stderr, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_completion_is_shown_for_bash() -> None:
+    command = shlex.join([sys.executable, "-m", "carvid", "--show-completion"])
+    result = subprocess.run(
+        ["bash", "-c", f"{command}; true"],  # true: else bash would give way to the command
+        capture_output=True, text=True, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert "_CARVID_COMPLETE=complete_bash" in result.stdout
+    assert result.stdout.endswith("complete -o default -F _carvid_completion carvid\n")
+
+
+# A setting of an earlier version is told in the log; without `progress` nothing else is.
+USERS_PROGRAM = """
+import sys
+import carvid
+from carvid.exports.export import export
+clip, out = sys.argv[1:]
+overrides = ["car.keep_best=true", "crf.iterations=1"]
+model = carvid.load("tiny", overrides, generator="tiny", classifier="tiny")
+model.segment(clip, ["a dog"]).save(out + "/saved")
+export(model.segment(clip, ["a dog"], out=out + "/run"), out + "/run", ["html", "alpha"])
+"""
+
+
+def test_a_users_program_prints_nothing_and_may_show_the_log(clip: Path, tmp_path: Path) -> None:
+    def python(program: str, name: str) -> tuple[str, str]:
+        result = subprocess.run(
+            [sys.executable, "-c", program, str(clip), str(tmp_path / name)],
+            capture_output=True, text=True, check=True, env=ENVIRONMENT,
+        )  # fmt: skip
+        return result.stdout, result.stderr
+
+    assert python(USERS_PROGRAM, "silent") == ("", "")
+    shown = "import logging; logging.basicConfig(level='INFO', format='%(name)s: %(message)s')\n"
+    out, said = python(shown + USERS_PROGRAM, "shown")
+    mine = [line for line in said.splitlines() if line.startswith("carvid: ")]
+    assert out == "" and len(mine) == 2
+    assert mine[0].startswith("carvid: the setting car.keep_best is now car.present=best")
+    assert re.fullmatch(r"carvid: clip.mp4: 6 frames in \S+ s, \S+ frame/s", mine[1])
+
+
+def on_terminal(*arguments: object) -> str:
+    """What the command line shows where stderr is a terminal."""
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 100))
+    shown = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):  # the other end is closed
+            while data := os.read(terminal, 1 << 16):
+                shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    subprocess.run(
+        [sys.executable, "-m", "carvid", *map(str, arguments)],
+        stdout=subprocess.DEVNULL, stderr=its_end, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    os.close(its_end)
+    reader.join()
+    os.close(terminal)
+    return shown.decode()
+
+
+def test_bars_are_for_terminals_and_quiet_leaves_what_matters(
+    clip: Path, tmp_path: Path, weights: dict[str, str]
+) -> None:
+    """An old setting stands for a warning."""
+    asked = ["run", clip, "-e", "a dog", *options(weights), "--set", "car.keep_best=yes"]
+    warning = "carvid: the setting car.keep_best is now car.present=best; it was read so"
+    shown = on_terminal(*asked, "-o", tmp_path / "shown")
+    lines = [line.split("\r")[-1] for line in shown.split("\r\n")]
+    assert lines[0] == warning and "6 frames in" not in shown
+    assert any("| 6/6 [" in line and "frame/s" in line for line in lines)
+    assert on_terminal(*asked, "-o", tmp_path / "hushed", "-q").splitlines() == [warning]
+    told = carvid(*asked, "-o", tmp_path / "told")
+    first, second = told.stderr.splitlines()
+    assert "\r" not in told.stderr and first == warning
+    assert re.fullmatch(r"carvid: clip.mp4: 6 frames in \S+ s, \S+ frame/s", second)
+    quiet = carvid(*asked, "-o", tmp_path / "quiet", "--quiet")
+    assert quiet.stderr.splitlines() == [warning]
+    assert told.stdout.splitlines()[:-1] == quiet.stdout.splitlines()
+    assert quiet.stdout.startswith("1: a dog: in ")
+    again = carvid(*asked, "-o", tmp_path / "quiet", "--quiet")
+    assert again.returncode == 1 and "holds a run already" in again.stderr
+    assert not carvid(
+        "overlay", clip, tmp_path / "quiet/masks", "-o", tmp_path / "a.mp4", "-q"
+    ).stdout
+    assert (tmp_path / "a.mp4").stat().st_size > 0
+
+
+@pytest.mark.parametrize(("quiet", "hushed"), [(["-q"], "True"), ([], "None")])
+def test_quiet_reaches_the_bars_of_downloads(quiet: list[str], hushed: str) -> None:
+    program = (
+        "import atexit, sys; from carvid.cli import main\n"
+        "def tell():\n"
+        "    from huggingface_hub import constants\n"
+        "    print(constants.HF_HUB_DISABLE_PROGRESS_BARS)\n"
+        "atexit.register(tell); main()"
+    )
+    environment = {k: v for k, v in ENVIRONMENT.items() if k != "HF_HUB_DISABLE_PROGRESS_BARS"}
+    result = subprocess.run(
+        [sys.executable, "-c", program, "davis", "none", "-o", "out", *quiet],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, f"{hushed}\n"), result.stderr
+
+
+def test_a_message_leaves_a_bar_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logging.getLogger("carvid")
+    before = (log.level, log.propagate, list(log.handlers))
+    with messages_on_stderr(), tqdm(total=2, desc="bar", ncols=30) as bar:
+        bar.update()
+        log.warning("%d of %s", 1, "two")
+        bar.update()
+    assert (log.level, log.propagate, list(log.handlers)) == before
+    said = capsys.readouterr().err
+    assert said.count("carvid: 1 of two") == 1
+    line = next(line for line in said.splitlines() if "carvid:" in line)
+    assert line == "carvid: 1 of two"  # none of the bar before it or behind
+    assert said.splitlines()[-1].startswith("bar: 100%")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 videos"), (1, "1 video"), (2, "2 videos")]
+)  # fmt: skip
+def test_numbers_with_their_nouns(count: int, text: str) -> None:
+    assert plural(count, "video") == text
 
 
 def test_every_command_and_format_is_in_the_readme() -> None:

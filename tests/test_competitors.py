@@ -13,7 +13,7 @@ import carvid
 from carvid.car.competitors import compete, not_named
 from carvid.car.queries import Queries
 from carvid.car.trace import Trace
-from carvid.cli.commands import main
+from carvid.cli import main
 from carvid.config import BACKGROUND_QUERIES
 from carvid.demo.example import example_folder
 from carvid.media.open import open_video

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from carvid.base.errors import DatasetError
 from carvid.benchmark.predict import predict
-from carvid.cli.commands import app
+from carvid.cli import app
 from carvid.datasets.open import open_dataset
 from carvid.datasets.truth import UNSUPERVISED, open_truth
 from carvid.demo import pictures

@@ -33,11 +33,13 @@ CPU = WeightsConfig(device="cpu")
 NEEDED = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 LOAD_TWICE = f"""
 import sys
+from carvid.cli.messages import messages_on_stderr
 from carvid.clip.weights import load_backbone
 from carvid.config import WeightsConfig
 for run in "first", "second":
     print("carvid: start", run, file=sys.stderr, flush=True)
-    print(load_backbone("{NAME}", WeightsConfig(device="cpu")).name, flush=True)
+    with messages_on_stderr():
+        print(load_backbone("{NAME}", WeightsConfig(device="cpu")).name, flush=True)
     sys.stdin.readline()
 """
 
@@ -276,21 +278,21 @@ def test_another_kind_is_told_before_its_weights_come(served: FakeHub) -> None:
 
 
 def test_a_cache_without_a_preprocessor_is_completed(
-    served: FakeHub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    served: FakeHub, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Caches that others filled have what transformers' model and tokenizer read, no more."""
     served.models[NAME]["preprocessor_config.json"] = b'{"image_mean": [0.5, 0.5, 0.5]}'
     Path(find_weights(NAME).path, "preprocessor_config.json").unlink()
-    capsys.readouterr()
+    caplog.clear()
     with monkeypatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         assert load_backbone(NAME, CPU).preprocessing.mean[0] == 0.48145466
-    assert "is cached without its preprocessor_config.json" in capsys.readouterr().err
+    assert "is cached without its preprocessor_config.json" in caplog.text
     assert load_backbone(NAME, CPU).preprocessing.mean == (0.5, 0.5, 0.5)
     served.asked.clear()
-    capsys.readouterr()
+    caplog.clear()
     load_backbone(NAME, CPU)
-    assert served.asked == [] and capsys.readouterr().err == ""
+    assert served.asked == [] and caplog.text == ""
 
 
 @pytest.mark.parametrize("verbosity", [transformers_logging.INFO, transformers_logging.ERROR])

@@ -42,7 +42,7 @@ def work(tool: int, task: str) -> Generator[int, None, None]:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_tasks_that_fail_do_not_stop_the_others(
-    workers: int, capfd: pytest.CaptureFixture[str]
+    workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     events = list(Processes(workers).run(prepare, work, ["one", "bad", "worse", "seven", "large"]))
     assert events.count(Event("ready")) == workers
@@ -53,10 +53,12 @@ def test_tasks_that_fail_do_not_stop_the_others(
         assert len(mine) == 2
     reasons = [event.value for event in events if event.kind == "failed"]
     assert sorted(reasons)[:2] == [
-        "KeyError: 'worse\\nthan bad'; the traceback above says where", "bad task; give another",
+        "KeyError: 'worse\\nthan bad'; the log's traceback says where", "bad task; give another",
     ]  # fmt: skip
     assert sorted(reasons)[2].startswith("there is not enough memory (tried to")
-    assert "Traceback" in capfd.readouterr().err
+    (record,) = caplog.records
+    assert record.name == "carvid" and "Traceback" in caplog.text
+    assert caplog.text.count("KeyError: 'worse\\nthan bad'") == 1
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -171,7 +171,7 @@ def test_a_run_that_is_stopped_after_its_frames_resumes(
 def test_one_ctrl_c_ends_the_encoding(
     clip: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    from carvid.cli.commands import app
+    from carvid.cli import app
 
     module, name = place.rsplit(".", 1)
     write = getattr(sys.modules[module], name)

@@ -29,7 +29,7 @@ from carvid.base.errors import OutputError, WeightsError
 from carvid.base.masks import box_of
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.cli.commands import app
+from carvid.cli import app
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import SamConfig, load_config
 from carvid.evaluation.regions import mask_scores
@@ -601,9 +601,10 @@ def test_clear_errors(sams: dict[str, str], weights: dict[str, str], tmp_path: P
 
 
 def test_a_sam_of_the_hub_is_downloaded_once(
-    sams: dict[str, str], hub: FakeHub, capsys: pytest.CaptureFixture[str],
+    sams: dict[str, str], hub: FakeHub, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    caplog.set_level("INFO", "carvid")
     hub.add("someone/sam", Path(sams["folder"]))
     hub.models["someone/sam"] |= {"pytorch_model.bin": b"large", "tf_model.h5": b"large"}
     hub.broken.add("model.safetensors")
@@ -612,11 +613,12 @@ def test_a_sam_of_the_hub_is_downloaded_once(
     hub.broken.clear()
     first = load_sam("someone/sam", "cpu").state_dict()
     assert hub.got == ["config.json", "model.safetensors"]
-    assert "carvid: downloading someone/sam from the hub, once" in capsys.readouterr().err
+    assert "downloading someone/sam from the hub, once" in caplog.messages
+    caplog.clear()
     hub.asked.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     again = load_sam("someone/sam", "cpu").state_dict()
-    assert hub.asked == [] and capsys.readouterr().err == ""
+    assert hub.asked == [] and caplog.text == ""
     assert all((first[key] == again[key]).all() for key in first)
 
 

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import TypeVar
 
+log = logging.getLogger("carvid")
+
 T = TypeVar("T")
 
 
@@ -79,7 +81,7 @@ def finishing_frames() -> Iterator[Callable[[], bool]]:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt
         asked = True
-        logging.getLogger("carvid").warning("finishing the frame; Ctrl-C again stops at once")
+        log.warning("finishing the frame; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, ask)
     try:

@@ -7,9 +7,10 @@ end before they do the next step of their work.
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
 import signal
-import traceback
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,10 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from carvid.base.errors import CarvidError
 from carvid.base.memory import telling_out_of_memory
+from carvid.base.records import log_again, records_sent_to, wanted_level
 from carvid.base.threads import sleeping_threads
+
+log = logging.getLogger("carvid")
 
 Tool = TypeVar("Tool")
 Task = TypeVar("Task")
@@ -145,7 +149,7 @@ def follow(
 
 
 def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Iterator[Event]:
-    """Do one task and yield what happens; what was not foreseen leaves a traceback on stderr."""
+    """Do one task and yield what happens; what was not foreseen leaves a traceback in the log."""
     try:
         with telling_out_of_memory():
             for value in work(tool, task):
@@ -155,10 +159,10 @@ def events_of(work: Work[Tool, Task], tool: Tool, index: int, task: Task) -> Ite
     except CarvidError as error:
         yield Event("failed", index, str(error))
     except Exception as error:
-        traceback.print_exc()
+        log.exception("an error that was not foreseen")
         first = (str(error).splitlines() or [""])[0]
         yield Event(
-            "failed", index, f"{type(error).__name__}: {first}; the traceback above says where"
+            "failed", index, f"{type(error).__name__}: {first}; the log's traceback says where"
         )
     else:
         yield Event("done", index)
@@ -192,6 +196,8 @@ class _Crew(Generic[Tool, Task]):
             for channel in wait(list(self._workers), 0 if own else None):
                 worker = self._workers[cast("Connection", channel)]
                 event = self._receive(worker)
+                if event is None:
+                    continue
                 yield event
                 if worker.channel not in self._workers:  # it died
                     if waiting:
@@ -220,8 +226,9 @@ class _Crew(Generic[Tool, Task]):
             index = waiting.pop(0)
             yield from events_of(self._work, tool, index, tasks[index])
 
-    def _receive(self, worker: _Worker) -> Event:
-        """What a worker tells; if it has died, its task has failed, and it is dismissed.
+    def _receive(self, worker: _Worker) -> Event | None:
+        """What a worker tells, None if it only logs; if it has died, its task has failed, and it is
+        dismissed.
 
         Raises:
             Exception: what its preparation raised.
@@ -230,6 +237,9 @@ class _Crew(Generic[Tool, Task]):
             event = worker.channel.recv()
         except (EOFError, ConnectionResetError):
             return self._failure_of_dead(worker)
+        if isinstance(event, logging.LogRecord):
+            log_again(event)
+            return None
         if isinstance(event, Exception):
             raise event
         return cast("Event", event)
@@ -248,8 +258,9 @@ class _Crew(Generic[Tool, Task]):
         taken = {worker.number for worker in self._workers.values()}
         number = next(number for number in itertools.count() if number not in taken)
         process = self._context.Process(
-            target=_be_worker, args=(theirs, number, self._prepare, self._work), daemon=True
-        )
+            target=_be_worker,
+            args=(theirs, number, self._prepare, self._work, wanted_level()), daemon=True,
+        )  # fmt: skip
         with sleeping_threads():  # which it inherits
             process.start()
         theirs.close()  # so that its end is ours alone to notice
@@ -272,22 +283,37 @@ class _Crew(Generic[Tool, Task]):
 
 
 def _be_worker(
-    channel: Connection, number: int, prepare: Callable[[], Tool], work: Work[Tool, Task]
+    channel: Connection,
+    number: int,
+    prepare: Callable[[], Tool],
+    work: Work[Tool, Task],
+    level: int,
 ) -> None:
     """What a process does: prepare, then one task after the other until the parent hangs up."""
     global _number
     _number = number
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    sending = threading.Lock()  # a background thread may log while this one sends
+
+    def send(what: Event | Exception | logging.LogRecord) -> None:
+        with sending:
+            channel.send(what)
+
+    def send_record(record: logging.LogRecord) -> None:
+        with suppress(OSError):  # the parent is gone; the next event's way ends this process
+            send(record)
+
+    hung_up = suppress(EOFError, BrokenPipeError, ConnectionResetError)
+    with hung_up, records_sent_to(send_record, level):
         try:
             tool = prepare()
         except Exception as error:
             if not isinstance(error, CarvidError):
-                traceback.print_exc()
-            channel.send(error)
+                log.exception("an error that was not foreseen")
+            send(error)
             return
-        channel.send(Event("ready"))
+        send(Event("ready"))
         while True:
             index, task = channel.recv()
             for event in events_of(work, tool, index, task):
-                channel.send(event)
+                send(event)

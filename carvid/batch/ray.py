@@ -6,19 +6,17 @@ Ray is started on this machine and ended afterwards, unless the caller has begun
 from __future__ import annotations
 
 import importlib
-import io
 import logging
 import os
-import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carvid.base.errors import CarvidError, ConfigError
 from carvid.base.processes import Event, Task, Tool, Work, events_of
+from carvid.base.records import log_again, records_sent_to, wanted_level
 from carvid.base.threads import environment
 
 ATTEMPTS = 3
@@ -110,24 +108,32 @@ def _begin(ray: Any, workers: int | None) -> None:
 class _Worker:
     """What lives in an actor."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, level: int) -> None:
         os.chdir(folder)  # paths may start here
+        self._level = level
+        """Of what is logged; see `wanted_level`."""
         self._tool: Any = None
 
-    def prepare(self, prepare: Callable[[], Any]) -> tuple[CarvidError | None, str]:
-        """Make the tool; return what went wrong in it, and what was said on stderr."""
-        with redirect_stderr(io.StringIO()) as said:
+    def prepare(
+        self, prepare: Callable[[], Any]
+    ) -> tuple[CarvidError | None, list[logging.LogRecord]]:
+        """Make the tool; return what went wrong in it, and what was logged."""
+        records: list[logging.LogRecord] = []
+        with records_sent_to(records.append, self._level):
             try:
                 self._tool = prepare()
             except CarvidError as error:
-                return error, said.getvalue()
-        return None, said.getvalue()
+                return error, records
+        return None, records
 
-    def do(self, work: Work[Any, Any], index: int, task: Any) -> tuple[list[Event], str]:
-        """Do a task; return what happened, and what was said on stderr."""
-        with redirect_stderr(io.StringIO()) as said:
+    def do(
+        self, work: Work[Any, Any], index: int, task: Any
+    ) -> tuple[list[Event], list[logging.LogRecord]]:
+        """Do a task; return what happened, and what was logged."""
+        records: list[logging.LogRecord] = []
+        with records_sent_to(records.append, self._level):
             events = list(events_of(work, self._tool, index, task))
-        return events, said.getvalue()
+        return events, records
 
 
 class _Crew:
@@ -161,8 +167,9 @@ class _Crew:
         for _ in range(count):
             self._start()
         while self._busy:
-            actor, task, result, said = self._next_answer()
-            sys.stderr.write(said)
+            actor, task, result, records = self._next_answer()
+            for record in records:
+                log_again(record)
             if task is not None:
                 attempts[task] += 1
                 for event in result:
@@ -184,9 +191,9 @@ class _Crew:
             else:
                 self._ray.kill(actor)
 
-    def _next_answer(self) -> tuple[Any, int | None, Any, str]:
+    def _next_answer(self) -> tuple[Any, int | None, Any, list[logging.LogRecord]]:
         """Wait for an actor; return it, None if it died, its task, None if it prepared, what it
-        returned, and what was said on stderr."""
+        returned, and what was logged."""
         (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
         actor, task = self._busy.pop(answer)
         try:
@@ -198,11 +205,11 @@ class _Crew:
             reason += "; try fewer --workers"
         self._ray.kill(actor)
         if task is not None:
-            return None, task, [Event("failed", task, reason)], ""
+            return None, task, [Event("failed", task, reason)], []
         self._deaths += 1
         if self._deaths == ATTEMPTS:
             raise CarvidError(f"a worker could not begin: {reason}")
-        return None, None, None, ""
+        return None, None, None, []
 
     def stop(self) -> None:
         """End what still runs, at once."""
@@ -210,7 +217,7 @@ class _Crew:
             self._ray.kill(actor)
 
     def _start(self) -> None:
-        actor = self._make.remote(str(Path.cwd()))
+        actor = self._make.remote(str(Path.cwd()), wanted_level())
         self._busy[actor.prepare.remote(self._prepare)] = (actor, None)
 
 

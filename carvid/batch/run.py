@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -30,6 +30,8 @@ from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load, resolve, weights_files
 from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths
 from carvid.run.lock import locked
+
+log = logging.getLogger("carvid")
 
 Engine = Literal["serial", "ray"]
 
@@ -124,9 +126,7 @@ def run_batch(
     ) as bar:  # fmt: skip
 
         def tell_retry(index: int, reason: str) -> None:
-            if progress:
-                told = f"carvid: {clips[index].name}: {reason}; trying again"
-                tqdm.write(told, file=sys.stderr)
+            log.warning("%s: %s; trying again", clips[index].name, reason)
 
         failed = follow(
             team.run(prepare, work, clips),

@@ -12,6 +12,7 @@ one: settings of the temporal module are not calibrated.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ from carvid.datasets.frame_samples import read_samples
 from carvid.datasets.refdavis import RefDavis
 from carvid.pipeline import Carvid, load, resolve
 from carvid.version import __version__
+
+log = logging.getLogger("carvid")
 
 AXES: dict[str, tuple[str, ...]] = {
     "classifier.background": ("always", "never"),
@@ -174,6 +177,8 @@ class _Search:
                 found = self._measure(variants, bar.update)
                 new = [self._row(v[-1], m, measured) for v, m in zip(variants, found, strict=True)]
                 rows += new
+                if not self._progress:  # a bar says as much
+                    log.info("tried %s: %s", key, ", ".join(values))
                 winner = _winner(new)
                 if winner is not None:
                     best, measured = variants[winner], found[winner]

@@ -6,6 +6,7 @@ What is to be done, and where it goes, is in `jobs.py`; the folder as a whole in
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
@@ -33,6 +34,8 @@ from carvid.media.open import DEFAULT_FRAME_RATE, ImagesReader, prefetch
 from carvid.pipeline import Carvid, load, resolve, weights_files
 from carvid.run.layout import forget_replaced, tidy
 from carvid.run.lock import locked
+
+log = logging.getLogger("carvid")
 
 
 @dataclass(frozen=True)
@@ -121,13 +124,13 @@ def predict(
         job.tidy()
     done = {job.name for job in finished}
     todo = [job for job in jobs if job.name not in done]
-    found = 0 if overwrite else sum(job.frames_done for job in todo)
+    total = sum(job.frames for job in jobs)
+    found = sum(job.frames for job in finished)
+    found += 0 if overwrite else sum(job.frames_done for job in todo)
     workers = min(workers, max(len(todo), 1))
     frames = Counter[int]()  # of each job, done now
     with tqdm(
-        total=sum(job.frames for job in jobs),
-        initial=sum(job.frames for job in finished) + found,
-        desc="davis", unit="frame", disable=not progress,
+        total=total, initial=found, desc="davis", unit="frame", disable=not progress
     ) as bar, ExitStack() as stack:  # fmt: skip
 
         def begin() -> None:
@@ -138,10 +141,16 @@ def predict(
             frames[job] += 1
             bar.update()
 
+        def tell_end(job: int) -> None:
+            if not progress:  # a bar says as much
+                done_now = found + frames.total()
+                log.info("%s has come to its end; %d of %d frames", todo[job].name, done_now, total)
+
         failed = follow(
             Processes(workers).run(partial(_load, config, workers), _do_job, todo),
             begin=begin,
             step=count,
+            end=tell_end,
         )
     if not failed:
         forget_replaced(out)

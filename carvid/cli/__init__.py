@@ -1,5 +1,5 @@
 """The command line: each command parses, calls one public function, and prints."""
 
-from carvid.cli.commands import app, main
+from carvid.cli.app import app, main
 
 __all__ = ["app", "main"]

@@ -8,8 +8,8 @@ variables (`HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HUB_OFFLINE`, `HF_TOKEN`, the time
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +36,8 @@ from carvid.clip.model_files import (
     check_whole,
     weight_files,
 )
+
+log = logging.getLogger("carvid")
 
 ANSWER_S = 5.0
 """How long the hub may take to answer the first question, where the user has not set a timeout."""
@@ -103,11 +105,11 @@ def fetch(name: str, kind: ModelKind, ways_out: str) -> tuple[Path, bool]:
     except WeightsError:
         if cached is None:
             raise
-    print(
-        f"carvid: '{name}' is cached without its {PREPROCESSORS[0]}, and the hub cannot be "
-        "reached; pixels are prepared as for OpenAI's CLIPs",
-        file=sys.stderr,
-    )
+    log.warning(
+        "'%s' is cached without its %s, and the hub cannot be reached; pixels are prepared as for "
+        "OpenAI's CLIPs",
+        name, PREPROCESSORS[0],
+    )  # fmt: skip
     return cached, False
 
 
@@ -123,7 +125,7 @@ def download(name: str, kind: ModelKind, ways_out: str) -> Path:
         files = [file.rfilename for file in info.siblings or ()]
         files = files or HfApi().list_repo_files(repo, revision=info.sha)
         check_files(files, name, kind)
-        print(f"carvid: downloading {name} from the hub, once", file=sys.stderr)
+        log.info("downloading %s from the hub, once", name)
         folder = Path(snapshot_download(repo, revision=revision, allow_patterns=list(SMALL_FILES)))
         check_config(folder, name, kind)
         snapshot_download(repo, revision=folder.name, allow_patterns=weight_files(files))

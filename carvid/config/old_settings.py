@@ -8,6 +8,8 @@ from typing import Any
 
 from carvid.config.declare import BOOLEANS
 
+log = logging.getLogger("carvid")
+
 OLD_SETTINGS: dict[str, Callable[[Any], tuple[str, Any] | None]] = {
     "car.keep_best": lambda value: (
         "present", "best" if BOOLEANS.get(str(value).lower(), value) else "ask"
@@ -31,5 +33,5 @@ def renamed(section: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         if now is not None:
             named[now[0]] = now[1]
             told = f"now {section}.{now[0]}={now[1]}; it was read so"
-        logging.getLogger("carvid").warning("the setting %s.%s is %s", section, key, told)
+        log.warning("the setting %s.%s is %s", section, key, told)
     return named

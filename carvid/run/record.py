@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from operator import attrgetter
+from pathlib import Path
 
 from carvid.base.background import run_in_background
 from carvid.base.errors import VideoError
@@ -13,6 +15,8 @@ from carvid.base.interrupt import Stopped
 from carvid.run.folder import RunFolder
 from carvid.run.result import FrameResult
 from carvid.temporal.state import TemporalState
+
+log = logging.getLogger("carvid")
 
 Results = Callable[[int, TemporalState | None], Generator[FrameResult, None, None]]
 """Gives the frames from an index on, of which the state before it is known."""
@@ -77,4 +81,7 @@ def _fill(
         raise Stopped
     seconds = time.monotonic() - began_s
     timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
+    if not progress:  # a bar says as much
+        name = Path(folder.facts.video.path).name
+        log.info("%s: %d frames in %.1f s, %.2f frame/s", name, frames, seconds, frames / seconds)
     folder.finish(timing, lost=lost, progress=progress)

@@ -1,0 +1,94 @@
+"""The commands, what each is called, and how the command line ends.
+
+Results go to stdout, bars, messages and errors to stderr. Exit 0 done, 1 a failure in one line, 2 a
+wrong command line, 130 interrupted. Heavy imports stay inside the commands.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from carvid.base.errors import CarvidError
+from carvid.base.memory import telling_out_of_memory
+from carvid.base.threads import sleeping_threads
+from carvid.cli.about import config, demo, info
+from carvid.cli.data import calibrate, davis, evaluate
+from carvid.cli.messages import messages_on_stderr
+from carvid.cli.panels import PanelCommand
+from carvid.cli.run import run
+from carvid.cli.show import overlay, view
+from carvid.version import __version__
+
+NAME = "carvid"
+WRONG_COMMAND_LINE = 2
+"""Exit status."""
+
+app = typer.Typer(
+    name=NAME,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Masks in every frame of a video for the object that a sentence names, without training.",
+    epilog='Example: carvid run clip.mp4 --expr "a white dog" -o out/',
+)
+for name, command, example in (
+    ("run", run, 'carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/'),
+    ("overlay", overlay, "carvid overlay clip.mp4 out/masks -o overlay.mp4"),
+    ("view", view, "carvid view out/"),
+    ("davis", davis, "carvid davis DAVIS -o runs/a --resume"),
+    ("eval", evaluate, "carvid eval runs/a DAVIS --protocol refdavis17"),
+    ("calibrate", calibrate, "carvid calibrate DAVIS -o calibrated.yaml"),
+    ("demo", demo, "carvid demo -o out/demo"),
+    ("config", config, "carvid config default --set car.theta=0.4"),
+    ("info", info, "carvid info --json"),
+):
+    app.command(name, cls=PanelCommand, epilog=f"Example: {example}")(command)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"carvid {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(WRONG_COMMAND_LINE)
+
+
+def main() -> None:
+    """Run the command line; what users can mend becomes one line on stderr, or two."""
+    with messages_on_stderr():
+        try:
+            with sleeping_threads(), telling_out_of_memory():
+                status = app(prog_name=NAME, standalone_mode=False)
+        except CarvidError as error:
+            _print_error(str(error))
+            status = 1
+        except typer.TyperException as error:
+            _print_error(_wording(error))
+            _print_where_help_is(error)
+            status = error.exit_code
+    if status:
+        sys.exit(status)
+
+
+def _print_error(message: str) -> None:
+    typer.echo(f"{NAME}: {message}", err=True)
+
+
+def _wording(error: typer.TyperException) -> str:
+    """Return what is wrong; of a combination of options in the command's own words, as Typer would
+    put "Invalid value:" before them."""
+    if isinstance(error, typer.BadParameter) and error.param is None and error.message:
+        return error.message
+    return error.format_message()
+
+
+def _print_where_help_is(error: typer.TyperException) -> None:
+    context = getattr(error, "ctx", None)  # what is wrong with a command line has it
+    if context is not None:
+        typer.echo(f"Try '{context.command_path} --help' for help.", err=True)

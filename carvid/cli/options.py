@@ -1,0 +1,168 @@
+"""Options that several commands share, the groups in which help shows them, and what a shell
+completes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+INPUT = "Input"
+QUESTION = "What to find"
+OUTPUT = "Output"
+MODELS = "Models"
+QUALITY = "Quality and speed"
+SEVERAL = "Several clips"
+DATA = "Data set"
+
+FORMATS = ("coco", "alpha", "green", "cutouts", "html")
+"""Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
+PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
+"""Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""
+SPLITS = ("valid", "train", "test", "valid_u")
+"""Splits of Ref-DAVIS, Ref-YouTube-VOS and MeViS."""
+
+
+def overrides(
+    settings: Iterable[str],
+    device: str | None = None,
+    sam: str | None = None,
+    style: Iterable[str] = (),
+) -> list[str]:
+    """Return `--set`, and what other options set, as `key=value`; the later ones win."""
+    given = {"weights.device": device, "sam.model": sam}
+    named = [f"{key}={value}" for key, value in given.items() if value]
+    return [*settings, *named, *(f"overlay.{each}" for each in style)]
+
+
+def complete_presets(incomplete: str) -> list[str]:
+    """Presets that begin so."""
+    from carvid.config import preset_names
+
+    return _beginning(incomplete, preset_names())
+
+
+def complete_formats(incomplete: str) -> list[str]:
+    """Formats that begin so."""
+    return _beginning(incomplete, FORMATS)
+
+
+def complete_protocols(incomplete: str) -> list[str]:
+    """Protocols that begin so."""
+    return _beginning(incomplete, PROTOCOLS)
+
+
+def complete_splits(incomplete: str) -> list[str]:
+    """Splits that begin so."""
+    return _beginning(incomplete, SPLITS)
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset", "-p", metavar="PRESET", rich_help_panel=QUALITY,
+        autocompletion=complete_presets, help="A preset's name, a YAML file, or a run.json.",
+    ),
+]  # fmt: skip
+PresetArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="[PRESET]", autocompletion=complete_presets,
+        help="A preset's name, a YAML file, or a run.json.",
+    ),
+]  # fmt: skip
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", rich_help_panel=QUALITY,
+        help="Change one setting; repeatable.",
+    ),
+]  # fmt: skip
+Generator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", rich_help_panel=MODELS,
+        help="CLIP of the proposals: folder, hub name, or tiny.",
+    ),
+]  # fmt: skip
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", rich_help_panel=MODELS,
+        help="CLIP of the classifier: folder, hub name, or tiny.",
+    ),
+]  # fmt: skip
+Sam = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL", rich_help_panel=MODELS,
+        help="Sharpen masks by SAM: a .pth checkpoint, a folder, or a hub name.",
+    ),
+]  # fmt: skip
+Device = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DEVICE", rich_help_panel=MODELS,
+        help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.",
+    ),
+]  # fmt: skip
+Style = Annotated[
+    list[str],
+    typer.Option(
+        metavar="KEY=VALUE", rich_help_panel=OUTPUT,
+        help="How the overlay is drawn, repeatable; as --set overlay.KEY=VALUE: fill, opacity, "
+        "outline, outline_width, halo, dim, labels, scores, palette, side_by_side.",
+    ),
+]  # fmt: skip
+Videos = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--videos", metavar="NAME", rich_help_panel=DATA, help="Only this video; repeatable."
+    ),
+]
+Split = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", rich_help_panel=DATA, autocompletion=complete_splits,
+        help="Part of the data set: valid, train, valid_u …",
+    ),
+]  # fmt: skip
+Resolution = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", rich_help_panel=DATA,
+        help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.",
+    ),
+]  # fmt: skip
+RunFolder = Annotated[
+    Path,
+    typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=OUTPUT, help="The run's folder."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", rich_help_panel=OUTPUT, help="Continue after the last whole frame."),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", rich_help_panel=OUTPUT,
+        help="Replace an earlier run in the folder, once the new one has a frame.",
+    ),
+]  # fmt: skip
+AsJson = Annotated[
+    bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print the result as JSON.")
+]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", rich_help_panel=OUTPUT,
+        help="No bars, and no lines that say what was done and where it is; what was found, "
+        "warnings and errors stay.",
+    ),
+]  # fmt: skip

@@ -1,0 +1,52 @@
+"""What the command line prints on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Print a result in one line."""
+    typer.echo(json.dumps(values, ensure_ascii=False))
+
+
+def print_place(line: str, *, quiet: bool) -> None:
+    """Print where files are: what is asked for is in them, so `--quiet` leaves the line away."""
+    if not quiet:
+        typer.echo(line)
+
+
+def print_found(facts: Mapping[str, Any], name: str = "") -> None:
+    """Print a line for each expression of a run.
+
+    Args:
+        facts: of `Track.summary`.
+        name: how each line begins.
+    """
+    for entry in facts["expressions"]:
+        typer.echo(
+            f"{name}{entry['label']}: {entry['text']}: in {entry['frames_found']} of "
+            f"{plural(facts['frames'], 'frame')}, mean score {entry['mean_score']:.2f}"
+        )
+        if not entry["frames_found"] and facts["frames"]:
+            typer.echo(f"{name}{entry['label']}: {_why_not(entry, facts['theta'])}")
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun: "1 video", "2 videos"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _why_not(entry: Mapping[str, Any], theta: float) -> str:
+    """Say why an expression was found in no frame."""
+    why = (
+        f"not found: best score {entry['best_score']:.2f} at frame {entry['best_frame']}, "
+        f"θ {theta:.2f}"
+    )
+    if entry["best_score"] > theta:
+        why += "; the frames around it speak against it"
+    return why

@@ -1,0 +1,314 @@
+"""`carvid run`: look at all that can be wrong, then segment one clip, or several."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from carvid.cli.messages import exit_if_failed, resumable, show_progress, warn_lost
+from carvid.cli.options import (
+    INPUT,
+    OUTPUT,
+    QUALITY,
+    QUESTION,
+    SEVERAL,
+    AsJson,
+    Classifier,
+    Device,
+    Generator,
+    Overwrite,
+    Preset,
+    Quiet,
+    Resume,
+    RunFolder,
+    Sam,
+    Settings,
+    Style,
+    complete_formats,
+    overrides,
+)
+from carvid.cli.results import plural, print_found, print_json, print_place
+
+if TYPE_CHECKING:
+    from carvid.batch.manifest import Clip
+    from carvid.config import Config
+    from carvid.media.frames import Selection
+
+
+def run(
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VIDEO",
+            help="A video, a folder of images, an image, a stream's URL, or - (pipe). Of several, "
+            "each has its own folder in --out.",
+        ),
+    ] = None,
+    expr: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expr", "-e", metavar="TEXT", rich_help_panel=QUESTION,
+            help="What to find; repeatable, in label order.",
+        ),
+    ] = None,
+    distractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--distractor", metavar="TEXT", rich_help_panel=QUESTION,
+            help="What else may be there; competes, gets no mask. Repeatable.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", rich_help_panel=QUESTION,
+            help="Say how the expressions are understood, and stop.",
+        ),
+    ] = False,
+    camera: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", rich_help_panel=INPUT,
+            help="Read this camera, until Ctrl-C; 0 is the first.",
+        ),
+    ] = None,
+    raw: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH@RATE", rich_help_panel=INPUT,
+            help="Frames through a pipe are bare RGB of this size.",
+        ),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", rich_help_panel=INPUT, help="Begin there: seconds, or 1:02.5."
+        ),
+    ] = None,
+    end: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", rich_help_panel=INPUT, help="End before that: seconds, or 1:02.5."
+        ),
+    ] = None,
+    stride: Annotated[
+        int, typer.Option(metavar="N", rich_help_panel=INPUT, help="Use every n-th frame.")
+    ] = 1,
+    max_side: Annotated[
+        int,
+        typer.Option(
+            metavar="PIXELS", rich_help_panel=INPUT,
+            help="Scale frames down to this longer side; 0 keeps the size.",
+        ),
+    ] = 0,
+    out: RunFolder = Path("out"),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
+            autocompletion=complete_formats,
+            help="Also write coco, alpha, green, cutouts or html; repeatable.",
+        ),
+    ] = None,
+    style: Style = [],  # noqa: B006  Typer's own way
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    weights_generator: Generator = None,
+    weights_classifier: Classifier = None,
+    sam: Sam = None,
+    device: Device = None,
+    preset: Preset = "default",
+    settings: Settings = [],  # noqa: B006
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline/--causal", rich_help_panel=QUALITY,
+            help="Let later frames of a file repair earlier ones, or not.",
+        ),
+    ] = True,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", rich_help_panel=SEVERAL,
+            help="A .csv or .jsonl of clips: clip, expr; start, end, stride, name.",
+        ),
+    ] = None,
+    engine: Annotated[
+        Literal["serial", "ray"],
+        typer.Option(rich_help_panel=SEVERAL, help="One by one, or on Ray."),
+    ] = "serial",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", rich_help_panel=SEVERAL,
+            help="Of Ray; one for each GPU, or one, if not given.",
+        ),
+    ] = None,
+) -> None:  # fmt: skip
+    """Find what expressions name in every frame; write masks, scores and an overlay video."""
+    bars = show_progress(quiet)
+
+    from carvid.config import load_config
+    from carvid.exports.export import check_formats
+    from carvid.media.frames import raw_frames
+
+    # Everything that can be wrong is looked at before the weights, which take long, are loaded.
+    looks = [] if offline else ["temporal.lag=0"]
+    config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
+    selection = _selection(start, end, stride, max_side)
+    sources, texts, distractors = videos or [], expr or [], distractor or []
+    clips = _clips_of_manifest(manifest, sources, texts, selection)
+    _check_texts(clips, texts, distractors, config, explain=explain)
+    if (not sources and manifest is None) == (camera is None):
+        raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
+    check_formats(formats or ())
+    task = _Task(
+        config, preset, out,
+        {"generator": weights_generator, "classifier": weights_classifier},
+        {
+            "distractors": distractors, "formats": formats or (), "resume": resume,
+            "overwrite": overwrite, "progress": bars,
+        },
+        as_json=as_json, quiet=quiet,
+    )  # fmt: skip
+    if manifest is not None or len(sources) > 1:
+        if raw is not None:
+            raise typer.BadParameter("--raw is for one clip, through a pipe")
+        _run_several(task, clips or _clips(sources, texts, selection), manifest, engine, workers)
+        return
+    if engine != "serial" or workers is not None:
+        raise typer.BadParameter("--engine and --workers are for several clips")
+    source = sources[0] if sources else f"camera:{camera}"
+    form = None if raw is None else raw_frames(raw)
+    _check_one(task, source, selection)
+    _run_one(task, source, texts, selection, form)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What was asked for, whether of one clip or of several."""
+
+    config: Config
+    preset: str
+    """What `config` was made of; nothing is written onto its files."""
+    out: Path
+    models: dict[str, Any]
+    """Of `load` and `run_batch`."""
+    options: dict[str, Any]
+    """Of `Carvid.segment` and `run_batch`."""
+    as_json: bool
+    quiet: bool
+
+
+def _selection(start: str | None, end: str | None, stride: int, max_side: int) -> Selection:
+    from carvid.media.frames import Selection, seconds
+
+    begin_s = 0.0 if start is None else seconds(start)
+    return Selection(begin_s, None if end is None else seconds(end), stride, max_side)
+
+
+def _clips_of_manifest(
+    manifest: Path | None, sources: list[str], texts: list[str], selection: Selection
+) -> list[Clip]:
+    from carvid.batch.manifest import read_manifest
+
+    if manifest is None:
+        return []
+    if sources or texts:
+        raise typer.BadParameter("a manifest says which clips and expressions; give no others")
+    return read_manifest(manifest, selection)
+
+
+def _clips(sources: list[str], texts: list[str], selection: Selection) -> list[Clip]:
+    from carvid.batch.manifest import clips_of
+
+    return clips_of(sources, texts, selection)
+
+
+def _check_texts(
+    clips: list[Clip], texts: list[str], distractors: list[str], config: Config, *, explain: bool
+) -> None:
+    """Check all that is asked for, of whichever clip; or say how it is understood, and end."""
+    from carvid.car.phrases import understand
+    from carvid.car.queries import Queries
+
+    asked = list(dict.fromkeys(text for clip in clips for text in clip.texts)) or texts
+    if not asked:
+        raise typer.BadParameter("say what to find with --expr")
+    queries = Queries(tuple(asked), tuple(distractors))
+    if explain:
+        for text in queries.all:
+            typer.echo(understand(text, config.phrases))
+        raise typer.Exit
+
+
+def _check_one(task: _Task, source: str, selection: Selection) -> None:
+    """Say what is wrong with a clip or its folder, without loading torch."""
+    from carvid.base.guard import check_apart
+    from carvid.config import settings_files
+    from carvid.media.open import input_files, is_live, open_video
+    from carvid.run.layout import check_contents, check_place, run_paths
+
+    if not is_live(source):
+        open_video(source, selection=selection).close()
+    check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
+    overwrite = task.options["overwrite"]
+    if check_place(task.out, resume=task.options["resume"], overwrite=overwrite) and overwrite:
+        check_contents(task.out)
+
+
+def _run_one(
+    task: _Task,
+    source: str,
+    texts: list[str],
+    selection: Selection,
+    raw: tuple[int, int, Fraction] | None,
+) -> None:
+    """Segment a clip and print what was found."""
+    from carvid.base.interrupt import finishing_frames
+    from carvid.media.open import is_live
+    from carvid.pipeline import load
+
+    model = load(task.config, **task.models)
+    with resumable(task.out, live=is_live(source)), finishing_frames() as stop:
+        track = model.segment(
+            source, texts, out=task.out, selection=selection, raw=raw, stop=stop, **task.options
+        )
+    warn_lost(source, track.lost)
+    result: dict[str, Any] = {"out": str(task.out), **track.summary()}
+    if task.as_json:
+        print_json(result)
+        return
+    print_found(result)
+    print_place(f"masks, scores and overlay are in {task.out}", quiet=task.quiet)
+
+
+def _run_several(
+    task: _Task, clips: list[Clip], manifest: Path | None, engine: Any, workers: int | None
+) -> None:
+    """Segment several clips and print what was found in each; exit 1 if one failed."""
+    from carvid.batch.run import run_batch
+    from carvid.config import settings_files
+
+    read = [*settings_files(task.preset), *([] if manifest is None else [manifest])]
+    with resumable(task.out):
+        batch = run_batch(
+            clips, task.out, task.config, engine=engine, workers=workers, read=read,
+            finish_frames=True, **task.models, **task.options,
+        )  # fmt: skip
+    for facts in batch.done.values():
+        warn_lost(facts["video"], facts["lost"])
+    if task.as_json:
+        print_json(batch.to_json())
+    else:
+        for name, facts in batch.done.items():
+            print_found(facts, f"{name}: ")
+        clips_done = plural(len(batch.done), "clip")
+        print_place(f"{clips_done}, each in its folder, are in {task.out}", quiet=task.quiet)
+    exit_if_failed(batch.failed, len(batch.done), "clip", task.out)
