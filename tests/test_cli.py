@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from carvid.exports.export import FORMATS
 from carvid.media.open import open_video
 from tests.conftest import carvid, make_frames
 
@@ -206,13 +205,3 @@ def test_help_has_an_example_and_is_quick(command: list[str]) -> None:
     loaded = result.stderr
     assert "typer" in loaded
     assert "torch" not in loaded and "numpy" not in loaded and "cv2" not in loaded
-
-
-def test_every_command_and_format_is_in_the_readme() -> None:
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    listed = carvid("--help").stdout.split("Commands:")[1].split("\n\n")[0]
-    assert set(re.findall(r"^  (\w+)", listed, re.M)) == set(COMMANDS)
-    for command in COMMANDS:
-        assert f"carvid {command}" in readme
-    for name in FORMATS:
-        assert f"| `{name}` |" in readme
