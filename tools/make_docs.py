@@ -234,11 +234,12 @@ def _command(name: str, command: Any) -> str:
 
 
 def _panels(shown: Iterable[Any]) -> dict[str, list[Any]]:
-    """Options by the heading that they stand under in the help; those without one have ""."""
+    """Options by the heading that they stand under in the help; those without one come last."""
     panels: dict[str, list[Any]] = {}
     for each in shown:
         panels.setdefault(getattr(each, "rich_help_panel", None) or "", []).append(each)
-    return panels
+    rest = panels.pop("", [])
+    return {**panels, **({"Other options" if panels else "": rest} if rest else {})}
 
 
 def _option_rows(shown: Iterable[Any], hints: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -278,14 +279,14 @@ def _range(option: Any) -> str:
 
 
 def _argument(argument: Any) -> str:
-    if argument.metavar:
-        return str(argument.metavar)
-    name = argument.name.upper() + "..." * (argument.nargs == -1)
-    return name if argument.required else f"[{name}]"
+    name = argument.metavar or argument.name.upper()
+    if "[" in name:  # it says itself what may be left out
+        return str(name)
+    return (name if argument.required else f"[{name}]") + "..." * (argument.nargs == -1)
 
 
 def _help(param: Any) -> str:
-    many = _is_option(param) and param.multiple and "repeatable" not in (param.help or "")
+    many = _is_option(param) and param.multiple and "repeatable" not in (param.help or "").lower()
     return _one_line(param.help) + " Repeatable." * many
 
 
