@@ -14,7 +14,7 @@ from tqdm import tqdm
 from carvid.base.guard import check_apart, files_in
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
-from carvid.base.scale import cut
+from carvid.base.scale import cut_masks
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
@@ -234,7 +234,7 @@ class Carvid:
                 assert context.carried is not None
                 state = after_carrying(context)
                 maps = select_maps(context.carried, state.chosen, count, context.carried.shape[1:])
-                masks = cut(maps, frame.image)
+                masks = cut_masks(maps, frame.image)
             else:
                 found = self.segmenter.segment(
                     frame.image,

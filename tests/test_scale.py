@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from carvid.base.scale import (
     ROWS,
     Scales,
-    Waiting,
-    cut,
+    cut_masks,
     enlarged_rows,
     resize,
     shrink,
@@ -29,6 +28,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.config import CrfConfig, TemporalConfig, load_config
 from carvid.evaluation.regions import mask_scores
 from carvid.pipeline import Carvid
+from carvid.temporal.pending import KeptImage
 
 SMALL_HW, FULL_HD, UHD = (480, 854), (1080, 1920), (2160, 3840)
 TEXTS = ("a dog", "a white cat")
@@ -62,7 +62,7 @@ def test_480p_and_less_stays_as_it_is(size_hw: tuple[int, int]) -> None:
     assert small_size(size_hw) == size_hw
     assert shrink(image, size_hw) is image
     assert resize(maps, size_hw) is maps
-    assert Waiting(image).image() is image
+    assert KeptImage(image).image() is image
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_rows_of_a_plane_are_those_of_the_whole() -> None:
 def test_an_enlarged_mask_has_the_frames_own_edges(size_hw: tuple[int, int]) -> None:
     image, truth = shape(size_hw)
     small = shrink_masks(truth[None], small_size(size_hw)) > 0.5
-    guided = cut(small.astype(np.float32), image)[0]
+    guided = cut_masks(small.astype(np.float32), image)[0]
     linear = resize(small.astype(np.float32), size_hw)[0] > 0.5
     wrong, linearly_wrong = np.count_nonzero(guided != truth), np.count_nonzero(linear != truth)
     assert wrong < 0.2 * linearly_wrong
@@ -129,7 +129,7 @@ def test_without_an_edge_a_mask_is_enlarged_linearly(contrast: int) -> None:
     small = np.zeros((1, *SMALL_HW), np.float32)
     small[0, 100:300, 200:500] = 1
     image = (100 + rng.integers(0, contrast + 1, FULL_HD)).astype(np.uint8)
-    wrong = cut(small, image) != (resize(small, FULL_HD) > 0.5)
+    wrong = cut_masks(small, image) != (resize(small, FULL_HD) > 0.5)
     assert wrong.mean() < 1e-4
 
 
@@ -137,7 +137,7 @@ def test_detail_away_from_its_edge_leaves_a_mask_alone() -> None:
     image = np.random.default_rng(0).integers(0, 256, FULL_HD, dtype=np.uint8)
     small = np.zeros((1, *SMALL_HW), np.float32)
     small[0, 100:300, 200:500] = 1
-    large, linear = cut(small, image)[0], resize(small, FULL_HD)[0]
+    large, linear = cut_masks(small, image)[0], resize(small, FULL_HD)[0]
     inside = linear > 0.5
     reach = np.ones((9, 9), np.uint8)  # two pixels of 480p in each direction
     near = cv2.morphologyEx(inside.view(np.uint8), cv2.MORPH_GRADIENT, reach) > 0
@@ -157,16 +157,16 @@ def test_thin_masks_do_not_vanish_and_specks_do() -> None:
     assert not small[2].any()
     assert np.count_nonzero(small[3]) == pytest.approx(500 * 1000 / 4.5**2, rel=0.01)
     thin = small[:2].astype(np.float32)
-    assert cut(thin, np.full(UHD, 90, np.uint8)).any(axis=(1, 2)).all()
+    assert cut_masks(thin, np.full(UHD, 90, np.uint8)).any(axis=(1, 2)).all()
 
 
 def test_a_frame_that_waits_is_nearly_the_same() -> None:
     image = blobs(FULL_HD)
-    waiting = Waiting(image)
+    waiting = KeptImage(image)
     difference = np.abs(waiting.image().astype(int) - image)
     assert difference.mean() < 2 and difference.max() < 40
     gray = image[..., 1].copy()
-    assert np.abs(Waiting(gray).image().astype(int) - gray).mean() < 1
+    assert np.abs(KeptImage(gray).image().astype(int) - gray).mean() < 1
     assert waiting._data.nbytes < 0.15 * image.nbytes
 
 

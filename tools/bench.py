@@ -303,9 +303,9 @@ def plain_f(
     lengths = [np.sum(outline) for outline in outlines]
     if not all(lengths):
         return float(not any(lengths))
-    precision, apply_memory = (np.sum(m) / n for m, n in zip(matched, lengths, strict=True))
-    total = precision + apply_memory
-    return float(2 * precision * apply_memory / total) if total else 0.0
+    precision, recall = (np.sum(m) / n for m, n in zip(matched, lengths, strict=True))
+    total = precision + recall
+    return float(2 * precision * recall / total) if total else 0.0
 
 
 def plain_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -147,8 +147,8 @@ def edge_f(mask: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
         for each in (mask, truth)
     ]
     near = [cv2.dilate(line, reach) for line in lines]
-    precision, apply_memory = (
+    precision, recall = (
         float((line & other).sum() / max(1, line.sum()))
         for line, other in zip(lines, near[::-1], strict=True)
     )
-    return 2 * precision * apply_memory / max(1e-9, precision + apply_memory)
+    return 2 * precision * recall / max(1e-9, precision + recall)

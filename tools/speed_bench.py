@@ -78,14 +78,14 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (carvid.car.segmenter, "shrink"),
     ),
     "classifier": ((ClipBackbone, "encode_images"),),
-    "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut")),
+    "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut_masks")),
     "carry": (
         *((carvid.pipeline, name) for name in ("observe", "after_key", "after_carrying")),
         (carvid.pipeline, "select_maps"),
         (carvid.pipeline, "apply_memory"), (FrameContext, "prior"),
         (lookahead._Smoother, "_masks_of"),
         *((lookahead, name) for name in ("carry_back", "select_maps", "_decided")),
-        (pending, "cut"), (carvid.pipeline, "cut"),
+        (pending, "cut_masks"), (carvid.pipeline, "cut_masks"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (

@@ -22,19 +22,17 @@ RADIUS = 5
 PASSES = 2
 """A mask made of mixed pixels is up to one of them off the edge; once more, it is on it."""
 EPSILON = 0.001
-"""Variance, of grey in [0, 1], under which such a window is taken for flat."""
-SURE = 0.05
+"""Variance, of grey in [0, 1], under which such a window counts as flat."""
+MIN_VARIATION = 0.05
 """Where a map varies less than this from pixel to pixel, the frame does not lead it: a mask's edge
 moves by a pixel of the small frame, not more."""
-FLAT = 1e-4
+FLAT_VARIANCE = 1e-4
 """Variance under which a map is flat in a window, and follows nothing."""
 ROWS = 128
 """So many rows of a mask are made at a time, which bounds the memory."""
-FAINT = 0.11
+MIN_COVER = 0.11
 """A pixel of the small frame that is covered by half of this, or by half of what the fullest one
 beside it is, is in the small mask: thin masks do not vanish, specks do."""
-JPEG_QUALITY = 95
-"""Of frames that wait."""
 
 
 def small_size(size_hw: tuple[int, int]) -> tuple[int, int]:
@@ -96,7 +94,7 @@ def shrink_masks(masks: NDArray[np.bool_], size_hw: tuple[int, int]) -> NDArray[
     shares = np.empty((len(masks), *size_hw), np.float32)
     for share, mask in zip(shares, masks, strict=True):
         share[:] = shrink(mask.view(np.uint8) * np.uint8(255), size_hw)
-        share /= np.maximum(cv2.dilate(share, np.ones((3, 3), np.uint8)), 255 * FAINT)
+        share /= np.maximum(cv2.dilate(share, np.ones((3, 3), np.uint8)), 255 * MIN_COVER)
     return shares
 
 
@@ -136,7 +134,7 @@ class Scales:
         return np.where(drawn[..., None], np.asarray(large, np.uint8), detail)
 
 
-def cut(maps: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
+def cut_masks(maps: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the masks of maps in a frame: where they are above 0.5, at the frame's size.
 
     Args:
@@ -152,7 +150,7 @@ def cut(maps: NDArray[np.float32], image: NDArray[np.uint8]) -> NDArray[np.bool_
     there = np.flatnonzero((maps > 0.5).any(axis=(1, 2)))
     if len(there):
         gray = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        _Guide(np.asarray(gray, np.uint8), maps.shape[1:]).cut(maps, masks, there)
+        _Guide(np.asarray(gray, np.uint8), maps.shape[1:]).fill(maps, masks, there)
     return masks
 
 
@@ -170,7 +168,7 @@ class _Guide:
         variance = np.maximum(_mean(squares) - self._mean * self._mean, 0)
         self._variance = variance + np.float32(EPSILON)
 
-    def cut(
+    def fill(
         self, maps: NDArray[np.float32], masks: NDArray[np.bool_], which: NDArray[np.int64]
     ) -> None:
         """Fill the masks, bool (N, H, W), of some of the maps, float32 (N, h, w)."""
@@ -183,7 +181,7 @@ class _Guide:
                     enlarged_rows(plane, self._gray.shape, top) for plane in fit
                 )
                 chance = enlarged_rows(maps[k], self._gray.shape, top)
-                guided = np.where(near > SURE, snapped + slope * lacking, chance)
+                guided = np.where(near > MIN_VARIATION, snapped + slope * lacking, chance)
                 masks[k, top : top + ROWS] = guided > 0.5
 
     def _fit(self, chance: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
@@ -196,7 +194,7 @@ class _Guide:
             mean = _mean(chance)
             together = _mean(self._small * chance) - self._mean * mean
             slope = np.asarray(together / self._variance, np.float32)
-            spread = np.maximum(_mean(chance * chance) - mean * mean, FLAT)
+            spread = np.maximum(_mean(chance * chance) - mean * mean, FLAT_VARIANCE)
             share = _mean(np.minimum(slope * together / spread, 1))
             filtered = _mean(slope) * self._small + _mean(mean - slope * self._mean)
             chance = np.clip(chance + share * (filtered - chance), 0, 1)
@@ -206,29 +204,3 @@ class _Guide:
 def _mean(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     size = (2 * RADIUS + 1, 2 * RADIUS + 1)
     return np.asarray(cv2.blur(plane, size, borderType=cv2.BORDER_REFLECT), np.float32)
-
-
-class Waiting:
-    """A frame that is kept until it is decided: as it is up to 480p, as a JPEG if it is larger (a
-    tenth of the memory)."""
-
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        """Keep uint8 (H, W, 3) RGB, or (H, W) grey."""
-        self._color = image.ndim == 3
-        self._is_packed = small_size((image.shape[0], image.shape[1])) != image.shape[:2]
-        self._data = self._packed(image) if self._is_packed else image
-
-    def image(self) -> NDArray[np.uint8]:
-        """Return the image, but for what JPEG takes away."""
-        if not self._is_packed:
-            return self._data
-        how = cv2.IMREAD_COLOR if self._color else cv2.IMREAD_GRAYSCALE
-        image = cv2.imdecode(self._data, how)
-        assert image is not None
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if self._color else image)
-
-    def _packed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if self._color else image
-        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        assert done
-        return np.asarray(data, np.uint8)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.base.memory import release_unused
-from carvid.base.scale import Scales, cut, resize, shrink, working_size
+from carvid.base.scale import Scales, cut_masks, resize, shrink, working_size
 from carvid.car.choice import Candidates, TrackPrior, rate, representatives
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
@@ -378,7 +378,7 @@ class RecurrentSegmenter:
                 continue
             maps[i], masks[i] = proposal, mask
             if self.config.car.present == "each" and not mask.any():
-                masks[i] = cut(proposal[None] / (proposal.max() or 1), image)[0]
+                masks[i] = cut_masks(proposal[None] / (proposal.max() or 1), image)[0]
         return maps, masks
 
     def sharpen(
@@ -391,7 +391,7 @@ class RecurrentSegmenter:
             small = shrink(image, working_size(image, crf.scale))
             proposals = resize(proposals, (small.shape[0], small.shape[1]))
             found = crf_masks(small, proposals, crf, joint=self.competing)
-            masks = found if small is image else cut(found.astype(np.float32), image)
+            masks = found if small is image else cut_masks(found.astype(np.float32), image)
         else:
             masks = np.zeros((len(proposals), *image.shape[:2]), bool)
             for mask, plane in zip(masks, proposals, strict=True):

@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.scale import Waiting, cut
+from carvid.base.scale import cut_masks, small_size
 from carvid.temporal.carry import to_levels
 from carvid.temporal.flow import PixelMap
 from carvid.temporal.observe import FrameContext
 from carvid.temporal.state import TemporalState
+
+JPEG_QUALITY = 95
+"""Of images that are kept, of 100."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class PendingFrame:
     """For each pixel of the frame before its place in this one; None where a shot begins."""
     trust: NDArray[np.uint8] | None
     """uint8 (h, w): trust in this frame's flow, in steps of 1/255; None where a shot begins."""
-    image: Waiting | None
+    image: KeptImage | None
     """RGB of a key frame; grey of one between, or None where its maps are of the frame's size."""
     maps: NDArray[np.uint8] | None
     """uint8 (N, h, w): a key frame's maps, in steps of 1/255; None of a frame between."""
@@ -118,14 +121,43 @@ class PendingFrame:
     def cut(self, maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Return the masks, bool (N, H, W), that maps, float32 (N, h, w), become in this frame."""
         assert self.state.gray is not None
-        return cut(maps, self.state.gray if self.image is None else self.image.image())
+        return cut_masks(maps, self.state.gray if self.image is None else self.image.image())
 
 
-def _kept_image(frame: CausalFrame) -> Waiting | None:
+def _kept_image(frame: CausalFrame) -> KeptImage | None:
     """The part of a frame's image that is still needed when the frame is decided."""
     gray = frame.context.gray
     if frame.context.is_key:
-        return Waiting(frame.image)
+        return KeptImage(frame.image)
     if gray is None or gray.shape == frame.image.shape[:2]:
         return None
-    return Waiting(np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), np.uint8))
+    return KeptImage(np.asarray(cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY), np.uint8))
+
+
+class KeptImage:
+    """A frame's image until the frame is decided: as it is up to 480p, as a JPEG if it is larger (a
+    tenth of the memory).
+
+    Args:
+        image: uint8 (H, W, 3) RGB, or (H, W) grey.
+    """
+
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self._color = image.ndim == 3
+        self._is_packed = small_size((image.shape[0], image.shape[1])) != image.shape[:2]
+        self._data = self._packed(image) if self._is_packed else image
+
+    def image(self) -> NDArray[np.uint8]:
+        """Return the image, but for what JPEG takes away."""
+        if not self._is_packed:
+            return self._data
+        how = cv2.IMREAD_COLOR if self._color else cv2.IMREAD_GRAYSCALE
+        image = cv2.imdecode(self._data, how)
+        assert image is not None
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if self._color else image)
+
+    def _packed(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        picture = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if self._color else image
+        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        assert done
+        return np.asarray(data, np.uint8)
