@@ -187,7 +187,7 @@ class PhrasesConfig(Section):
     enabled: bool = setting(True)
     """Take them out of what CLIP looks for, and choose among the parts of its CAM by them."""
     weight: float = setting(1.0, low=0.0)
-    """What wholly fulfilled wishes are worth, in units of score, when a thing is first seen."""
+    """Weight of wishes, in units of score, when a thing is first seen."""
     parts: int = setting(4, low=1)
     """Up to so many connected parts of such a query's CAM are a proposal each."""
 
@@ -229,53 +229,57 @@ class TemporalConfig(Section):
     """What one frame leaves to the next."""
 
     carry_queries: bool = setting(True)
-    """Scores are smoothed and queries are dropped and offered again along time; off treats the
-    queries of every frame as an image's."""
+    """Queries are dropped and offered again along time; off asks all of them at each key frame."""
     carry_masks: bool = setting(True)
-    """Masks are carried by optical flow; off makes every frame a key frame, without a prior."""
+    """Masks are carried by optical flow; off makes every frame a key frame, decided by itself."""
     key_every_s: float = setting(KEY_EVERY_S, low=0.0)
-    """The CLIP step comes every so many seconds, and earlier where the carrying is doubtful."""
+    """Seconds between key frames, which get CaR's step; one comes earlier where carrying is
+    doubtful (`min_trust`, `area_jump`)."""
     key_every: int = setting(0, low=0)
-    """K: it comes every so many frames instead, however fast they are; 0 leaves it to the time."""
+    """K: every K-th frame is a key frame instead; 0 leaves it to `key_every_s`."""
     tracks: int = setting(2, low=1)
-    """Up to so many masks of a query are followed from where it is first seen to the key frame
-    after, so that a wrong one can be left."""
+    """Most tracks of a query from the key frame where it is first seen to the next one, so that a
+    wrong one can be left."""
     max_new: int = setting(2, low=1)
-    """Up to so many new proposals are made at a key frame for what was there at the one before."""
+    """Most new proposals at a key frame of a query that was there at the one before."""
     same_iou: float = setting(0.5, low=0.0, high=1.0)
-    """Candidates of a key frame that overlap by more (IoU) are shown to the classifier once."""
+    """IoU above which two candidates of a query are classified once."""
     smoothing: float = setting(0.5, low=0.0, high=1.0)
-    """The past's share in what a track is worth at a key frame, in which its score has the rest."""
+    """Weight of the past: path value = (1 - smoothing) · score + smoothing · (best path value of
+    the key frame before - hysteresis, if it changes)."""
     hysteresis: float = setting(0.2, low=0.0)
-    """What it costs, in units of score, to change from one thing to another, to lose it, or to find
-    it again; between what was worth most so far, and what scores now."""
+    """Cost, in units of score, of a path that changes from one thing to another, loses it, or finds
+    it again."""
     drop_after: int = setting(2, low=1)
-    """A query that is lost for so many key frames is asked no more."""
+    """A query that was not there at so many key frames in a row is dropped ..."""
     reoffer_every: int = setting(1, low=1)
-    """All queries are offered again after so many key frames, so that things can return."""
+    """... until all queries are offered again, every so many key frames."""
     motion: float = setting(0.5, low=0.0, high=1.0)
-    """Share of what moves as a mask does in a key frame's proposal, before the CRF."""
+    """Weight, in a key frame's proposal before the CRF, of what moves as its mask does."""
     color: float = setting(0.7, low=0.0, high=5.0)
-    """What the colours that a thing has had count for, in log odds: before a key frame's CRF, and
-    where a mask was carried by flow that is not trusted."""
+    """Weight of the log odds of a track's colours so far: before a key frame's CRF, and where flow
+    that carried a mask is not trusted."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
-    """Less trust than this within a carried mask asks for a key frame."""
+    """Mean trust in the flow within a carried mask, in [0, 1], below which the frame becomes a key
+    frame."""
     area_jump: float = setting(5.0, low=1.0)
-    """So does an area that has grown or shrunk by this factor since the last key frame."""
+    """Factor by which a carried mask's area has grown or shrunk since the last key frame, above
+    which the frame becomes one."""
     lag: int = setting(4, low=0)
-    """A file's key frame is decided when so many further ones have been seen; 0 decides at once, as
-    live input does."""
+    """Key frames to look ahead: a file's key frame is decided when so many further ones have been
+    seen; 0 decides at once, as live input does."""
     cut_trust: float = setting(0.35, low=0.0, high=1.0)
-    """Less trust than this over the whole frame is a scene cut where the picture has changed too:
-    masks and scores are forgotten. 0 looks for no cuts, dissolves and flashes."""
+    """Mean trust in the flow over the whole frame below which, where the picture has changed too,
+    there is a scene cut: masks and scores are forgotten. 0 looks for no cuts, dissolves and
+    flashes."""
     cut_change: float = setting(0.45)
-    """How much it must have changed (`carvid.temporal.cuts.change`, from -2 to 2)."""
+    """Change of the picture (`carvid.temporal.cuts.change`, in [-2, 2]) above which it has."""
     flow_side: int = setting(854, low=16)
     """The longer side at which flow is computed and masks are carried, pixels."""
     snap_radius: int = setting(3, low=1)
     """Window of the guided filter that carried masks are snapped to edges with, pixels."""
     snap_epsilon: float = setting(0.001, low=0.0)
-    """Variance under which that filter takes a window for flat, of grey in [0, 1]."""
+    """Variance of grey in [0, 1] under which that filter counts a window as flat."""
 
     @property
     def looks_ahead(self) -> bool:

@@ -63,7 +63,7 @@ class FrameResult:
 
     def labels(self) -> NDArray[np.uint8]:
         """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
-        weighted by what its expression's choice is worth along time."""
+        times the path value of its expression (1 where masks are not carried)."""
         size_hw = self.masks.shape[1:]
         values = self.state.path_values(len(self.masks))[:, None, None]
         labels = np.empty(size_hw, np.uint8)
