@@ -236,7 +236,7 @@ def hd_frames_cut_off(encode: Function) -> Function:
     return with_argument(encode, "image", cut_off)
 
 
-@breaks(FLOOR.format("cut_masks"), "generator's image")
+@breaks(FLOOR.format("cut"), "generator's image")
 def generator_sees_the_first_frame(encode: Function) -> Function:
     """Every key frame's proposals are made from the first frame."""
     first: list[Any] = []
@@ -254,7 +254,7 @@ def no_background_in_the_cams(gradient_cams: Function) -> Function:
     return with_argument(gradient_cams, "background", lambda features: features[:0])
 
 
-@breaks(FLOOR.format("cut_masks"), "CAMs")
+@breaks(FLOOR.format("cut"), "CAMs")
 def cams_of_the_wrong_text(gradient_cams: Function) -> Function:
     """Each text has the CAM of another one."""
     return with_argument(gradient_cams, "texts", lambda features: features.roll(1, 0))
@@ -451,7 +451,7 @@ def nothing_looks_ahead(smooth: Function) -> Function:
     return with_argument(smooth, "config", lambda config: replace(config, lag=0))
 
 
-@breaks(FLOOR.format("cut_masks"), "looking ahead")
+@breaks(FLOOR.format("cut"), "looking ahead")
 def looking_ahead_ignores_scores(smooth: Function) -> Function:
     """The path that is worth least is followed back, not the one that is worth most."""
 

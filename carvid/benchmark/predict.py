@@ -142,9 +142,9 @@ def predict(
             bar.update()
 
         def tell_end(job: int) -> None:
-            if not progress:  # a bar says as much
+            if not progress and todo[job].finished:  # a bar says as much
                 done_now = found + frames.total()
-                log.info("%s has come to its end; %d of %d frames", todo[job].name, done_now, total)
+                log.info("%s is done; %d of %d frames", todo[job].name, done_now, total)
 
         failed = follow(
             Processes(workers).run(partial(_load, config, workers), _do_job, todo),
