@@ -309,38 +309,36 @@ def test_completion_is_shown_for_bash() -> None:
     assert result.stdout.endswith("complete -o default -F _carvid_completion carvid\n")
 
 
-# A setting of an earlier version is told in the log; without `progress` nothing else is.
+# A setting of an earlier version is told in the log, and the time that a run took.
 USERS_PROGRAM = """
-import sys
+import logging, sys
 import carvid
-from carvid.exports.export import export
 clip, out = sys.argv[1:]
 overrides = ["car.keep_best=true", "crf.iterations=1"]
-model = carvid.load("tiny", overrides, generator="tiny", classifier="tiny")
-model.segment(clip, ["a dog"]).save(out + "/saved")
-export(model.segment(clip, ["a dog"], out=out + "/run"), out + "/run", ["html", "alpha"])
+for name in ("silent", "shown"):
+    model = carvid.load("tiny", overrides, generator="tiny", classifier="tiny")
+    model.segment(clip, ["a dog"]).save(f"{out}/{name}-saved")
+    track = model.segment(clip, ["a dog"], out=f"{out}/{name}")
+    carvid.export(track, f"{out}/{name}", ["html", "alpha"])
+    print(name, file=sys.stderr)
+    logging.basicConfig(level="INFO", format="%(name)s: %(message)s")
 """
 
 
 def test_a_users_program_prints_nothing_and_may_show_the_log(clip: Path, tmp_path: Path) -> None:
-    def python(program: str, name: str) -> tuple[str, str]:
-        result = subprocess.run(
-            [sys.executable, "-c", program, str(clip), str(tmp_path / name)],
-            capture_output=True, text=True, check=True, env=ENVIRONMENT,
-        )  # fmt: skip
-        return result.stdout, result.stderr
-
-    assert python(USERS_PROGRAM, "silent") == ("", "")
-    shown = "import logging; logging.basicConfig(level='INFO', format='%(name)s: %(message)s')\n"
-    out, said = python(shown + USERS_PROGRAM, "shown")
-    mine = [line for line in said.splitlines() if line.startswith("carvid: ")]
-    assert out == "" and len(mine) == 2
-    assert mine[0].startswith("carvid: the setting car.keep_best is now car.present=best")
-    assert re.fullmatch(r"carvid: clip.mp4: 6 frames in \S+ s, \S+ frame/s", mine[1])
+    result = subprocess.run(
+        [sys.executable, "-c", USERS_PROGRAM, str(clip), str(tmp_path)],
+        capture_output=True, text=True, check=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    silent, *lines, shown = result.stderr.splitlines()
+    assert (result.stdout, silent, shown) == ("", "silent", "shown")
+    first, second = (line for line in lines if line.startswith("carvid: "))
+    assert first.startswith("carvid: the setting car.keep_best is now car.present=best")
+    assert re.fullmatch(r"carvid: clip.mp4: 6 frames in \S+ s, \S+ frame/s", second)
 
 
-def on_terminal(*arguments: object) -> str:
-    """What the command line shows where stderr is a terminal."""
+def on_terminal(*arguments: object) -> tuple[str, str]:
+    """What the command line shows where stderr is a terminal, and its stdout."""
     terminal, its_end = pty.openpty()
     termios.tcsetwinsize(its_end, (24, 100))
     shown = bytearray()
@@ -352,14 +350,14 @@ def on_terminal(*arguments: object) -> str:
 
     reader = threading.Thread(target=read)
     reader.start()
-    subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "carvid", *map(str, arguments)],
-        stdout=subprocess.DEVNULL, stderr=its_end, check=True, env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=its_end, check=True, env=ENVIRONMENT, text=True,
     )  # fmt: skip
     os.close(its_end)
     reader.join()
     os.close(terminal)
-    return shown.decode()
+    return shown.decode(), result.stdout
 
 
 def test_bars_are_for_terminals_and_quiet_leaves_what_matters(
@@ -368,23 +366,21 @@ def test_bars_are_for_terminals_and_quiet_leaves_what_matters(
     """An old setting stands for a warning."""
     asked = ["run", clip, "-e", "a dog", *options(weights), "--set", "car.keep_best=yes"]
     warning = "carvid: the setting car.keep_best is now car.present=best; it was read so"
-    shown = on_terminal(*asked, "-o", tmp_path / "shown")
+    shown, _ = on_terminal(*asked, "-o", tmp_path / "shown")
     lines = [line.split("\r")[-1] for line in shown.split("\r\n")]
     assert lines[0] == warning and "6 frames in" not in shown
     assert any("| 6/6 [" in line and "frame/s" in line for line in lines)
-    assert on_terminal(*asked, "-o", tmp_path / "hushed", "-q").splitlines() == [warning]
+    hushed, found = on_terminal(*asked, "-o", tmp_path / "hushed", "-q")
+    assert hushed.splitlines() == [warning] and found.startswith("1: a dog: in ")
     told = carvid(*asked, "-o", tmp_path / "told")
     first, second = told.stderr.splitlines()
     assert "\r" not in told.stderr and first == warning
     assert re.fullmatch(r"carvid: clip.mp4: 6 frames in \S+ s, \S+ frame/s", second)
-    quiet = carvid(*asked, "-o", tmp_path / "quiet", "--quiet")
-    assert quiet.stderr.splitlines() == [warning]
-    assert told.stdout.splitlines()[:-1] == quiet.stdout.splitlines()
-    assert quiet.stdout.startswith("1: a dog: in ")
-    again = carvid(*asked, "-o", tmp_path / "quiet", "--quiet")
+    assert told.stdout.splitlines()[:-1] == found.splitlines()
+    again = carvid(*asked, "-o", tmp_path / "hushed", "--quiet")
     assert again.returncode == 1 and "holds a run already" in again.stderr
     assert not carvid(
-        "overlay", clip, tmp_path / "quiet/masks", "-o", tmp_path / "a.mp4", "-q"
+        "overlay", clip, tmp_path / "hushed/masks", "-o", tmp_path / "a.mp4", "-q"
     ).stdout
     assert (tmp_path / "a.mp4").stat().st_size > 0
 
