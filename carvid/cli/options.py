@@ -108,6 +108,7 @@ Sam = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(
+        "--device",
         metavar="DEVICE", rich_help_panel=MODELS,
         help="auto, cpu, cuda, cuda:1, mps; as --set weights.device=.",
     ),
