@@ -164,6 +164,11 @@ class VideoInfo:
     input, with `/`; a picture's own name. Empty elsewhere."""
 
     @property
+    def is_picture(self) -> bool:
+        """Whether it is one picture."""
+        return self.backend == "images" and self.frame_count == 1
+
+    @property
     def endless(self) -> bool:
         """Whether it may never end, so that no frame waits for later ones."""
         return self.live and self.backend != "frames"
