@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -61,18 +61,12 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: no such file, unreadable, too large, or not an indexed PNG.
     """
-    return read_png(path, ("P",), "an indexed (mode P) PNG; write labels with a palette")
-
-
-def read_png(path: Path, modes: Collection[str], wanted: str) -> NDArray[np.uint8]:
-    """Read a PNG of one of some modes as uint8 (H, W).
-
-    Raises:
-        DatasetError: no such file, unreadable, too large, or another mode: "not" what is `wanted`.
-    """
     with opened_png(path) as picture:
-        if picture.mode not in modes:
-            raise DatasetError(f"'{path}' is a {picture.mode} image, not {wanted}")
+        if picture.mode != "P":
+            raise DatasetError(
+                f"'{path}' is a {picture.mode} image, not an indexed (mode P) PNG; write labels "
+                "with a palette"
+            )
         return np.array(picture, np.uint8)
 
 
