@@ -24,19 +24,13 @@ from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
 from carvid.exports.export import check_formats, write_formats
 from carvid.media.given import Source, ahead, open_source, to_frame
-from carvid.media.open import (
-    ALL,
-    Frame,
-    Selection,
-    VideoInfo,
-    VideoReader,
-    input_files,
-)
+from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, input_files
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths, tidy
 from carvid.run.lock import locked
+from carvid.run.names import check_names
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
@@ -263,6 +257,7 @@ class Carvid:
         selection: Selection = ALL,
         raw: tuple[int, int, Fraction] | None = None,
         formats: Sequence[str] = (),
+        keep_names: bool = False,
         stop: Callable[[], bool] = never,
     ) -> Track:
         """Segment a whole clip.
@@ -281,6 +276,7 @@ class Carvid:
             selection: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
             formats: what else to write into `out`; see `carvid.export`.
+            keep_names: name masks and cut-outs as the frames of a folder, not by numbers.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then
@@ -293,19 +289,21 @@ class Carvid:
             ExpressionError: an expression is empty or too long.
             ConfigError: an unknown format.
             OutputError: `out` holds something else, or what is read here, cannot be written, or a
-                format cannot be had of what comes only once.
+                format cannot be had of what comes only once; or frames have no names to keep.
             ValueError: there are formats and no `out`; or a frame is no picture.
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries.of(texts, distractors)
         with open_source(video, selection=selection, raw=raw) as reader, stop_when(stop):
+            if keep_names:
+                check_names(reader.info.names, reader.info.path)
+            facts = self.facts(reader.info, queries, keep_names=keep_names)
             if out is None:
-                return self._in_memory(reader, queries, progress=progress)
+                return self._in_memory(reader, facts, queries, progress=progress)
             check_formats(formats, reader.info)
             read = [] if reader.info.backend == "frames" else input_files(reader.info.path)
             check_apart([*read, *self.sources], run_paths(Path(out)))
-            facts = self.facts(reader.info, queries)
             folder = RunFolder(Path(out), facts, run_overlay(Path(out), facts))
             folder.check(resume=resume, overwrite=overwrite)
             self.segmenter.check_texts(queries)
@@ -315,9 +313,11 @@ class Carvid:
                     resume=resume, overwrite=overwrite, progress=progress,
                 )  # fmt: skip
 
-    def _in_memory(self, reader: VideoReader, queries: Queries, *, progress: bool) -> Track:
+    def _in_memory(
+        self, reader: VideoReader, facts: RunFacts, queries: Queries, *, progress: bool
+    ) -> Track:
         """Segment a clip's frames until somebody wants to stop, and keep their masks."""
-        store = MemoryStore(self.facts(reader.info, queries), run_overlay)
+        store = MemoryStore(facts, run_overlay)
         ending = EndingQuietly()
         found = self._results(reader, queries, 0, None, until=ending, progress=progress)
         with closing(found) as results:
@@ -358,8 +358,8 @@ class Carvid:
             write_formats(track, folder.folder, formats, progress=progress)
         raise Stopped
 
-    def facts(self, video: VideoInfo, queries: Queries) -> RunFacts:
-        """Return what a run.json says of a run of this model."""
+    def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
+        """Return what a run.json says of a run of this model; `keep_names` as of `segment`."""
         generator, classifier = self.backbones
         weights = {
             "generator": generator.name,
@@ -367,7 +367,7 @@ class Carvid:
             "device": str(generator.device),
             "dtype": str(generator.dtype).removeprefix("torch."),
         }
-        return RunFacts(self.config, video, queries.texts, queries.distractors, weights)
+        return RunFacts(self.config, video, queries.texts, queries.distractors, weights, keep_names)
 
     def _results(
         self,

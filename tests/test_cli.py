@@ -228,7 +228,18 @@ def test_info_names_versions_devices_and_weights() -> None:
     assert "cpu" in facts["devices"]["auto"] or facts["devices"]["cuda"] or facts["devices"]["mps"]
 
 
-COMMANDS = ("run", "overlay", "view", "davis", "eval", "demo", "calibrate", "config", "info")
+COMMANDS = (
+    "run",
+    "overlay",
+    "view",
+    "export",
+    "davis",
+    "eval",
+    "demo",
+    "calibrate",
+    "config",
+    "info",
+)
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tests import conftest
-from tests.trees import BLANK, drop, put, scored_tree
+from tests.trees import BLANK, drop, paint, put, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
 OBJECT_KEYS = [
@@ -189,8 +189,8 @@ FRAME = "run/anno_1/cat/00002.png"
             r"anno_1/cat/00002\.png' is 43×30, its truth '.*' 44×30; write",
         ),
         (
-            put(FRAME, BLANK, "RGB"), "semi-supervised", "run/anno_1",
-            r"anno_1/cat/00002\.png' is a RGB image, not an indexed .*; write labels",
+            paint(FRAME, (200, 9, 9)), "semi-supervised", "run/anno_1",
+            r"anno_1/cat/00002\.png' has the colour \(200, 9, 9\) in 1320 pixels, .*; paint with",
         ),
         (
             put(FRAME, BLANK + np.uint8(3)), "semi-supervised", "run/anno_1",

@@ -29,7 +29,7 @@ from carvid.evaluation.report import (
     plot_worst,
 )
 from carvid.media.label_png import read_label_png, write_label_png
-from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, put, scene, scored_tree
+from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, paint, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9
 LETTERS = {"mean": "M", "recall": "R", "decay": "D"}
@@ -252,16 +252,16 @@ TRUTH = "data/Annotations_unsupervised/480p"
             r"cat/00002\.png' is 43×30, its truth '.*cat/00002\.png' 44×30; write masks in the",
         ),
         (
-            put(FRAME, BLANK, "RGB"),
+            paint(FRAME, (200, 9, 9)),
             "unsupervised",
             "run/anno_1",
-            r"cat/00002\.png' is a RGB image, not an indexed \(mode P\) PNG; write",
+            r"cat/00002\.png' has the colour \(200, 9, 9\) in 1320 pixels, .*; paint",
         ),
         (
-            put(FRAME, BLANK, "L"),
+            put(FRAME, BLANK + np.uint8(255), "L"),
             "semi-supervised",
             "run/anno_1",
-            r"cat/00002\.png' is a L image, not an indexed",
+            r"cat/00002\.png' has label 255, and cat has objects up to 2",
         ),
         (
             put(FRAME, BLANK + np.uint8(3)),
@@ -314,10 +314,10 @@ TRUTH = "data/Annotations_unsupervised/480p"
             r"expressions/cat/5/00003\.png' has more than two values; write",
         ),
         (
-            put("run/expressions/cat/5/00003.png", BLANK, "RGB"),
+            put("run/expressions/cat/5/00003.png", scene("cat", 0), "RGB"),
             "per-expression",
             "run",
-            r"cat/5/00003\.png' is a RGB image, not a mask; write a PNG of one channel",
+            r"cat/5/00003\.png' has more than two values; write the object's mask alone",
         ),
         (
             put(f"{TRUTH}/ape/00000.png", BLANK, "L"),
@@ -369,8 +369,10 @@ def test_expressions_must_belong_to_the_truth(tree: Path) -> None:
 
 def test_faults_in_several_videos_are_counted(tree: Path) -> None:
     for video in OBJECTS:
-        put(f"run/anno_1/{video}/00001.png", BLANK, "RGB")(tree)
-    with pytest.raises(DatasetError, match=r"ape/00001\.png' is a RGB .*\(and 1 more such fault"):
+        paint(f"run/anno_1/{video}/00001.png", (200, 9, 9))(tree)
+    with pytest.raises(
+        DatasetError, match=r"ape/00001\.png' has the colour .*\(and 1 more such fault"
+    ):
         run(tree, "unsupervised")
 
 

@@ -108,6 +108,15 @@ def drop(*names: str) -> Callable[[Path], None]:
     return change
 
 
+def paint(name: str, color: tuple[int, int, int]) -> Callable[[Path], None]:
+    """Put an RGB PNG of one colour in the place of a mask."""
+
+    def change(tree: Path) -> None:
+        Image.new("RGB", BLANK.shape[::-1], color).save(tree / name)
+
+    return change
+
+
 def put(name: str, labels: NDArray[np.uint8], mode: str = "P") -> Callable[[Path], None]:
     def change(tree: Path) -> None:
         if mode == "P":

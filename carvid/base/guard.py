@@ -57,6 +57,23 @@ def check_distinct(written: Iterable[Path], *, remedy: str) -> None:
                 raise OutputError(f"'{other}' and '{path}' are one file; {remedy}")
 
 
+def check_writable(path: Path) -> None:
+    """Say early that a file cannot be written, before the work that it is to hold.
+
+    Raises:
+        OutputError: it has no folder, one that cannot be written to, or is one itself.
+    """
+    folder = path.parent
+    if path.is_dir():
+        raise OutputError(f"cannot write '{path}': it is a folder; give a file")
+    if not folder.is_dir():
+        raise OutputError(
+            f"cannot write '{path}': no folder '{folder}'; make it, or choose another"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write to the folder '{folder}'; choose another")
+
+
 def files_in(place: str | Path) -> list[Path]:
     """Return a folder and the files right in it, or the file; nothing, if there is no such."""
     path = Path(place)

@@ -65,6 +65,7 @@ def run_batch(
     classifier: str | None = None,
     distractors: Sequence[str] = (),
     formats: Sequence[str] = (),
+    keep_names: bool = False,
     engine: Engine = "serial",
     workers: int | None = None,
     resume: bool = False,
@@ -84,6 +85,7 @@ def run_batch(
         preset: as in `carvid.load`, as are `overrides`, `generator` and `classifier`.
         distractors: as in `Carvid.segment`, for every clip.
         formats: as in `export`, for every clip.
+        keep_names: as in `Carvid.segment`, for every clip.
         engine: `serial`, in this process, or `ray`: see `RayActors`.
         workers: of Ray; None is one for each GPU, or one without.
         resume: leave finished clips as they are, go on with begun ones after their last whole
@@ -116,7 +118,7 @@ def run_batch(
     serial = engine == "serial"
     work = partial(
         _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
-        overwrite=overwrite, progress=progress and serial,
+        keep_names=keep_names, overwrite=overwrite, progress=progress and serial,
         finish_frames=finish_frames and serial,
     )  # fmt: skip
     team, prepare = _workers(engine, config, workers)
@@ -172,6 +174,7 @@ def _work(
     out: Path,
     distractors: tuple[str, ...],
     formats: tuple[str, ...],
+    keep_names: bool,
     overwrite: bool,
     progress: bool,
     finish_frames: bool,
@@ -185,7 +188,7 @@ def _work(
         track = model.segment(
             clip.video, clip.texts, distractors=distractors, out=folder, resume=not overwrite,
             overwrite=overwrite, progress=progress, selection=clip.selection, formats=formats,
-            stop=stop,
+            keep_names=keep_names, stop=stop,
         )  # fmt: skip
         yield {"out": str(folder), "video": clip.video, "lost": list(track.lost), **track.summary()}
         if stop():  # after the last frame

@@ -16,6 +16,7 @@ from carvid.base.memory import telling_out_of_memory
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
 from carvid.cli.data import calibrate, davis, evaluate
+from carvid.cli.export import export
 from carvid.cli.messages import messages_on_stderr
 from carvid.cli.panels import PanelCommand
 from carvid.cli.run import run
@@ -37,6 +38,7 @@ for name, command, example in (
     ("run", run, 'carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/'),
     ("overlay", overlay, "carvid overlay clip.mp4 out/masks -o overlay.mp4"),
     ("view", view, "carvid view out/"),
+    ("export", export, "carvid export out/ --format coco --format matte"),
     ("davis", davis, "carvid davis DAVIS -o runs/a --resume"),
     ("eval", evaluate, "carvid eval runs/a DAVIS --protocol refdavis17"),
     ("calibrate", calibrate, "carvid calibrate DAVIS -o calibrated.yaml"),

@@ -139,13 +139,15 @@ def evaluate(
     """Score predictions on a data set: J, F and J&F. Nothing is cached."""
     bars = show_progress(quiet)
 
-    from carvid.base.guard import check_distinct
+    from carvid.base.guard import check_distinct, check_writable
     from carvid.base.threads import cores
     from carvid.evaluation import protocols
     from carvid.evaluation import report as reports
 
     written = [path for path in (csv, plot) if path is not None]
     check_distinct(written, remedy="give --csv and --plot a file each")
+    for path in written:
+        check_writable(path)
 
     def score(folder: Path) -> Report:
         return protocols.evaluate(
@@ -155,15 +157,18 @@ def evaluate(
 
     report = score(predictions)
     result: Report | Comparison = report
+    notes = report.notes
     if compare is not None:
-        result = reports.compare(report, score(compare), (str(predictions), str(compare)))
-    for note in report.notes:
+        other = score(compare)
+        notes += tuple(note for note in other.notes if note not in notes)
+        result = reports.compare(report, other, (str(predictions), str(compare)))
+    for note in notes:
         log.warning("%s", note)
-    _write_files(report, csv, plot)
     if as_json:
         print_json(result.to_json())
     else:
         typer.echo(result.to_markdown() if markdown else result.to_text())
+    _write_files(report, csv, plot)
 
 
 def _write_files(report: Report, csv: Path | None, plot: Path | None) -> None:

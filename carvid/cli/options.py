@@ -17,7 +17,7 @@ QUALITY = "Quality and speed"
 SEVERAL = "Several clips"
 DATA = "Data set"
 
-FORMATS = ("coco", "alpha", "green", "cutouts", "html")
+FORMATS = ("coco", "alpha", "alpha-each", "green", "matte", "cutouts", "html")
 """Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
 PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
 """Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""

@@ -111,9 +111,16 @@ def run(
         typer.Option(
             "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
             autocompletion=complete_formats,
-            help="Also write coco, alpha, green, cutouts or html; repeatable.",
+            help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
         ),
     ] = None,
+    keep_names: Annotated[
+        bool,
+        typer.Option(
+            "--keep-names", rich_help_panel=OUTPUT,
+            help="Name masks as the frames of a folder: shot.1001.jpg gives shot.1001.png.",
+        ),
+    ] = False,
     style: Style = [],  # noqa: B006  Typer's own way
     resume: Resume = False,
     overwrite: Overwrite = False,
@@ -173,7 +180,7 @@ def run(
         {"generator": weights_generator, "classifier": weights_classifier},
         {
             "distractors": distractors, "formats": formats or (), "resume": resume,
-            "overwrite": overwrite, "progress": bars,
+            "overwrite": overwrite, "progress": bars, "keep_names": keep_names,
         },
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
@@ -254,9 +261,12 @@ def _check_one(task: _Task, source: str, selection: Selection) -> None:
     from carvid.config import settings_files
     from carvid.media.open import input_files, is_live, open_video
     from carvid.run.layout import check_contents, check_place, run_paths
+    from carvid.run.names import check_names
 
     if not is_live(source):
-        open_video(source, selection=selection).close()
+        with open_video(source, selection=selection) as reader:
+            if task.options["keep_names"]:
+                check_names(reader.info.names, source)
     check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
     overwrite = task.options["overwrite"]
     if check_place(task.out, resume=task.options["resume"], overwrite=overwrite) and overwrite:

@@ -58,14 +58,15 @@ def view(
     ] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Make a web page of a run, if it has none yet, print where it is, and open it."""
+    """Make a web page of a run, if it has none of its masks yet, print where it is, and open it."""
     bars = show_progress(quiet)
 
     from carvid.exports.export import export
     from carvid.run.track import Track
+    from carvid.show.page import is_current
 
     track, page = Track.open(folder), folder / "view.html"
-    if not page.is_file():
+    if not is_current(page, track):
         export(track, folder, ["html"], progress=bars)
     typer.echo(page)
     if show:

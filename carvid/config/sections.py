@@ -292,7 +292,7 @@ class OverlayConfig(Section):
     """The overlay video."""
 
     enabled: bool = setting(True)
-    """Write overlay.mp4 beside the masks."""
+    """Write overlay.mp4 (overlay.png of one picture) beside the masks."""
     fill: bool = setting(True)
     """Fill the masks with their colours."""
     opacity: float = setting(0.5, low=0.0, high=1.0)

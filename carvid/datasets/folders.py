@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from carvid.base.errors import DatasetError
@@ -12,6 +13,8 @@ RESOLUTIONS = ("480p", "Full-Resolution")
 """Folders of a DAVIS tree, the first that is there is taken."""
 IMAGE_FOLDER = "JPEGImages"
 LIST_FOLDER = "ImageSets"
+FEW = 5
+"""As many files or videos are named in a message."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -90,4 +93,31 @@ def describe_missing(folder: Path, lacking: Sequence[str], total: int, suffix: s
     """Return `'folder' lacks 00003.png, 00011.png`; all of its frames are not told one by one."""
     if len(lacking) == total:
         return f"'{folder}' lacks all frames ({total})" if total else f"'{folder}' has no frames"
-    return f"'{folder}' lacks {', '.join(name + suffix for name in lacking)}"
+    return f"'{folder}' lacks {few([name + suffix for name in lacking])}"
+
+
+def few(names: Sequence[str], between: str = ", ") -> str:
+    """Return names in a row, `FEW` at most, and how many more there are."""
+    more = len(names) - FEW
+    return between.join(names[:FEW]) + (f" and {more} more" if more > 0 else "")
+
+
+def check_asked(asked: Iterable[str], known: Collection[str], say: Callable[[str], str]) -> None:
+    """Say which videos that were asked for are not in a data set, and which may be meant.
+
+    Args:
+        asked: names.
+        known: the names that are there.
+        say: makes names that are not there into the beginning of the message.
+
+    Raises:
+        DatasetError: there are such.
+    """
+    unknown = [name for name in dict.fromkeys(asked) if name not in known]
+    if not unknown:
+        return
+    close = [match for name in unknown for match in difflib.get_close_matches(name, known, n=1)]
+    meant = f"did you mean {few([repr(name) for name in close])}?"
+    raise DatasetError(
+        f"{say(few(unknown))}; {meant if close else f'choose of {few(sorted(known))}'}"
+    )

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from carvid.base.errors import DatasetError, suggest
+from carvid.base.errors import DatasetError
 from carvid.datasets.expressions import Video, meta_places
 from carvid.datasets.folders import (
     LIST_FOLDER,
+    check_asked,
     describe_missing,
     existing_root,
     image_folder,
@@ -50,12 +51,14 @@ def open_dataset(
     root = existing_root(root)
     images = image_folder(root, split, resolution)
     kind, known = _recognize(root, split)
-    wanted = set(videos or listed_videos(root, split) or (v.name for v in known))
-    names = [video.name for video in known]
-    problems = [
-        f"no expressions for {name}{suggest(name, names) if videos else ''}"
-        for name in sorted(wanted.difference(names))
-    ]
+    listed, names = listed_videos(root, split), [video.name for video in known]
+    asked = None if videos is None else list(videos)
+    if asked:
+        check_asked(
+            asked, {*listed, *names}, lambda names: f"'{root}' has no expressions for {names}"
+        )
+    wanted = set(asked or listed or names)
+    problems = [f"no expressions for {name}" for name in sorted(wanted.difference(names))]
     found = []
     for video in known:
         if video.name in wanted:

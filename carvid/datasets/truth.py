@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from carvid.base.errors import DatasetError
-from carvid.datasets.folders import existing_root, first_folder, listed_videos, resolutions
+from carvid.datasets.folders import (
+    check_asked,
+    existing_root,
+    few,
+    first_folder,
+    listed_videos,
+    resolutions,
+)
 
 SEMI_SUPERVISED, UNSUPERVISED = "Annotations", "Annotations_unsupervised"
 """Kinds of truth, by their folders."""
@@ -58,12 +65,16 @@ def open_truth(
     if UNSUPERVISED in kinds and resolution is None:
         folders.insert(0, root / split / "Annotations")
     folder = first_folder(root, folders, "truth", _remedy(root, kinds))
-    names = sorted(videos or listed_videos(root, split) or _folders(folder))
+    listed, there = listed_videos(root, split), _folders(folder)
+    asked = None if videos is None else list(videos)
+    if asked:
+        check_asked(asked, {*listed, *there}, lambda names: f"no truth for {names} in '{folder}'")
+    names = sorted(asked or listed or there)
     truth = Truth(folder, tuple(names))
     lacking = [name for name in names if not truth.paths(name)]
     if lacking or not names:
         raise DatasetError(
-            f"no truth for {', '.join(lacking) or 'any video'} in '{folder}' (<video>/*.png); "
+            f"no truth for {few(lacking) or 'any video'} in '{folder}' (<video>/*.png); "
             "unpack it there, or take the video out of the list"
         )
     return truth

@@ -20,7 +20,7 @@ import numpy as np
 from carvid.base.errors import ConfigError, DatasetError, suggest
 from carvid.base.guard import check_apart
 from carvid.datasets.expressions import Video
-from carvid.datasets.folders import describe_missing
+from carvid.datasets.folders import describe_missing, few
 from carvid.datasets.open import dataset_folders, description_files, open_expressions
 from carvid.datasets.refdavis import SET_NAMES
 from carvid.datasets.truth import SEMI_SUPERVISED, UNSUPERVISED, Truth, open_truth
@@ -204,7 +204,7 @@ def _check_files(
         spare = sorted(n for n in have - known[sequence.video] if re.fullmatch(r"[^.].*\.png", n))
         if spare:
             notes.append(
-                f"'{truth.folder / sequence.video}' lacks {', '.join(spare)}, which "
+                f"'{truth.folder / sequence.video}' lacks {few(spare)}, which "
                 f"'{sequence.folder}' has; they count for nothing"
             )
     if not problems:
@@ -213,7 +213,7 @@ def _check_files(
     folder = predictions / SET_NAMES[0]
     if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
         remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
-    raise DatasetError(f"predictions are missing: {'; '.join(problems)}; {remedy}")
+    raise DatasetError(f"predictions are missing: {few(problems, '; ')}; {remedy}")
 
 
 def _all_files(
@@ -243,7 +243,7 @@ def _check_strays(sequences: Sequence[MaskSequence], truth: Truth) -> None:
     )
     if strays:
         raise DatasetError(
-            f"no truth in '{truth.folder}' for {', '.join(strays)}; unpack it there, or choose the "
+            f"no truth in '{truth.folder}' for {few(strays)}; unpack it there, or choose the "
             "videos to evaluate"
         )
 
@@ -256,6 +256,8 @@ def _report(
 ) -> Report:
     sets: list[list[ObjectScore]] = [[] for _ in plan.folders]
     notes = list(notes)
+    for form in sorted(set[str]().union(*(each.forms for each in scores))):
+        notes.append(f"predictions, or some of them, are no indexed PNGs; {form}")
     for sequence, each in zip(sequences, scores, strict=True):
         if sequence.expression is not None and not each.seen:
             raise DatasetError(

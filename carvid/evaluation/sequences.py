@@ -6,7 +6,7 @@ This is what the processes of an evaluation do; they import no more than is here
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
 from carvid.evaluation.regions import frame_scores
-from carvid.media.label_png import VOID_LABEL, read_label_png, read_png
+from carvid.media.label_images import INDEXED, read_labels, read_values
+from carvid.media.label_png import VOID_LABEL, read_label_png
 
 KEPT_BYTES = 16 << 20
 """More than an array of a frame of 4K takes."""
@@ -57,6 +58,8 @@ class Scores:
     """The highest label predicted."""
     seen: bool = False
     """Whether the truth shows any of the objects."""
+    forms: set[str] = field(default_factory=set)
+    """How predictions were understood that are no indexed PNGs, as `read_labels` says it."""
 
     @classmethod
     def empty(cls, sequence: MaskSequence) -> Scores:
@@ -89,7 +92,8 @@ def score_stretch(
         for t, path in enumerate(stretch[0].truth):
             shown = read_label_png(path)
             for sequence, each in zip(stretch, scores, strict=True):
-                predicted, truth = _read_pair(sequence, path, shown)
+                predicted, truth, form = _read_pair(sequence, path, shown)
+                each.forms.update({form} - {INDEXED})
                 each.highest = max(each.highest, int(predicted.max(initial=0)))
                 each.seen = each.seen or bool(truth.any())
                 each.j[:, :, t], each.f[:, :, t] = frame_scores(
@@ -104,14 +108,15 @@ def score_stretch(
 
 def _read_pair(
     sequence: MaskSequence, truth_path: Path, truth: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read a frame's prediction; return it with its truth, uint8 (H, W) each."""
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
+    """Read a frame's prediction; return it with its truth, uint8 (H, W) each, and how it was
+    understood."""
     path = sequence.folder / truth_path.name
     if sequence.expression is not None:
-        predicted = _read_mask(path).view(np.uint8)
+        predicted, form = _read_mask(path).view(np.uint8), INDEXED
         truth = (truth == sequence.object_id).view(np.uint8)
     else:
-        predicted = read_label_png(path)
+        predicted, form = read_labels(path, single=sequence.objects == 1)
     if predicted.shape != truth.shape:
         (height, width), (true_height, true_width) = predicted.shape, truth.shape
         raise DatasetError(
@@ -133,15 +138,16 @@ def _read_pair(
     # Without void there, which the official code makes background.
     if sequence.matching == "label" and truth.max(initial=0) == VOID_LABEL:
         truth = np.where(truth == VOID_LABEL, np.uint8(0), truth)
-    return predicted, truth
+    return predicted, truth, form
 
 
 def _read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read the mask of one object, bool (H, W): one channel, pixels 0 or one other value.
+    """Read the mask of one object, bool (H, W): pixels 0, black, or one other value.
 
-    Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), and carvid's own (mode P, 0 and 1).
+    Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), carvid's own (mode P, 0 and 1), and
+    what is written with three channels alike.
     """
-    values = read_png(path, ("1", "L", "P"), "a mask; write a PNG of one channel")
+    values = read_values(path)
     mask: NDArray[np.bool_] = values > 0
     if (values != values.max(initial=0) * mask).any():
         raise DatasetError(

@@ -88,4 +88,5 @@ def _join(parts: Sequence[Scores]) -> Scores:
         np.concatenate([part.f for part in parts], axis=2),
         max(part.highest for part in parts),
         any(part.seen for part in parts),
+        set[str]().union(*(part.forms for part in parts)),
     )

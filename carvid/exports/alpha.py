@@ -1,57 +1,52 @@
-"""alpha.mov: ProRes 4444, opaque where any expression is."""
+"""alpha.mov: ProRes 4444, opaque where anything is; alpha/<label>.mov: where one thing is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from fractions import Fraction
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-import av
-import numpy as np
-
-from carvid.base.files import cannot_write, replacing
-from carvid.exports.format import Format
-from carvid.media.encode import BT709
+from carvid.base.files import make_folder
+from carvid.exports.format import Format, remove_old
+from carvid.media.encode import sound_of
 from carvid.media.frames import Frame
+from carvid.media.prores import alpha_writer
+from carvid.run.layout import ALPHA_FOLDER
 from carvid.run.track import Track
-
-PRORES_4444 = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
-"""Its alpha is coded without loss."""
-TICKS = 90_000
-"""Of the video's clock, a second."""
 
 
 def write_alpha(track: Track, path: Path, frames: Iterable[Frame]) -> None:
-    """Write the frames with what was found opaque, and all else transparent.
+    """Write the frames with what was found opaque, and all else transparent, with their sound.
 
     Raises:
         OutputError: the place cannot be written.
     """
     video = track.facts.video
-    height, width = video.size_hw
-    try:
-        with replacing(path) as partial, av.open(str(partial), "w") as out:
-            stream: Any = out.add_stream(
-                "prores_ks", rate=video.frame_rate / video.selection.stride, options=PRORES_4444
-            )
-            stream.height, stream.width, stream.pix_fmt = height, width, "yuva444p10le"
-            context = stream.codec_context
-            stream.time_base = context.time_base = Fraction(1, TICKS)
-            context.sample_aspect_ratio = video.pixel_aspect
-            context.color_primaries = context.color_trc = context.colorspace = BT709
-            context.thread_count = 1
-            first_s = float(track.times_s[0])
-            for frame, labels in zip(frames, track.label_maps, strict=True):
-                rgba = np.dstack([frame.image, np.where(labels > 0, 255, 0).astype(np.uint8)])
-                picture: Any = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgba), "rgba")
-                picture = picture.reformat(format="yuva444p10le", dst_colorspace="ITU709")
-                picture.time_base = Fraction(1, TICKS)
-                picture.pts = round((frame.time_s - first_s) * TICKS)
-                out.mux(stream.encode(picture))
-            out.mux(stream.encode())
-    except av.FFmpegError as error:
-        raise cannot_write(path, str(error.strerror)) from None
+    with alpha_writer(path, video, sound_of(video)) as writer:
+        for frame, labels in zip(frames, track.label_maps, strict=True):
+            writer.write(frame.image, labels > 0, frame.time_s)
+
+
+def write_alpha_each(track: Track, path: Path, frames: Iterable[Frame]) -> None:
+    """Write a video for each expression, in which it alone is opaque. Laid over each other they
+    would play a sound several times, so they have none. Those of an earlier run with more
+    expressions go.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    make_folder(path)
+    places = {label: path / f"{label}.mov" for label in range(1, len(track.texts) + 1)}
+    with ExitStack() as stack:
+        writers = {
+            label: stack.enter_context(alpha_writer(place, track.facts.video))
+            for label, place in places.items()
+        }
+        for frame, labels in zip(frames, track.label_maps, strict=True):
+            for label, writer in writers.items():
+                writer.write(frame.image, labels == label, frame.time_s)
+    remove_old(path, "*.mov", places.values())
 
 
 FORMAT = Format("alpha", "alpha.mov", write_alpha)
+FORMAT_EACH = Format("alpha-each", ALPHA_FOLDER, write_alpha_each)

@@ -15,12 +15,15 @@ from carvid.base.files import write_text
 from carvid.base.masks import box_of
 from carvid.exports.format import Format
 from carvid.media.frames import Frame
-from carvid.run.layout import MASK_NAME
 from carvid.run.track import Track
+
+VIDEO_FRAME = "frame_{:06d}.png"
+"""What CVAT, and FFmpeg as people call it, name the frames of a video."""
 
 
 def write_coco(track: Track, path: Path, frames: Iterable[Frame]) -> None:
-    """Write masks as run lengths, with boxes and scores; frames need no image.
+    """Write masks as run lengths, with boxes and scores; frames need no image. Each image has the
+    name of the frame's file, from the folder that is the input.
 
     Raises:
         ConfigError: pycocotools is not installed.
@@ -30,10 +33,12 @@ def write_coco(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     height, width = track.facts.video.size_hw
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
+    names = track.facts.video.names
     for frame in frames:
         index = frame.index
         images.append({
-            "id": index + 1, "file_name": MASK_NAME.format(index), "width": width,
+            "id": index + 1, "file_name": names[index] if names else VIDEO_FRAME.format(index),
+            "width": width,
             "height": height, "frame_index": index, "time_s": round(frame.time_s, 6),
         })  # fmt: skip
         for k, mask in enumerate(track.masks[index]):
@@ -48,8 +53,11 @@ def write_coco(track: Track, path: Path, frames: Iterable[Frame]) -> None:
             })  # fmt: skip
     values = {
         "info": {"description": "carvid", "video": track.facts.video.path},
+        "licenses": [],
         "images": images,
-        "categories": [{"id": k, "name": text} for k, text in enumerate(track.texts, 1)],
+        "categories": [
+            {"id": k, "name": text, "supercategory": ""} for k, text in enumerate(track.texts, 1)
+        ],
         "annotations": annotations,
     }
     write_text(path, json.dumps(values, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""A run in the forms that other tools want: COCO, alpha, green ground, cut-outs, a web page."""
+"""A run in the forms that other tools want: COCO, alpha, green ground, mattes, cut-outs, a page."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from tqdm import tqdm
 from carvid.base.errors import ConfigError, OutputError, suggest
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
-from carvid.exports import alpha, coco, cutouts, green, html
+from carvid.exports import alpha, coco, cutouts, green, html, mattes
 from carvid.exports.format import Format
 from carvid.media.open import Frame, VideoInfo, open_video
+from carvid.run.layout import MASK_FOLDER
 from carvid.run.lock import locked
 from carvid.run.track import Track
 
 FORMATS: dict[str, Format] = {
-    module.FORMAT.name: module.FORMAT for module in (coco, alpha, green, cutouts, html)
-}
+    each.name: each
+    for each in (coco.FORMAT, alpha.FORMAT, alpha.FORMAT_EACH, green.FORMAT, mattes.FORMAT,
+                 cutouts.FORMAT, html.FORMAT)
+}  # fmt: skip
 """All formats by name. A new one is a module with a `FORMAT`, and its name here."""
 DAVIS = "davis"
 """The name of masks/, which every run has."""
@@ -72,6 +75,11 @@ def write_formats(
             disable=not progress,
         ) as bar:  # fmt: skip
             each.write(track, folder / each.file, bar)
+
+
+def files_of(formats: Iterable[str]) -> list[str]:
+    """Return what known formats write, by its names in the folder."""
+    return [FORMATS[name].file if name != DAVIS else MASK_FOLDER for name in dict.fromkeys(formats)]
 
 
 def check_formats(names: Iterable[str], video: VideoInfo | None = None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from carvid.media.frames import Frame
+from carvid.run.layout import RUN_CONTENTS
 from carvid.run.track import Track
 
 Writer = Callable[[Track, Path, Iterable[Frame]], None]
@@ -30,3 +32,19 @@ class Format:
     """Whether the writer needs the frames' images, which live input has no more."""
     check: Callable[[], object] = nothing_needed
     """Raises a ConfigError where a package that it needs is missing."""
+
+
+def remove_old(folder: Path, pattern: str, written: Iterable[Path]) -> None:
+    """Remove what an earlier run wrote into a format's folder and this one did not, with the
+    folders that are empty then; what carvid does not write stays.
+
+    Args:
+        folder: the format's, in the run's.
+        pattern: what the format writes there, for `Path.glob`.
+        written: what this run wrote.
+    """
+    for old in set(folder.glob(pattern)).difference(written):
+        if RUN_CONTENTS.fullmatch(old.relative_to(folder.parent).as_posix()):
+            old.unlink()
+            with suppress(OSError):  # others are still there
+                old.parent.rmdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import OutputError
 from carvid.base.files import cannot_write, replacing
 from carvid.media.container import FILES_ONLY
+from carvid.media.frames import VideoInfo
 
 MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
 BT709 = 1
@@ -109,7 +110,7 @@ class VideoWriter:
             context.sample_aspect_ratio = pixel_aspect
             context.color_primaries = context.color_trc = context.colorspace = BT709
             context.color_range = LIMITED_RANGE
-            self._sound = self._place.enter_context(_opened(sound, self._container))
+            self._sound = self._place.enter_context(copying_sound(sound, self._container))
         except BaseException as error:
             self.discard()
             raise self._as_output_error(error) from None
@@ -213,9 +214,20 @@ def _ticks_per_s(frame_rate: Fraction) -> int:
     return frame_rate.numerator * math.ceil(MIN_TICKS / frame_rate.numerator)
 
 
+def sound_of(video: VideoInfo) -> Sound | None:
+    """Return the sound that goes with a video's frames; None where there can be none."""
+    if video.backend == "images" or video.live:
+        return None
+    selection = video.selection
+    return Sound(Path(video.path), video.origin_s, selection.end_s, cut=selection.start_s > 0)
+
+
 @contextmanager
-def _opened(sound: Sound | None, into: Any) -> Iterator[_SoundCopy | None]:
-    """Open the sound to copy, if there is any."""
+def copying_sound(
+    sound: Sound | None, into: Any, codecs: Collection[str] = MP4_SOUND_CODECS
+) -> Iterator[SoundCopy | None]:
+    """Open the sound to copy into a container, if there is any that it has by FFmpeg's names of
+    `codecs`."""
     with ExitStack() as stack:
         source: Any = None
         if sound is not None:
@@ -224,7 +236,7 @@ def _opened(sound: Sound | None, into: Any) -> Iterator[_SoundCopy | None]:
                     av.open(os.path.abspath(sound.path), options=FILES_ONLY)
                 )
         track = source.streams.audio[0] if source and source.streams.audio else None
-        if sound is None or track is None or track.codec_context.name not in MP4_SOUND_CODECS:
+        if sound is None or track is None or track.codec_context.codec.canonical_name not in codecs:
             yield None
             return
         copy = into.add_stream_from_template(track)
@@ -233,12 +245,12 @@ def _opened(sound: Sound | None, into: Any) -> Iterator[_SoundCopy | None]:
             first: Any = source.streams.video[0] if source.streams.video else None
             known = first is not None and first.start_time and first.time_base
             origin_s = float(first.start_time * first.time_base) if known else 0.0
-        yield _SoundCopy(sound, track, copy, into, _packets(source, track), origin_s)
+        yield SoundCopy(sound, track, copy, into, _packets(source, track), origin_s)
 
 
 @dataclass
-class _SoundCopy:
-    """Copies packets into a container as its video goes on."""
+class SoundCopy:
+    """Copies packets of sound into a container as its video goes on."""
 
     sound: Sound
     track: Any

@@ -159,6 +159,14 @@ class VideoInfo:
     """When the first frame is shown by the file's own clock, which its sound goes by."""
     live: bool = False
     """It can be read once: a camera, a pipe, a network stream, or frames given in Python."""
+    names: tuple[str, ...] = ()
+    """Of the frames that are read, where each is a file: its path from the folder that is the
+    input, with `/`; a picture's own name. Empty elsewhere."""
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether it is one picture."""
+        return self.backend == "images" and self.frame_count == 1
 
     @property
     def endless(self) -> bool:
@@ -166,11 +174,13 @@ class VideoInfo:
         return self.live and self.backend != "frames"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able mapping; the frame rate as `"30000/1001"`."""
-        return asdict(self) | {
+        """Return a JSON-able mapping without `names`; the frame rate as `"30000/1001"`."""
+        values = asdict(self) | {
             "size_hw": list(self.size_hw), "frame_rate": str(self.frame_rate),
             "pixel_aspect": str(self.pixel_aspect),
         }  # fmt: skip
+        del values["names"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> VideoInfo:

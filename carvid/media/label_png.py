@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -60,21 +61,26 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
     Raises:
         DatasetError: no such file, unreadable, too large, or not an indexed PNG.
     """
-    return read_png(path, ("P",), "an indexed (mode P) PNG; write labels with a palette")
+    with opened_png(path) as picture:
+        if picture.mode != "P":
+            raise DatasetError(
+                f"'{path}' is a {picture.mode} image, not an indexed (mode P) PNG; write labels "
+                "with a palette"
+            )
+        return np.array(picture, np.uint8)
 
 
-def read_png(path: Path, modes: Collection[str], wanted: str) -> NDArray[np.uint8]:
-    """Read a PNG of one of some modes as uint8 (H, W).
+@contextmanager
+def opened_png(path: Path) -> Iterator[Image.Image]:
+    """Open a PNG; what goes wrong with it meanwhile is told as a fault of the file.
 
     Raises:
-        DatasetError: no such file, unreadable, too large, or another mode: "not" what is `wanted`.
+        DatasetError: no such file, unreadable, or too large.
     """
     try:
         with open_image(path, ["PNG"]) as picture:
             check_size(path, (picture.height, picture.width), DatasetError)
-            if picture.mode not in modes:
-                raise DatasetError(f"'{path}' is a {picture.mode} image, not {wanted}")
-            return np.array(picture, np.uint8)
+            yield picture
     except FileNotFoundError:
         raise DatasetError(f"no mask '{path}'; give a folder of DAVIS PNGs") from None
     except UnidentifiedImageError:

@@ -140,15 +140,16 @@ class ImagesReader(VideoReader):
         self._times = [float(index / frame_rate) for index in range(len(paths))]
         first = _read_image(paths[0])
         self._size_hw = (first.shape[0], first.shape[1])
-        count = sum(1 for _ in selection.chosen(self._times))
+        chosen = list(selection.chosen(self._times))
         super().__init__(
             VideoInfo(
                 str(path),
                 "images",
                 selection.size_hw(self._size_hw),
                 frame_rate,
-                count,
+                len(chosen),
                 selection=selection,
+                names=tuple(_name_in(path, paths[position]) for position in chosen),
             )
         )
 
@@ -164,6 +165,11 @@ class ImagesReader(VideoReader):
                 f"{self._size_hw[1]}×{self._size_hw[0]}; give images of one size"
             )
         return image
+
+
+def _name_in(source: Path, path: Path) -> str:
+    """An image's path from the folder that is the input; its own name if it is the input."""
+    return path.name if path == source else path.relative_to(source).as_posix()
 
 
 def _read_image(path: Path) -> NDArray[np.uint8]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from carvid.config import Config
 from carvid.media.open import VideoInfo, is_live
+from carvid.run.layout import MASK_NAME
+from carvid.run.names import is_inside, png_name
 from carvid.version import __version__
 
 
@@ -20,14 +22,24 @@ class RunFacts:
     distractors: tuple[str, ...]
     weights: dict[str, str]
     """Names (with revisions) of generator and classifier, device and precision."""
+    keep_names: bool = False
+    """Whether masks are named as the frames, which then have names."""
+
+    def mask_name(self, index: int) -> str:
+        """Return what the mask of frame `index` is called, from the folder of masks, with `/`."""
+        return png_name(self.video.names[index]) if self.keep_names else MASK_NAME.format(index)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able mapping."""
+        """Return a JSON-able mapping; `frames` maps indices to names, where frames have them."""
+        names = {"frames": list(self.video.names)} if self.video.names else {}
+        kept = {"keep_names": True} if self.keep_names else {}
         return {
             "carvid": __version__,
             "texts": list(self.texts),
             "distractors": list(self.distractors),
             "video": self.video.to_dict(),
+            **names,
+            **kept,
             "weights": self.weights,
             "config": self.config.to_dict(),
         }
@@ -39,10 +51,13 @@ class RunFacts:
         Raises:
             ValueError: it is something else; so are LookupError, TypeError and AttributeError.
         """
-        video = VideoInfo.from_dict(values["video"])
+        video, names = VideoInfo.from_dict(values["video"]), tuple(values.get("frames", ()))
+        if not all(is_inside(name) for name in names):
+            raise ValueError("a frame's name leads out of the folder")
         # A file of that name was read; who only looks at a run wants no network and no camera.
-        video = replace(video, live=video.live or is_live(video.path))
+        video = replace(video, live=video.live or is_live(video.path), names=names)
         return cls(
             Config.from_dict(values["config"]), video,
             tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
+            bool(values.get("keep_names", False)),
         )  # fmt: skip

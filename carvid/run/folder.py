@@ -1,9 +1,9 @@
 """RunFolder: a run on disk, written frame by frame.
 
     out/run.json      version, resolved config, weights, video, texts, timing
-    out/masks/        %05d.png, DAVIS label maps
+    out/masks/        %05d.png, or named as the frames, DAVIS label maps
     out/scores.csv    a row for each frame and expression
-    out/overlay.mp4
+    out/overlay.mp4   of one picture overlay.png
 
 While a run goes on, `out/.carvid/` holds its progress (`carvid.run.progress`).
 """
@@ -27,7 +27,6 @@ from carvid.media.label_png import write_label_png
 from carvid.run.facts import RunFacts
 from carvid.run.layout import (
     MASK_FOLDER,
-    MASK_NAME,
     check_contents,
     check_place,
     is_half_moved,
@@ -159,7 +158,10 @@ class RunFolder:
 
     def write_masks(self, result: FrameResult, labels: NDArray[np.uint8]) -> None:
         """Write the masks of one frame; `labels`, uint8 (H, W), is its label map."""
-        write_label_png(self.folder / MASK_FOLDER / MASK_NAME.format(result.index), labels)
+        path = self.folder / MASK_FOLDER / self.facts.mask_name(result.index)
+        if self.facts.keep_names:  # which may be in folders
+            make_folder(path.parent)
+        write_label_png(path, labels)
 
     def finish(
         self, timing: dict[str, float], *, lost: Sequence[str] = (), progress: bool = False

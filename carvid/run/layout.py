@@ -5,26 +5,34 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from carvid.base.errors import OutputError
 from carvid.base.files import is_partial, read_json
+from carvid.media.frames import VideoInfo
+from carvid.run.names import png_name
 
 MASK_NAME = "{:05d}.png"
 MASK_FOLDER = "masks"
 PROGRESS_FOLDER = ".carvid"
 OVERLAY_NAME = "overlay.mp4"
+PICTURE_NAME = "overlay.png"
+"""The overlay of an input that is one picture."""
 RUN_FILES = ("run.json", "scores.csv", OVERLAY_NAME, "coco.json", "alpha.mov", "green.mp4",
-             "view.html")  # fmt: skip
+             "view.html", PICTURE_NAME)  # fmt: skip
 CUTOUT_FOLDER = "cutouts"
+MATTE_FOLDER = "matte"
+ALPHA_FOLDER = "alpha"
 """What carvid writes into a run's folder, and may replace there."""
 RUN_NAMES = ("run.json", f"{PROGRESS_FOLDER}/progress.json", f"{PROGRESS_FOLDER}/scores.csv",
-             *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER)  # fmt: skip
+             *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER, MATTE_FOLDER, ALPHA_FOLDER)  # fmt: skip
 """All of it; first what makes a run look whole."""
-RUN_CONTENTS = re.compile(r"masks/\d{5,}\.png|cutouts/\d+/\d{5,}\.png")
-"""What may be in the folders among `RUN_NAMES`."""
+RUN_CONTENTS = re.compile(r"masks/\d{5,}\.png|(?:cutouts|matte)/\d+/\d{5,}\.png|alpha/\d+\.mov")
+"""What may be in the folders among `RUN_NAMES`, besides what is named as a frame."""
+NAMED_FOLDERS = re.compile(r"(?:masks|(?:cutouts|matte)/\d+)/(?P<name>.*)", re.S)
+"""Where a file may be named as a frame."""
 REPLACED = "replaced"
 """In `PROGRESS_FOLDER`: the run that is replaced, until the new one is whole."""
 MOVING = "moving"
@@ -41,6 +49,11 @@ def tidy(folder: Path) -> None:
 def run_paths(folder: Path) -> list[Path]:
     """Return all that a run in a folder writes, or replaces."""
     return [folder / name for name in (*RUN_NAMES, PROGRESS_FOLDER)]
+
+
+def overlay_name(video: VideoInfo) -> str:
+    """Return what the overlay of an input is called: that of a picture is one, too."""
+    return PICTURE_NAME if video.is_picture else OVERLAY_NAME
 
 
 def check_place(
@@ -93,7 +106,7 @@ def check_contents(
     Raises:
         OutputError: something else is there; nothing was touched.
     """
-    foreign = []
+    foreign, kept = [], kept_names(folder)
     for place in map(folder.joinpath, names):
         if place.is_symlink():  # it alone is replaced, not what it leads to
             continue
@@ -105,7 +118,7 @@ def check_contents(
             foreign += [
                 path for path in paths
                 if not (is_partial(path) or path.name in LITTER
-                        or contents.fullmatch(path.relative_to(folder).as_posix()))
+                        or _is_ours(path.relative_to(folder).as_posix(), contents, kept))
             ]  # fmt: skip
     if foreign:
         more = f" and {len(foreign) - 1} more are" if len(foreign) > 1 else " is"
@@ -113,6 +126,25 @@ def check_contents(
             f"'{min(foreign)}'{more} none of what carvid wrote, and would be replaced; move that "
             "away, or choose another folder with -o"
         )
+
+
+def kept_names(folder: Path) -> frozenset[str]:
+    """Return what masks of the run in a folder, begun or whole, are called where they are named as
+    its frames; nothing where they are numbered."""
+    for path, key in ((folder / PROGRESS_FOLDER / "progress.json", "inputs"),
+                      (folder / "run.json", None)):  # fmt: skip
+        with suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+            values = read_json(path)
+            values = values[key] if key else values
+            if values.get("keep_names"):
+                return frozenset(map(png_name, values["frames"]))
+    return frozenset()
+
+
+def _is_ours(path: str, contents: re.Pattern[str], kept: Collection[str]) -> bool:
+    """Whether carvid writes a file of that path, from the run's folder."""
+    named = NAMED_FOLDERS.fullmatch(path)
+    return bool(contents.fullmatch(path)) or (named is not None and named["name"] in kept)
 
 
 def set_aside(folder: Path, names: Iterable[str] = RUN_NAMES) -> None:

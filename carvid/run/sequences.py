@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import operator
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Generic, SupportsIndex, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.media.label_png import read_label_png
+from carvid.base.errors import DatasetError
+from carvid.media.label_images import read_labels
+from carvid.media.label_png import MAX_LABEL
 from carvid.run.layout import MASK_NAME
+
+log = logging.getLogger("carvid")
 
 Scalar = TypeVar("Scalar", np.bool_, np.uint8)
 
@@ -98,14 +103,51 @@ class PackedLabels(FrameArrays[np.uint8]):
 
 
 class FolderLabels(FrameArrays[np.uint8]):
-    """Label maps, uint8 (H, W) a frame, in a folder of DAVIS PNGs."""
+    """Label maps, uint8 (H, W) a frame, in the folder of a run's masks: DAVIS PNGs, or what another
+    program made of them (`carvid.media.label_images`).
 
-    def __init__(self, folder: Path, length: int, size_hw: tuple[int, int]) -> None:
+    Args:
+        folder: of the masks.
+        length: T.
+        size_hw: height and width of the frames, pixels.
+        count: N, the number of expressions.
+        name_of: gives the name of a frame's mask.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        length: int,
+        size_hw: tuple[int, int],
+        count: int = MAX_LABEL,
+        name_of: Callable[[int], str] = MASK_NAME.format,
+    ) -> None:
         super().__init__(length, size_hw, np.uint8)
-        self.folder = folder
+        self.folder, self._count, self._name_of = folder, count, name_of
+        self._told: set[str] = set()
+
+    def path(self, index: int) -> Path:
+        """Return the file of frame `index`, from 0."""
+        return self.folder / self._name_of(index)
 
     def _make(self, index: int) -> NDArray[np.uint8]:
-        return read_label_png(self.folder / MASK_NAME.format(index))
+        path = self.path(index)
+        labels, form = read_labels(path, self._count, single=self._count == 1, repainted=True)
+        if labels.shape != self._shape:
+            (height, width), (wanted, across) = labels.shape, self._shape
+            raise DatasetError(
+                f"'{path}' is {width}×{height}, its frame {across}×{wanted}; write it in the "
+                "frame's size"
+            )
+        if (highest := int(labels.max(initial=0))) > self._count:
+            raise DatasetError(
+                f"'{path}' has label {highest}, and the run has {self._count}; write label k for "
+                "expression k"
+            )
+        if form and form not in self._told:
+            self._told.add(form)
+            log.warning("'%s' is no indexed PNG as a run writes it; %s", path, form)
+        return labels
 
 
 class MasksOfLabels(FrameArrays[np.bool_]):

@@ -17,7 +17,7 @@ from carvid.base.guard import check_apart
 from carvid.media.open import SHORTEST_FRAME_S, input_files
 from carvid.run.facts import RunFacts
 from carvid.run.folder import MakeOverlay, RunFolder
-from carvid.run.layout import MASK_FOLDER, OVERLAY_NAME, run_paths
+from carvid.run.layout import MASK_FOLDER, overlay_name, run_paths
 from carvid.run.lock import locked
 from carvid.run.progress import NOT_OURS
 from carvid.run.result import FrameResult
@@ -81,11 +81,15 @@ class Track:
                 for key in ("scores", "cosines")
             )
             lost = tuple(values.get("lost", ()))
+            if facts.keep_names and len(facts.video.names) < len(rows):
+                raise ValueError("frames lack names")
         except (OSError, *NOT_OURS):
             raise OutputError(
                 f"'{folder}' is no folder of a finished run; give what carvid run -o made"
             ) from None
-        labels = FolderLabels(folder / MASK_FOLDER, len(rows), facts.video.size_hw)
+        labels = FolderLabels(
+            folder / MASK_FOLDER, len(rows), facts.video.size_hw, count, facts.mask_name
+        )
         masks = MasksOfLabels(labels, count)
         return cls(facts, times_s, scores, masks, labels, lost, cosines)
 
@@ -108,7 +112,7 @@ class Track:
         }  # fmt: skip
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
-        """Write masks/, scores.csv, overlay.mp4 and run.json.
+        """Write masks/, scores.csv, the overlay and run.json.
 
         The overlay is drawn over the video, which is read again, and so what came only once has
         none; that of a track in a folder is copied.
@@ -127,7 +131,7 @@ class Track:
             target.begin(overwrite=overwrite)
             for index in range(len(self)):
                 target.add(self._result(index), self.label_maps[index])
-            self._copy_overlay(folder / OVERLAY_NAME)
+            self._copy_overlay(folder / overlay_name(self.facts.video))
             target.finish({}, lost=self.lost, progress=progress)
 
     def files(self) -> list[Path]:
@@ -136,7 +140,17 @@ class Track:
         if self._folder is None:
             return video
         masks = self._folder / MASK_FOLDER
-        return [*video, masks, *masks.glob("*.png")]
+        return [*video, masks, *masks.rglob("*.png")]
+
+    def newer_masks(self) -> list[Path]:
+        """Return the masks that were written after the run, by another program perhaps; none of a
+        track in memory."""
+        labels = self.label_maps
+        if not isinstance(labels, FolderLabels):
+            return []
+        times = {path: _changed_ns(path) for path in map(labels.path, range(len(self)))}
+        ended = _changed_ns(labels.folder.parent / "run.json")
+        return [path for path, changed in times.items() if changed > ended]
 
     @property
     def _folder(self) -> Path | None:
@@ -163,7 +177,7 @@ class Track:
         """Copy the overlay of the run's folder to a path, if there is one and none will be made."""
         if self.make_overlay is not None or self._folder is None:
             return
-        source = self._folder / OVERLAY_NAME
+        source = self._folder / path.name
         if not source.is_file():
             return
         try:
@@ -171,6 +185,14 @@ class Track:
                 shutil.copyfile(source, partial)
         except OSError as error:
             raise cannot_write(path, str(error.strerror or error)) from None
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was last written, nanoseconds since 1970; 0 if it is not there."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 class MemoryStore:
@@ -217,4 +239,7 @@ class MemoryStore:
         video = self.facts.video
         selection = replace(video.selection, end_s=self._times_s[-1] + SHORTEST_FRAME_S / 2)
         count = None if video.frame_count is None else len(self._times_s)
-        return replace(self.facts, video=replace(video, selection=selection, frame_count=count))
+        video = replace(
+            video, selection=selection, frame_count=count, names=video.names[: len(self._times_s)]
+        )
+        return replace(self.facts, video=video)

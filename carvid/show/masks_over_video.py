@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.errors import OutputError
@@ -15,7 +18,8 @@ from carvid.base.files import is_partial, read_json
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
 from carvid.config import OverlayConfig
-from carvid.media.label_png import read_label_png
+from carvid.media.label_images import read_labels
+from carvid.media.label_png import MAX_LABEL
 from carvid.media.open import (
     ALL,
     DEFAULT_FRAME_RATE,
@@ -24,8 +28,11 @@ from carvid.media.open import (
     natural_key,
     open_video,
 )
+from carvid.run.names import png_name
 from carvid.run.progress import NOT_OURS
 from carvid.show.overlay import write_overlay
+
+log = logging.getLogger("carvid")
 
 
 def draw_masks(
@@ -54,10 +61,10 @@ def draw_masks(
     """
     if not masks.is_dir():
         raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
-    paths = [path for path in masks.glob("*.png") if not is_partial(path)]
-    paths.sort(key=lambda path: natural_key(path.name))
-    check_apart([*input_files(video), *paths, masks.parent / "run.json"], [output])
+    found = [path for path in masks.rglob("*.png") if not is_partial(path)]
+    check_apart([*input_files(video), *found, masks.parent / "run.json"], [output])
     with open_video(video, frame_rate=frame_rate, selection=selection) as reader:
+        paths = _in_order(masks, found, reader.info.names)
         count, frames = reader.info.frame_count, reader.frames()
         if unfinished and scores is not None:
             paths = paths[: len(scores)]
@@ -72,7 +79,7 @@ def draw_masks(
             until_stopped(frames), total=len(paths), desc="overlay", unit="frame",
             disable=not progress,
         )  # fmt: skip
-        planes = (read_label_png(path) for path in paths)
+        planes = _label_maps(paths, len(texts))
         try:
             return write_overlay(
                 output, reader.info, bar, planes, texts, config, scores=scores,
@@ -81,6 +88,33 @@ def draw_masks(
             raise mismatch from None
         finally:
             bar.close()
+
+
+def _in_order(masks: Path, found: Sequence[Path], names: Sequence[str]) -> list[Path]:
+    """The masks of a folder in the order of the frames: by the frames' names, if they are named so,
+    of an unfinished run some of them; else by their own."""
+    named, there = [masks / png_name(name) for name in names], set(found)
+    if there <= set(named) or there > set(named) > set():
+        return [path for path in named if path in there]
+    paths = [path for path in found if path.parent == masks]
+    return sorted(paths, key=lambda path: natural_key(path.name))
+
+
+def _label_maps(paths: Sequence[Path], count: int) -> Iterator[NDArray[np.uint8]]:
+    """Read masks of `count` expressions, 0 if that is not known; say once what is no indexed PNG.
+
+    Raises:
+        DatasetError: one cannot be read.
+    """
+    told: set[str] = set()
+    for path in paths:
+        labels, form = read_labels(
+            path, count or MAX_LABEL, single=count < 2, repainted=count > 0
+        )  # fmt: skip
+        if form and form not in told:
+            told.add(form)
+            log.warning("'%s' is no indexed PNG as a run writes it; %s", path, form)
+        yield labels
 
 
 def expressions_beside(masks: Path) -> list[str]:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from carvid.config import OverlayConfig
-from carvid.media.encode import Sound, VideoWriter
+from carvid.media.encode import VideoWriter, sound_of
 from carvid.media.frames import Frame, VideoInfo
+from carvid.media.picture_writer import FORMS, PictureWriter
 
 Color: TypeAlias = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -141,19 +142,18 @@ def write_overlay(
 
 def overlay_writer(
     path: Path, info: VideoInfo, size_hw: tuple[int, int] | None = None
-) -> VideoWriter:
+) -> VideoWriter | PictureWriter:
     """Return the writer of a video that goes with another's frames: their rate, pixels and sound,
-    and their size if no other is given.
+    and their size if no other is given. Of one picture it may be a picture, by its name.
 
     Raises:
         OutputError: the place cannot be written.
     """
-    selection, sound = info.selection, None
-    if info.backend != "images" and not info.live:
-        sound = Sound(Path(info.path), info.origin_s, selection.end_s, cut=selection.start_s > 0)
+    if info.is_picture and path.suffix.lower() in FORMS:
+        return PictureWriter(path)
     return VideoWriter(
-        path, size_hw or info.size_hw, info.frame_rate / selection.stride, sound=sound,
-        pixel_aspect=info.pixel_aspect,
+        path, size_hw or info.size_hw, info.frame_rate / info.selection.stride,
+        sound=sound_of(info), pixel_aspect=info.pixel_aspect,
     )  # fmt: skip
 
 

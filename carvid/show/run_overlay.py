@@ -13,7 +13,7 @@ from carvid.base.errors import OutputError
 from carvid.base.memory import release_unused
 from carvid.media.frames import Frame
 from carvid.run.facts import RunFacts
-from carvid.run.layout import MASK_FOLDER, OVERLAY_NAME
+from carvid.run.layout import MASK_FOLDER, overlay_name
 from carvid.run.scores import FrameScores
 from carvid.show.masks_over_video import draw_masks
 from carvid.show.overlay_thread import OverlayThread
@@ -37,7 +37,8 @@ class RunOverlay:
     """
 
     def __init__(self, folder: Path, facts: RunFacts) -> None:
-        self._masks, self._path, self._facts = folder / MASK_FOLDER, folder / OVERLAY_NAME, facts
+        self._masks, self._facts = folder / MASK_FOLDER, facts
+        self._path = folder / overlay_name(facts.video)
         self._thread: OverlayThread | None = None
 
     def start(self) -> None:
