@@ -14,6 +14,7 @@ from tqdm import tqdm
 from carvid.base.guard import check_apart, files_in
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
+from carvid.base.names import shown
 from carvid.base.scale import cut_masks
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
@@ -385,7 +386,8 @@ class Carvid:
         frames, info = ahead(reader, start), reader.info
         bar = tqdm(
             map(see, frames) if see is not None and info.live else frames, initial=start,
-            total=reader.expected, unit="frame", desc=Path(info.path).name, disable=not progress,
+            total=reader.expected, unit="frame", desc=shown(Path(info.path).name),
+            disable=not progress,
         )  # fmt: skip
         follow = self.stream if info.endless else self.offline
         try:

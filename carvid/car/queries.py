@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from carvid.base.errors import ExpressionError
+from carvid.base.names import is_unicode
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,7 @@ class Queries:
     """What is asked of a frame.
 
     Raises:
-        ExpressionError: no expression at all, or an empty one.
+        ExpressionError: no expression at all, or one that is empty or no Unicode.
     """
 
     texts: tuple[str, ...]
@@ -27,6 +28,8 @@ class Queries:
         for text in self.all:
             if not text.strip():
                 raise ExpressionError("an expression is empty; write what to look for")
+            if not is_unicode(text):
+                raise ExpressionError(f"the expression '{text}' is no UTF-8; write it in UTF-8")
 
     @classmethod
     def of(cls, texts: str | Iterable[str], distractors: str | Iterable[str] = ()) -> Queries:

@@ -154,6 +154,7 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     bars = show_progress(quiet)
 
+    from carvid.base.names import to_unicode
     from carvid.config import load_config
     from carvid.exports.export import check_formats
     from carvid.media.frames import raw_frames
@@ -162,7 +163,10 @@ def run(
     looks = [] if offline else ["temporal.lag=0"]
     config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
     selection = _selection(start, end, stride, max_side)
-    sources, texts, distractors = videos or [], expr or [], distractor or []
+    sources = videos or []
+    texts, distractors = (
+        [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
+    )
     clips = _clips_of_manifest(manifest, sources, texts, selection)
     _check_texts(clips, texts, distractors, config, explain=explain)
     if (not sources and manifest is None) == (camera is None):

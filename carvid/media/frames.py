@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.errors import CarvidError, ConfigError, VideoError
+from carvid.base.names import to_system, to_unicode
 
 PREFETCHED_FRAMES = 4
 PREFETCHED_BYTES = 32_000_000
@@ -168,8 +169,8 @@ class VideoInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping; the frame rate as `"30000/1001"`."""
         return asdict(self) | {
-            "size_hw": list(self.size_hw), "frame_rate": str(self.frame_rate),
-            "pixel_aspect": str(self.pixel_aspect),
+            "path": to_unicode(self.path), "size_hw": list(self.size_hw),
+            "frame_rate": str(self.frame_rate), "pixel_aspect": str(self.pixel_aspect),
         }  # fmt: skip
 
     @classmethod
@@ -177,6 +178,7 @@ class VideoInfo:
         """Load what `to_dict` gave."""
         height, width = values["size_hw"]
         changes = {
+            "path": to_system(values["path"]),
             "size_hw": (height, width),
             "frame_rate": Fraction(values["frame_rate"]),
             "pixel_aspect": Fraction(values.get("pixel_aspect", 1)),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import OutputError
 from carvid.base.files import cannot_write, read_json, replacing
 from carvid.base.guard import check_apart
+from carvid.base.names import existing
 from carvid.media.open import SHORTEST_FRAME_S, input_files
 from carvid.run.facts import RunFacts
 from carvid.run.folder import MakeOverlay, RunFolder
@@ -69,7 +70,7 @@ class Track:
         Raises:
             OutputError: it is none.
         """
-        folder = Path(folder)
+        folder = existing(folder)
         try:
             values = read_json(folder / "run.json")
             facts = RunFacts.from_dict(values)

@@ -14,6 +14,7 @@ from carvid.base.errors import OutputError
 from carvid.base.files import is_partial, read_json
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
+from carvid.base.names import existing
 from carvid.config import OverlayConfig
 from carvid.media.label_png import read_label_png
 from carvid.media.open import (
@@ -52,6 +53,7 @@ def draw_masks(
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
+    masks = existing(masks)
     if not masks.is_dir():
         raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
     paths = [path for path in masks.glob("*.png") if not is_partial(path)]
@@ -89,7 +91,7 @@ def expressions_beside(masks: Path) -> list[str]:
     Raises:
         OutputError: it is damaged.
     """
-    path = masks.parent / "run.json"
+    path = existing(masks).parent / "run.json"
     if not path.exists():
         return []
     with _what_we_wrote(path):
@@ -102,7 +104,7 @@ def selection_beside(masks: Path) -> Selection:
     Raises:
         OutputError: it is damaged.
     """
-    path = masks.parent / "run.json"
+    path = existing(masks).parent / "run.json"
     if not path.exists():
         return ALL
     with _what_we_wrote(path):

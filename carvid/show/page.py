@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.base.files import replacing
+from carvid.base.names import shown
 from carvid.media.frames import Frame, VideoInfo
 from carvid.show.overlay import color_of
 
@@ -48,7 +49,7 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     }
     before, after = template().split("{{pictures}}")
     filling = {
-        "title": html.escape(Path(video.path).name), "facts": for_script(facts),
+        "title": html.escape(shown(Path(video.path).name)), "facts": for_script(facts),
     }  # fmt: skip
     before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as page:
