@@ -274,6 +274,21 @@ def test_json_lines_have_the_other_names_too(tmp_path: Path) -> None:
     assert [clip.texts for clip in read_manifest(path)] == [("ein Hund",)]
 
 
+def test_the_embedded_model_says_that_it_knows_drawings_alone(clip: Path, tmp_path: Path) -> None:
+    rest = ["--preset", "tiny", "-e", "a dog", "--set", "car.theta=0.999"]
+    hint = (
+        "carvid: the embedded model (tiny) knows drawn things alone, and no photograph; for real "
+    )
+    one = carvid("run", clip, *rest, "-o", tmp_path / "a", "--json")
+    (tmp_path / "more").mkdir()
+    shutil.copy(clip, tmp_path / "more" / "b.mp4")
+    two = carvid("run", clip, tmp_path / "more" / "b.mp4", *rest, "-o", tmp_path / "b")
+    assert one.stderr.count(hint) == two.stderr.count(hint) == 1
+    found = carvid("run", clip, "--preset", "tiny", "-e", "a dog", "-o", tmp_path / "c",
+                   "--set", "car.theta=0", "--set", "car.present=best")  # fmt: skip
+    assert found.returncode == 0 and "knows drawn things" not in found.stderr
+
+
 def test_video_facts_keep_the_name(tmp_path: Path) -> None:
     info = VideoInfo(f"{CAFE}.mp4", "pyav", (4, 4), 25, 1)  # type: ignore[arg-type]
     assert VideoInfo.from_dict(json.loads(json.dumps(info.to_dict()))).path == f"{CAFE}.mp4"

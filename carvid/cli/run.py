@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carvid.cli.messages import exit_if_failed, resumable, show_progress, warn_lost
+from carvid.cli.messages import (
+    exit_if_failed,
+    resumable,
+    show_progress,
+    warn_lost,
+    warn_of_drawings,
+)
 from carvid.cli.options import (
     INPUT,
     OUTPUT,
@@ -209,6 +215,13 @@ class _Task:
     as_json: bool
     quiet: bool
 
+    @property
+    def model_names(self) -> list[str]:
+        """Names of generator and classifier."""
+        weights = self.config.weights
+        own = {"generator": weights.generator, "classifier": weights.classifier}
+        return [self.models[key] or name for key, name in own.items()]
+
 
 def _selection(start: str | None, end: str | None, stride: int, max_side: int) -> Selection:
     from carvid.media.frames import Selection, seconds
@@ -286,6 +299,7 @@ def _run_one(
         )
     warn_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(task.out), **track.summary()}
+    warn_of_drawings(task.model_names, [result])
     if task.as_json:
         print_json(result)
         return
@@ -308,6 +322,7 @@ def _run_several(
         )  # fmt: skip
     for facts in batch.done.values():
         warn_lost(facts["video"], facts["lost"])
+    warn_of_drawings(task.model_names, batch.done.values())
     if task.as_json:
         print_json(batch.to_json())
     else:

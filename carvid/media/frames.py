@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.base.errors import CarvidError, ConfigError, VideoError
 from carvid.base.names import to_system, to_unicode
 
@@ -36,8 +37,8 @@ Picture = Callable[[], NDArray[np.uint8]]
 """Makes the uint8 (H, W, 3) RGB of a frame when it is wanted."""
 
 
-@dataclass(frozen=True)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Brief):
     """One frame of a video."""
 
     index: int
