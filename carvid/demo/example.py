@@ -102,18 +102,19 @@ def write_example_tree(root: str | Path, frames: int = 12) -> None:
     images, *truths = (Path(root) / kind / "480p" / NAME for kind in KINDS)
     for folder in (images, *truths):
         make_folder(folder)
+    names = []
     with open_video(source / f"{NAME}.mp4") as reader:
         for frame in islice(reader, frames):
-            with replacing(images / f"{frame.index:05d}.jpg") as partial:
+            names.append(f"{frame.index:05d}")
+            with replacing(images / f"{names[-1]}.jpg") as partial:
                 Image.fromarray(frame.image).save(partial, quality=JPEG_QUALITY)
             for folder in truths:
-                name = MASK_NAME.format(frame.index)
-                write_label_png(folder / name, read_label_png(source / NAME / name))
-    names = tuple(f"{index:05d}" for index in range(frames))
+                mask = MASK_NAME.format(frame.index)
+                write_label_png(folder / mask, read_label_png(source / NAME / mask))
     expressions = tuple(
         Expression(str(number), text, number // SETS + 1) for number, text in enumerate(TREE_TEXTS)
     )
-    write_lists(Path(root), [Video(NAME, names, expressions)])
+    write_lists(Path(root), [Video(NAME, tuple(names), expressions)])
 
 
 def score(track: Track, masks: Path) -> tuple[float, float]:
