@@ -17,6 +17,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
+from carvid.base.names import ShowNames
 from carvid.base.threads import sleeping_threads
 from carvid.version import __version__
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 # What is logged is shown where the program says so, and nowhere else.
 logging.getLogger("carvid").addHandler(logging.NullHandler())
+logging.getLogger("carvid").addFilter(ShowNames())
 
 _HOMES = {
     "BatchResult": "carvid.batch.run",

@@ -7,20 +7,22 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+import torch
 from tqdm import tqdm
 
-from carvid.base.guard import check_apart, files_in
+from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
+from carvid.base.names import shown
 from carvid.base.scale import cut_masks
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
-from carvid.clip.weights import load_backbone
+from carvid.clip.weights import load_backbone, setting_of, weights_files
 from carvid.config import Config, load_config, settings_files
 from carvid.exports.export import check_formats, write_formats
 from carvid.media.given import Source, ahead, open_source, to_frame
@@ -44,7 +46,7 @@ from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
 
-Texts: TypeAlias = str | Sequence[str]
+Texts: TypeAlias = str | Iterable[str]
 """One expression, or several."""
 
 
@@ -53,10 +55,10 @@ def load(
     preset: str | Path | Config = "default",
     overrides: Iterable[str] = (),
     *,
-    generator: str | None = None,
-    classifier: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    generator: str | Path | None = None,
+    classifier: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Carvid:
     """Load the two frozen CLIPs that a preset names, and the SAM, if it names one.
 
@@ -69,8 +71,8 @@ def load(
         overrides: `section.key=value`, in order.
         generator: weights of the mask proposal generator: a folder, a hub name, or `tiny`.
         classifier: weights of the mask classifier, likewise.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`.
-        dtype: `auto`, `float32`, `float16`, `bfloat16`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, or a torch device.
+        dtype: `auto`, `float32`, `float16`, `bfloat16`, or that of torch.
 
     Raises:
         ConfigError: an unknown preset or setting.
@@ -89,25 +91,20 @@ def load(
     return model
 
 
-def weights_files(config: Config) -> list[Path]:
-    """Return the files and folders that the networks are read from, as far as they are local."""
-    names = (config.weights.generator, config.weights.classifier, config.sam.model)
-    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
-
-
 def resolve(
     preset: str | Path | Config = "default",
     overrides: Iterable[str] = (),
     *,
-    generator: str | None = None,
-    classifier: str | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
+    generator: str | Path | None = None,
+    classifier: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Config:
     """Return the settings that `load` would run with, without loading anything."""
     config = load_config(preset, overrides)
-    given = {"generator": generator, "classifier": classifier, "device": device, "dtype": dtype}
-    chosen = {key: value for key, value in given.items() if value is not None}
+    given: dict[str, Any] = {"generator": generator, "classifier": classifier}
+    given |= {"device": device, "dtype": dtype}
+    chosen = {key: setting_of(value) for key, value in given.items() if value is not None}
     return Config.from_dict({"weights": chosen}, base=config)
 
 
@@ -133,6 +130,10 @@ class Carvid:
         self.sources: tuple[Path, ...] = ()
         """Files that this was loaded from, which no run may write onto."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
+
+    def __repr__(self) -> str:
+        generator, classifier = (backbone.name for backbone in self.backbones)
+        return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
 
     @telling_out_of_memory()
     def segment_image(
@@ -385,7 +386,8 @@ class Carvid:
         frames, info = ahead(reader, start), reader.info
         bar = tqdm(
             map(see, frames) if see is not None and info.live else frames, initial=start,
-            total=reader.expected, unit="frame", desc=Path(info.path).name, disable=not progress,
+            total=reader.expected, unit="frame", desc=shown(Path(info.path).name),
+            disable=not progress,
         )  # fmt: skip
         follow = self.stream if info.endless else self.offline
         try:

@@ -138,7 +138,7 @@ def test_every_fault_of_json_lines_is_told_at_once(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "fault"),
     [
-        ("clip;expr", "unknown column 'clip;expr'"),
+        ("clip;exprs", "unknown column 'exprs'; did you mean 'expr'?"),
         ("clip,exprs", "unknown column 'exprs'; did you mean 'expr'?"),
         ("clip,expr,expr", "column 'expr' is there twice"),
         ("clip,name", "there is no column 'expr'"),
@@ -153,7 +153,7 @@ def test_files_that_are_no_manifest(folder: Path) -> None:
         assert "line 1: no clip is listed" in faults(manifest(folder, suffix, *lines))
     path = folder / "latin.csv"
     path.write_bytes("clip,expr\na.mp4,der weiße Hund\n".encode("latin-1"))
-    assert "line 2: is not UTF-8" in faults(path)
+    assert "line 2: is not UTF-8; save the manifest as CSV in UTF-8" in faults(path)
     with pytest.raises(ConfigError, match=r"ends in \.csv or \.jsonl"):
         read_manifest(folder / "a.mp4")
     with pytest.raises(ConfigError, match=r"cannot read the manifest .*No such file"):

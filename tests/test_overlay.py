@@ -71,17 +71,6 @@ def test_ink_is_legible_on_every_plate() -> None:
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
-def test_letters_that_no_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay, "FALLBACK_FONTS", ())
-    overlay._fonts.cache_clear()
-    try:
-        assert overlay._readable("un café à côté", 20)[0] == "un cafe a cote"
-        assert overlay._readable("狗 runs", 20)[0] == "? runs"
-        assert overlay._readable("a dog, 2 m away…", 20)[0] == "a dog, 2 m away…"
-    finally:
-        overlay._fonts.cache_clear()
-
-
 def test_labels_do_not_overlap() -> None:
     taken = [(10, 40, 80, 20)]
     assert overlay._free_row(taken, (20, 45, 50, 20), 200) == 60

@@ -18,9 +18,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from carvid.base.names import shown
+
 
 class CarvidError(Exception):
     """Base of every error that a user can mend; `str(error)` is one line with the remedy."""
+
+    def __str__(self) -> str:
+        return shown(super().__str__())  # names of files may hold what no UTF-8 text can
 
 
 class ConfigError(CarvidError):

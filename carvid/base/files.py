@@ -74,9 +74,12 @@ def make_folder(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to a whole file."""
+    r"""Write UTF-8 text to a whole file.
+
+    A name's byte that is no UTF-8 is written as `\udce9`, which JSON reads back as that name.
+    """
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_text(path: Any, *, limit: int = MAX_TEXT_BYTES, encoding: str = "utf-8") -> str:

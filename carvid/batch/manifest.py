@@ -1,7 +1,7 @@
 """Which clips a batch has: those of the command line, or the lines of a manifest.
 
     clips.csv      a header and a row for each expression; rows that differ in nothing else are
-                   one run
+                   one run; `carvid.batch.tables` says what spreadsheets may make of it
     clips.jsonl    an object a line, each one run; its expr is a string or a list of them
 
 Of the columns (or keys) `COLUMNS`, clip and expr are needed. Paths start at the manifest's folder.
@@ -9,8 +9,6 @@ Of the columns (or keys) `COLUMNS`, clip and expr are needed. Paths start at the
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import re
@@ -21,11 +19,28 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from carvid.base.errors import CarvidError, ConfigError, suggest
+from carvid.base.names import existing, existing_in, is_there, is_unicode
+from carvid.batch.tables import Columns, Fault, decoded, read_table
 from carvid.car.queries import Queries
 from carvid.media.frames import ALL, Selection, seconds
 from carvid.media.open import is_live
 
 COLUMNS = ("clip", "expr", "start", "end", "stride", "name")
+CLIP_COLUMNS = Columns(
+    known=COLUMNS,
+    needed=("clip", "expr"),
+    other_names={
+        "video": "clip", "file": "clip", "path": "clip", "expression": "expr",
+        "expressions": "expr", "text": "expr", "texts": "expr",
+    },
+    numbers=("start", "end"),
+)  # fmt: skip
+TABLES = (".csv", ".tsv", ".txt")
+JSON_LINES = (".jsonl", ".ndjson")
+SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+ZIP, OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
+"""How the files of spreadsheets begin, of Excel since 2007, LibreOffice and Numbers, and older."""
+NOT_UTF8 = "is not UTF-8; save the manifest as CSV in UTF-8"
 UNSAFE = re.compile('[\\x00-\\x1f\\x7f/\\\\:*?"<>|\ud800-\udfff]')
 """What some file system or terminal takes amiss in a name."""
 LONGEST_NAME = 200
@@ -52,28 +67,16 @@ def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
     """Read the clips that a CSV or JSON Lines file lists.
 
     Args:
-        path: ends in .csv or .jsonl.
+        path: ends in .csv, .tsv or .txt, or in .jsonl or .ndjson.
         selection: of the clips whose lines say nothing else.
 
     Raises:
         ConfigError: it cannot be used; the message lists every line's faults.
     """
-    readers = {".csv": _csv_rows, ".jsonl": _json_rows}
-    if path.suffix.lower() not in readers:
-        raise ConfigError(f"'{path}' is no manifest; give a file that ends in .csv or .jsonl")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the manifest '{path}': {error.strerror}; give another"
-        ) from None
-    faults: list[tuple[int, str]] = []
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise _unusable(path, [(line, "is not UTF-8")]) from None
-    rows = list(readers[path.suffix.lower()](text, faults))
+    path = existing(path)
+    read_rows = _reader_of(path)
+    faults: list[Fault] = []
+    rows = list(read_rows(_text_of(path), faults))
     clips = [(line, _clip(line, row, path.parent, selection, faults)) for line, row in rows]
     lines_of: dict[str, int] = {}
     for line, clip in clips:
@@ -118,52 +121,59 @@ def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection =
     return list(clips.values())
 
 
-def _csv_rows(text: str, faults: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _reader_of(path: Path) -> Callable[[str, list[Fault]], Iterator[tuple[int, dict[str, Any]]]]:
+    suffix = path.suffix.lower()
+    if suffix in SPREADSHEETS:
+        raise _spreadsheet(path)
+    if suffix in TABLES:
+        return _csv_rows
+    if suffix in JSON_LINES:
+        return _json_rows
+    raise ConfigError(f"'{path}' is no manifest; give a file that ends in .csv or .jsonl")
+
+
+def _text_of(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the manifest '{path}': {error.strerror}; give another"
+        ) from None
+    if data.startswith((ZIP, OLE)):
+        raise _spreadsheet(path)
+    try:
+        return decoded(data)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"cannot read the manifest '{path}' as {error.encoding.upper()}: {error.reason}; save "
+            "it as CSV in UTF-8"
+        ) from None
+
+
+def _spreadsheet(path: Path) -> ConfigError:
+    return ConfigError(
+        f"'{path}' is a spreadsheet; save it as CSV in UTF-8 (in Excel \"CSV UTF-8\"), and give "
+        "that"
+    )
+
+
+def _csv_rows(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, Any]]]:
     """The runs, each with its first line; rows of one run are joined."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
-    header: list[str] | None = None
     runs: dict[tuple[tuple[str, str], ...], tuple[int, dict[str, Any]]] = {}
-    while True:
-        line = rows.line_num + 1
-        try:
-            cells = [cell.strip() for cell in next(rows)]
-        except StopIteration:
-            break
-        except csv.Error as error:
-            faults.append((line, f"is no CSV: {error}"))
+    for line, row in read_table(text, CLIP_COLUMNS, faults):
+        if "expr" not in row:
+            yield line, row  # whose fault that is
             continue
-        if not any(cells):
+        if not is_unicode(row["expr"]):
+            faults.append((line, NOT_UTF8))
             continue
-        if header is None:
-            header = cells
-            if problems := _header_faults(header):
-                faults.extend((line, problem) for problem in problems)
-                break
-        elif len(cells) != len(header):
-            told = f"has {len(cells)} cells, the header {len(header)}; put quotes around commas"
-            faults.append((line, told))
-        else:
-            row = {key: cell for key, cell in zip(header, cells, strict=True) if cell}
-            if "expr" not in row:
-                yield line, row  # whose fault that is
-                continue
-            expression = row.pop("expr")
-            _, run = runs.setdefault(tuple(row.items()), (line, row | {"expr": []}))
-            run["expr"].append(expression)
+        expression = row.pop("expr")
+        _, run = runs.setdefault(tuple(row.items()), (line, row | {"expr": []}))
+        run["expr"].append(expression)
     yield from runs.values()
 
 
-def _header_faults(header: list[str]) -> list[str]:
-    twice = {name for name in header if header.count(name) > 1}
-    return [
-        *(f"unknown column '{name}'{suggest(name, COLUMNS)}" for name in header
-          if name not in COLUMNS),
-        *(f"column '{name}' is there twice" for name in sorted(twice)),
-        *(f"there is no column '{name}'" for name in ("clip", "expr") if name not in header),
-    ]  # fmt: skip
-
-
-def _json_rows(text: str, faults: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _json_rows(text: str, faults: list[Fault]) -> Iterator[tuple[int, dict[str, Any]]]:
     for line, words in enumerate(text.split("\n"), 1):
         if not words.strip():
             continue
@@ -190,10 +200,11 @@ def _clip(
     row: dict[str, Any],
     folder: Path,
     selection: Selection,
-    faults: list[tuple[int, str]],
+    faults: list[Fault],
 ) -> Clip | None:
     """The run that a line asks for; None if the line has faults, which are noted."""
     found = len(faults)
+    row = {CLIP_COLUMNS.name_of(key): value for key, value in row.items()}
     faults.extend(
         (line, f"unknown key '{key}'{suggest(key, COLUMNS)}") for key in row if key not in COLUMNS
     )
@@ -228,12 +239,16 @@ def _clip(
 
 def _there(video: str, folder: Path | None = None) -> str:
     """The path of a clip that is there, from a folder on."""
-    path = video if folder is None else str(folder / video)
-    if is_live(video) or is_live(path):
+    if is_live(video):
         raise ConfigError(f"'{video}' comes only once; run it alone")
-    if not os.path.exists(path):
+    path = existing(video) if folder is None else existing_in(folder, video)
+    if is_live(path):
+        raise ConfigError(f"'{video}' comes only once; run it alone")
+    if not is_there(path):
+        if folder is not None and not is_unicode(video):  # else it would be there
+            raise ConfigError(NOT_UTF8)
         raise ConfigError(f"no file or folder '{path}'; give a video, an image or a folder")
-    return path
+    return str(path)
 
 
 def _derived_name(video: str) -> str:
@@ -296,6 +311,6 @@ def _stride(value: Any) -> int:
         raise ConfigError(f"stride must be 1 or more, got {value!r}") from None
 
 
-def _unusable(path: Path, faults: list[tuple[int, str]]) -> ConfigError:
+def _unusable(path: Path, faults: list[Fault]) -> ConfigError:
     told = "; ".join(f"line {line}: {fault}" for line, fault in sorted(faults, key=lambda f: f[0]))
     return ConfigError(f"'{path}' cannot be used: {told}; mend it, nothing was run")

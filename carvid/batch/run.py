@@ -24,10 +24,11 @@ from carvid.base.processes import Processes, Workers, follow
 from carvid.batch.manifest import Clip
 from carvid.batch.ray import RayActors, find_ray
 from carvid.car.queries import Queries
+from carvid.clip.weights import weights_files
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
 from carvid.media.open import input_files
-from carvid.pipeline import Carvid, load, resolve, weights_files
+from carvid.pipeline import Carvid, load, resolve
 from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths
 from carvid.run.lock import locked
 

@@ -27,11 +27,12 @@ from carvid.benchmark.jobs import SetRun, VideoJob, video_job
 from carvid.benchmark.predictions_folder import begin_out, check_out, inputs_of
 from carvid.benchmark.set_folder import SetFolder
 from carvid.car.queries import Queries
+from carvid.clip.weights import weights_files
 from carvid.config import Config, settings_files
 from carvid.datasets.open import files_of, open_dataset
 from carvid.media.frames import frames_ahead
 from carvid.media.open import DEFAULT_FRAME_RATE, ImagesReader, prefetch
-from carvid.pipeline import Carvid, load, resolve, weights_files
+from carvid.pipeline import Carvid, load, resolve
 from carvid.run.layout import forget_replaced, tidy
 from carvid.run.lock import locked
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.base.scale import resize
 from carvid.car.choice import Candidates
 
 
-@dataclass(frozen=True)
-class StepResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class StepResult(Brief):
     """What the recurrent unit leaves of one frame: N expressions and D distractors, Q queries."""
 
     maps: NDArray[np.float32]

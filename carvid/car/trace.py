@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.car.choice import Candidates
 from carvid.car.proposals import Proposals
 
 
-@dataclass(frozen=True)
-class TraceStep:
+@dataclass(frozen=True, eq=False, repr=False)
+class TraceStep(Brief):
     """One recurrent step: its inputs, P_t and what it chose."""
 
     queries: tuple[int, ...]
@@ -33,9 +34,12 @@ class TraceStep:
     """The candidates of each of `queries`."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Trace:
     """The steps of one frame, in order."""
 
     steps: list[TraceStep] = field(default_factory=list)
     """Filled by `RecurrentSegmenter.segment`."""
+
+    def __repr__(self) -> str:
+        return f"Trace(<{len(self.steps)} steps>)"

@@ -13,6 +13,7 @@ import typer
 
 from carvid.base.errors import CarvidError
 from carvid.base.memory import telling_out_of_memory
+from carvid.base.names import printing_any_text, shown
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
 from carvid.cli.data import calibrate, davis, evaluate
@@ -63,7 +64,7 @@ def root(
 
 def main() -> None:
     """Run the command line; what users can mend becomes one line on stderr, or two."""
-    with messages_on_stderr():
+    with printing_any_text(), messages_on_stderr():
         try:
             with sleeping_threads(), telling_out_of_memory():
                 status = app(prog_name=NAME, standalone_mode=False)
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 def _print_error(message: str) -> None:
-    typer.echo(f"{NAME}: {message}", err=True)
+    typer.echo(f"{NAME}: {shown(message)}", err=True)
 
 
 def _wording(error: typer.TyperException) -> str:

@@ -8,12 +8,15 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from carvid.cli.results import plural
 
 log = logging.getLogger("carvid")
+EMBEDDED = "tiny"
+"""The name of the model that comes with carvid; its module would load torch."""
 NO_HUB_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
 """The hub library's variable; it is read when that library is imported."""
 
@@ -80,6 +83,23 @@ def warn_lost(source: str, lost: Iterable[str]) -> None:
     """Say what of an input could not be read."""
     for line in lost:
         log.warning("'%s': %s", source, line)
+
+
+def warn_of_drawings(models: Iterable[str], found: Iterable[Mapping[str, Any]]) -> None:
+    """Say what the embedded model does not know, if it has found nothing at all in a clip.
+
+    Args:
+        models: names of generator and classifier.
+        found: of each clip what `Track.summary` says.
+    """
+    if EMBEDDED in models and any(
+        not any(entry["frames_found"] for entry in facts["expressions"]) for facts in found
+    ):
+        log.warning(
+            "the embedded model (%s) knows drawn things alone, and no photograph; for real videos "
+            "use --preset default",
+            EMBEDDED,
+        )  # fmt: skip
 
 
 def exit_if_failed(failed: Mapping[str, str], whole: int, thing: str, out: Path) -> None:

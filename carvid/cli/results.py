@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import typer
 
+from carvid.base.names import shown
+
 
 def print_json(values: Mapping[str, Any]) -> None:
-    """Print a result in one line."""
-    typer.echo(json.dumps(values, ensure_ascii=False))
+    """Print a result in one line; letters that stdout cannot encode as JSON's escapes."""
+    text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        text = json.dumps(values)
+    typer.echo(text)
 
 
 def print_place(line: str, *, quiet: bool) -> None:
     """Print where files are: what is asked for is in them, so `--quiet` leaves the line away."""
     if not quiet:
-        typer.echo(line)
+        typer.echo(shown(line))
 
 
 def print_found(facts: Mapping[str, Any], name: str = "") -> None:

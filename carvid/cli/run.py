@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from carvid.cli.messages import exit_if_failed, resumable, show_progress, warn_lost
+from carvid.cli.messages import (
+    exit_if_failed,
+    resumable,
+    show_progress,
+    warn_lost,
+    warn_of_drawings,
+)
 from carvid.cli.options import (
     INPUT,
     OUTPUT,
@@ -161,6 +167,7 @@ def run(
     """Find what expressions name in every frame; write masks, scores and an overlay video."""
     bars = show_progress(quiet)
 
+    from carvid.base.names import to_unicode
     from carvid.config import load_config
     from carvid.exports.export import check_formats
     from carvid.media.frames import raw_frames
@@ -169,7 +176,10 @@ def run(
     looks = [] if offline else ["temporal.lag=0"]
     config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
     selection = _selection(start, end, stride, max_side)
-    sources, texts, distractors = videos or [], expr or [], distractor or []
+    sources = videos or []
+    texts, distractors = (
+        [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
+    )
     clips = _clips_of_manifest(manifest, sources, texts, selection)
     _check_texts(clips, texts, distractors, config, explain=explain)
     if (not sources and manifest is None) == (camera is None):
@@ -211,6 +221,13 @@ class _Task:
     """Of `Carvid.segment` and `run_batch`."""
     as_json: bool
     quiet: bool
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of generator and classifier."""
+        weights = self.config.weights
+        own = {"generator": weights.generator, "classifier": weights.classifier}
+        return [self.models[key] or name for key, name in own.items()]
 
 
 def _selection(start: str | None, end: str | None, stride: int, max_side: int) -> Selection:
@@ -292,6 +309,7 @@ def _run_one(
         )
     warn_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(task.out), **track.summary()}
+    warn_of_drawings(task.model_names, [result])
     if task.as_json:
         print_json(result)
         return
@@ -314,6 +332,7 @@ def _run_several(
         )  # fmt: skip
     for facts in batch.done.values():
         warn_lost(facts["video"], facts["lost"])
+    warn_of_drawings(task.model_names, batch.done.values())
     if task.as_json:
         print_json(batch.to_json())
     else:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from carvid.base.names import shown, to_unicode
 from carvid.cli.messages import show_progress
 from carvid.cli.options import OUTPUT, Preset, Quiet, Settings, Style, overrides
 from carvid.cli.results import plural, print_place
@@ -44,7 +45,7 @@ def overlay(
 
     config = load_config(preset, overrides(settings, style=style))
     check_apart(settings_files(preset), [out])
-    texts = expr or expressions_beside(masks)
+    texts = [to_unicode(text) for text in expr or ()] or expressions_beside(masks)
     count = draw_masks(
         masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=bars
     )
@@ -68,7 +69,7 @@ def view(
     track, page = Track.open(folder), folder / "view.html"
     if not is_current(page, track):
         export(track, folder, ["html"], progress=bars)
-    typer.echo(page)
+    typer.echo(shown(page))
     if show:
         import webbrowser
 

@@ -138,7 +138,7 @@ def download(name: str, kind: ModelKind, ways_out: str) -> Path:
         reason = _refusal(error, name) or (
             f"the download of '{name}' broke off ({_short(error)}); run again to go on with it"
         )
-        raise WeightsError(f"{reason}; {ways_out}") from error
+        raise WeightsError(f"{reason}; {ways_out}") from None
     return folder
 
 
@@ -163,7 +163,7 @@ def ask_hub(name: str, ways_out: str) -> ModelInfo:
             )
         elif reason is None:
             reason = f"'{name}' is not cached and the hub cannot be reached ({_short(error)})"
-        raise WeightsError(f"{reason}; {ways_out}") from error
+        raise WeightsError(f"{reason}; {ways_out}") from None
 
 
 def _refusal(error: Exception, name: str) -> str | None:

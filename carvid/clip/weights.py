@@ -16,12 +16,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from carvid.base.errors import ConfigError, WeightsError
+from carvid.base.guard import files_in
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
 from carvid.clip.preprocessing import read_preprocessing
 from carvid.clip.tokens import check_tokenizer
-from carvid.config import WeightsConfig
+from carvid.config import Config, WeightsConfig
 
 EMBEDDED_NAME = "tiny"
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
@@ -98,7 +99,7 @@ def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
             )
     except Exception as error:
         # transformers and safetensors raise a dozen types here; each is one unreadable file.
-        raise cannot_load(name, error, CLIP) from error
+        raise cannot_load(name, error, CLIP) from None  # its own trace would hide this line
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(
@@ -161,6 +162,19 @@ def _find_folder(name: str) -> WeightsSource | None:
     return WeightsSource(name, kind, str(folder.resolve()), None)
 
 
+def weights_files(config: Config) -> list[Path]:
+    """Return the files and folders that the networks are read from, as far as they are local."""
+    names = (config.weights.generator, config.weights.classifier, config.sam.model)
+    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
+
+
+def setting_of(value: Any) -> Any:
+    """Return a folder, a torch device or a torch dtype as settings have it; all else as it is."""
+    if isinstance(value, Path | torch.device):
+        return str(value)
+    return str(value).removeprefix("torch.") if isinstance(value, torch.dtype) else value
+
+
 def resolve_device(name: str) -> torch.device:
     """Return the torch device for `auto` or a device's name: the one place that chooses."""
     if name == "auto":
@@ -169,9 +183,14 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device)
+    except RuntimeError:
+        raise ConfigError(
+            f"torch has no device '{name}'; use auto, cpu, cuda, cuda:1 or mps"
+        ) from None
+    try:
+        torch.zeros(1, device=device).item()  # of a device without memory, too
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(f"cannot use device '{name}': {reason}; use auto or cpu") from None
     return device
 

@@ -315,7 +315,7 @@ class OverlayConfig(Section):
     """Put the bare frame to the left of what is drawn."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Config:
     """All settings of a run."""
 
@@ -329,6 +329,17 @@ class Config:
     sam: SamConfig = dataclasses.field(default_factory=SamConfig)
     temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)
+
+    def __repr__(self) -> str:
+        """What differs from the defaults; `to_dict` has all."""
+        usual = Config().to_dict()
+        changes = (
+            f"{section}.{key}={value!r}"
+            for section, values in self.to_dict().items()
+            for key, value in values.items()
+            if value != usual[section][key]
+        )
+        return f"Config({', '.join(changes)})"
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return a plain mapping (tuples as lists) that `from_dict` loads back equal."""

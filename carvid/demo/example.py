@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from carvid.base.errors import DatasetError
-from carvid.base.files import shipped_folder
+from carvid.base.files import make_folder, replacing, shipped_folder
 from carvid.base.guard import check_apart, files_in
+from carvid.datasets.expressions import Expression, Video
+from carvid.datasets.refdavis import SETS
 from carvid.demo.pictures import Sprites, recolor
 from carvid.demo.scenes import Course, Scene, SceneSpec, Shot, Thing
-from carvid.demo.write import write_clip
+from carvid.demo.write import JPEG_QUALITY, KINDS, write_clip, write_lists
 from carvid.evaluation.regions import mask_scores
-from carvid.media.label_png import read_label_png
+from carvid.media.label_png import read_label_png, write_label_png
+from carvid.media.open import open_video
 from carvid.pipeline import load
 from carvid.run.layout import MASK_NAME, run_paths
 from carvid.run.track import Track
@@ -23,6 +28,15 @@ from carvid.run.track import Track
 NAME = "dog-jumping"
 TEXT = "the dog jumping"
 """What the example asks for; label 1 of its truth."""
+
+
+TREE_TEXTS = (
+    TEXT, "a dog", "the dog", "a dog jumping",
+    "the ball rolling", "a ball", "the ball", "a ball rolling",
+    "the cat standing still", "a cat", "the cat", "a cat standing still",
+    "the red car", "a red car", "a car", "a red car running",
+)  # fmt: skip
+"""Four expressions of each label of the example, as four annotators may put it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +88,33 @@ def run_example(
         out=out, resume=resume, overwrite=overwrite, progress=progress,
     )  # fmt: skip
     return ExampleResult(track, *score(track, folder / NAME))
+
+
+def write_example_tree(root: str | Path, frames: int = 12) -> None:
+    """Write the example's first frames as a tree in the form of Ref-DAVIS 2017, with four
+    expressions of each of its four things.
+
+    Raises:
+        DatasetError: the example is not there.
+        OutputError: a place cannot be written.
+    """
+    source = example_folder()
+    images, *truths = (Path(root) / kind / "480p" / NAME for kind in KINDS)
+    for folder in (images, *truths):
+        make_folder(folder)
+    names = []
+    with open_video(source / f"{NAME}.mp4") as reader:
+        for frame in islice(reader, frames):
+            names.append(f"{frame.index:05d}")
+            with replacing(images / f"{names[-1]}.jpg") as partial:
+                Image.fromarray(frame.image).save(partial, quality=JPEG_QUALITY)
+            for folder in truths:
+                mask = MASK_NAME.format(frame.index)
+                write_label_png(folder / mask, read_label_png(source / NAME / mask))
+    expressions = tuple(
+        Expression(str(number), text, number // SETS + 1) for number, text in enumerate(TREE_TEXTS)
+    )
+    write_lists(Path(root), [Video(NAME, tuple(names), expressions)])
 
 
 def score(track: Track, masks: Path) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -63,6 +63,15 @@ def write_ref_davis(scenes: Iterable[tuple[str, Scene]], root: Path) -> None:
         )
         frames = tuple(f"{index:05d}" for index in range(scene.spec.frames))
         videos.append(Video(name, frames, expressions))
+    write_lists(root, videos)
+
+
+def write_lists(root: Path, videos: Sequence[Video]) -> None:
+    """Write which videos a tree in the form of Ref-DAVIS has, and their expressions.
+
+    Raises:
+        OutputError: a place cannot be written.
+    """
     make_folder(root / "ImageSets" / "2017")
     write_text(root / "ImageSets" / "2017" / "val.txt", "".join(f"{v.name}\n" for v in videos))
     make_folder(root / "meta_expressions" / "valid")

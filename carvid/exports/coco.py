@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import ConfigError
 from carvid.base.files import write_text
 from carvid.base.masks import box_of
+from carvid.base.names import shown
 from carvid.exports.format import Format
 from carvid.media.frames import Frame
 from carvid.run.track import Track
@@ -52,7 +53,7 @@ def write_coco(track: Track, path: Path, frames: Iterable[Frame]) -> None:
                 "segmentation": {"size": [height, width], "counts": code["counts"].decode()},
             })  # fmt: skip
     values = {
-        "info": {"description": "carvid", "video": track.facts.video.path},
+        "info": {"description": "carvid", "video": shown(track.facts.video.path)},
         "licenses": [],
         "images": images,
         "categories": [

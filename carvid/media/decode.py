@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.errors import VideoError
+from carvid.base.names import is_unicode
 from carvid.media.container import (
     FILES_ONLY,
     Decoding,
@@ -292,6 +293,7 @@ def _probe(path: Path) -> _Probe:
                 and starts_at_zero
                 and turns_of(first)[1] is False
                 and shown_size(first)[1] >= DECORD_MIN_WIDTH
+                and is_unicode(os.path.abspath(path))  # decord takes no other names
                 and _has_decord()
                 and not _has_edit_list(path)  # opens the file twice more
                 and _clean(path)

@@ -18,7 +18,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.base.errors import CarvidError, ConfigError, VideoError
+from carvid.base.names import to_system, to_unicode
 
 PREFETCHED_FRAMES = 4
 PREFETCHED_BYTES = 32_000_000
@@ -35,8 +37,8 @@ Picture = Callable[[], NDArray[np.uint8]]
 """Makes the uint8 (H, W, 3) RGB of a frame when it is wanted."""
 
 
-@dataclass(frozen=True)
-class Frame:
+@dataclass(frozen=True, eq=False, repr=False)
+class Frame(Brief):
     """One frame of a video."""
 
     index: int
@@ -176,8 +178,8 @@ class VideoInfo:
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping without `names`; the frame rate as `"30000/1001"`."""
         values = asdict(self) | {
-            "size_hw": list(self.size_hw), "frame_rate": str(self.frame_rate),
-            "pixel_aspect": str(self.pixel_aspect),
+            "path": to_unicode(self.path), "size_hw": list(self.size_hw),
+            "frame_rate": str(self.frame_rate), "pixel_aspect": str(self.pixel_aspect),
         }  # fmt: skip
         del values["names"]
         return values
@@ -187,6 +189,7 @@ class VideoInfo:
         """Load what `to_dict` gave."""
         height, width = values["size_hw"]
         changes = {
+            "path": to_system(values["path"]),
             "size_hw": (height, width),
             "frame_rate": Fraction(values["frame_rate"]),
             "pixel_aspect": Fraction(values.get("pixel_aspect", 1)),

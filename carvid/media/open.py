@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from carvid.base.errors import VideoError
+from carvid.base.names import existing
 from carvid.media.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
 from carvid.media.decode import CAMERA, URL, LiveReader, first_line, open_file
 from carvid.media.frames import (
@@ -65,7 +66,8 @@ def open_video(
     """Open a video file, a folder of images (in natural order), one image, or something live.
 
     Args:
-        source: a path; `-` (a pipe into this process), `camera:0`, or the URL of a stream.
+        source: a path, as `existing` finds it; `-` (a pipe into this process), `camera:0`, or the
+            URL of a stream.
         backend: how files are decoded; `auto` is decord where it is exact, PyAV elsewhere.
         frame_rate: of images, which have none of their own.
         selection: which of the frames are read, and how large.
@@ -76,7 +78,7 @@ def open_video(
     """
     if is_live(source):
         return LiveReader(str(source), selection, raw)
-    path = Path(source)
+    path = existing(source)
     if path.is_dir():
         paths = _images_in(path)
         if not paths:
@@ -97,7 +99,7 @@ def open_video(
 
 def input_files(source: str | Path) -> list[Path]:
     """Return the files that an input is read from; of a folder of images it and them."""
-    path = Path(source)
+    path = existing(source)
     try:
         return [path, *_images_in(path)] if path.is_dir() else [path]
     except (OSError, ValueError):  # nothing that can be opened

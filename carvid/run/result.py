@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.base.scale import ROWS, enlarged_rows, resize
 from carvid.media.label_png import label_map
 from carvid.temporal.pending import CausalFrame, DecidedFrame
 from carvid.temporal.state import TemporalState
 
 
-@dataclass(frozen=True)
-class FrameResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class FrameResult(Brief):
     """What carvid finds in one frame, for N expressions."""
 
     index: int

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import OutputError
 from carvid.base.files import cannot_write, read_json, replacing
 from carvid.base.guard import check_apart
+from carvid.base.names import existing, shown
 from carvid.media.open import SHORTEST_FRAME_S, input_files
 from carvid.run.facts import RunFacts
 from carvid.run.folder import MakeOverlay, RunFolder
@@ -32,9 +33,9 @@ from carvid.run.sequences import (
 from carvid.temporal.state import TemporalState
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Track:
-    """The masks of a clip, in memory (packed) or on disk."""
+    """The masks of a clip, in memory (packed) or on disk; equal to itself alone."""
 
     facts: RunFacts
     times_s: NDArray[np.float64]
@@ -62,6 +63,12 @@ class Track:
     def __len__(self) -> int:
         return len(self.times_s)
 
+    def __repr__(self) -> str:
+        (height, width), path = self.facts.video.size_hw, shown(self.facts.video.path)
+        place = "in memory" if self._folder is None else f"in '{shown(self._folder)}'"
+        frames = f"{len(self)} frames of {width}×{height} of '{path}'"
+        return f"Track({list(self.texts)}, {frames}, {place})"
+
     @classmethod
     def open(cls, folder: str | Path) -> Track:
         """Open the folder of a finished run.
@@ -69,7 +76,7 @@ class Track:
         Raises:
             OutputError: it is none.
         """
-        folder = Path(folder)
+        folder = existing(folder)
         try:
             values = read_json(folder / "run.json")
             facts = RunFacts.from_dict(values)

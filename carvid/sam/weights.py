@@ -203,7 +203,7 @@ def _from_pretrained(name: str, folder: Path) -> SamModel:
         raise
     except Exception as error:
         # transformers and safetensors raise a dozen types here; each is one unreadable file.
-        raise cannot_load(name, error, SAM) from error
+        raise cannot_load(name, error, SAM) from None  # its own trace would hide this line
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(f"'{name}' lacks {len(missing)} tensors, as '{missing[0]}'; {REMEDY}")

@@ -17,6 +17,7 @@ from carvid.base.errors import OutputError
 from carvid.base.files import is_partial, read_json
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
+from carvid.base.names import existing
 from carvid.config import OverlayConfig
 from carvid.media.label_images import read_labels
 from carvid.media.label_png import MAX_LABEL
@@ -59,6 +60,7 @@ def draw_masks(
         VideoError: the video cannot be read.
         DatasetError: a mask cannot be read.
     """
+    masks = existing(masks)
     if not masks.is_dir():
         raise OutputError(f"no folder '{masks}'; give the folder of masks that carvid run made")
     found = [path for path in masks.rglob("*.png") if not is_partial(path)]
@@ -123,7 +125,7 @@ def expressions_beside(masks: Path) -> list[str]:
     Raises:
         OutputError: it is damaged.
     """
-    path = masks.parent / "run.json"
+    path = existing(masks).parent / "run.json"
     if not path.exists():
         return []
     with _what_we_wrote(path):
@@ -136,7 +138,7 @@ def selection_beside(masks: Path) -> Selection:
     Raises:
         OutputError: it is damaged.
     """
-    path = masks.parent / "run.json"
+    path = existing(masks).parent / "run.json"
     if not path.exists():
         return ALL
     with _what_we_wrote(path):

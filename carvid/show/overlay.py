@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import colorsys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from carvid.config import OverlayConfig
 from carvid.media.encode import VideoWriter, sound_of
 from carvid.media.frames import Frame, VideoInfo
 from carvid.media.picture_writer import FORMS, PictureWriter
+from carvid.show.fonts import font_of, lettering
 
 Color: TypeAlias = tuple[int, int, int]
 """RGB, 0 to 255."""
@@ -33,14 +31,10 @@ OKABE_ITO: tuple[Color, ...] = (
 )  # fmt: skip
 """RGB of Okabe and Ito's "Color Universal Design" (2008), without its black, in their order."""
 GREY: Color = (60, 60, 60)
-NO_LETTER = "\uffff"
 GOLDEN_RATIO = 0.618034
 FONT_SHARE = 1 / 26
 """Height of a label's letters over the frame's height."""
 MIN_FONT_PX = 12
-FALLBACK_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "NotoSansCJK-Regular.ttc",
-                  "Arial Unicode.ttf", "arial.ttf", "msyh.ttc")  # fmt: skip
-"""Looked for on the machine, in this order, for letters that Pillow's own font (ASCII) lacks."""
 WCAG_MIDDLE = 0.179
 """Relative luminance (WCAG 2) above which black has more contrast than white."""
 MAX_LEGEND_SHARE = 0.34
@@ -75,8 +69,8 @@ def draw_overlay(
     Args:
         image: uint8 (H, W, 3) RGB; not changed.
         labels: uint8 (H, W); k is expression k from 1, 0 is background.
-        texts: the N expressions; letters that no font on the machine has lose their accents, or
-            show as "?".
+        texts: the N expressions; `carvid.show.fonts` says what is drawn of letters that no font on
+            the machine has.
         config: what to draw, and how.
         scores: N scores in [0, 1], shown after the expressions.
 
@@ -210,25 +204,29 @@ def _draw_labels(
     draw = ImageDraw.Draw(canvas)
     taken: list[tuple[int, int, int, int]] = []
 
-    def plate(text: str, tail: str, fill: Color, middle: float | None, y: int) -> None:
-        """Draw a text, shortened, and its tail around column `middle`, or at the left edge."""
-        readable, font = _readable(text, size)
-        name = _shorten(draw, font, readable, width * MAX_LABEL_SHARE) + tail
-        w = round(draw.textlength(name, font=font)) + 2 * gap
+    def plate(k: int, text: str, tail: str, fill: Color, middle: float | None, y: int) -> None:
+        """Draw the text of label k, shortened, and its tail around column `middle`, or at the left
+        edge."""
+        name, font = lettering(text, k, size, width * MAX_LABEL_SHARE)
+        ending = font_of(tail, font, size)
+        parts = [(name + tail, font)] if ending is font else [(name, font), (tail, ending)]
+        w = round(sum(draw.textlength(part, font=each) for part, each in parts)) + 2 * gap
         x = gap if middle is None else int(np.clip(middle - w / 2, 0, max(0, width - w)))
         y = _free_row(taken, (x, y, w, h), height)
         taken.append((x, y, w, h))
         draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=fill)
-        draw.text((x + gap, y + h / 2), name, font=font, fill=_contrast(fill), anchor="lm")
+        left: float = x + gap
+        for part, each in parts:
+            draw.text((left, y + h / 2), part, font=each, fill=_contrast(fill), anchor="lm")
+            left += draw.textlength(part, font=each)
 
-    absent = [text for k, text in enumerate(texts) if k + 1 not in masks]
+    absent = [(k, text) for k, text in enumerate(texts, 1) if k not in masks]
     room = max(1, int(height * MAX_LEGEND_SHARE) // (h + gap))
     listed = absent if len(absent) <= room else absent[: room - 1]
-    lines = [(text, ": not there") for text in listed]
     if len(listed) < len(absent):
-        lines.append((f"{len(absent) - len(listed)} more", ": not there"))
-    for row, (text, tail) in enumerate(lines):  # first, since they have one place only
-        plate(text, tail, GREY, None, height - (row + 1) * (h + gap))
+        listed.append((0, f"{len(absent) - len(listed)} more"))
+    for row, (k, text) in enumerate(listed):  # first, since they have one place only
+        plate(k, text, ": not there", GREY, None, height - (row + 1) * (h + gap))
     for k, text in enumerate(texts):
         if (mask := masks.get(k + 1)) is not None:
             columns = np.count_nonzero(mask, axis=0)
@@ -236,7 +234,7 @@ def _draw_labels(
             top = cv2.boundingRect(mask.view(np.uint8))[1]
             tail = "" if scores is None else f"  {scores[k]:.2f}"
             y = int(np.clip(top - h - gap, 0, max(0, height - h)))
-            plate(text, tail, color_of(k, palette), middle, y)
+            plate(k + 1, text, tail, color_of(k, palette), middle, y)
     return np.array(canvas)
 
 
@@ -251,17 +249,6 @@ def _free_row(
     return max(0, y)
 
 
-def _shorten(
-    draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, limit: float
-) -> str:
-    text = " ".join(text.split())
-    if draw.textlength(text, font=font) <= limit:
-        return text
-    while len(text) > 1 and draw.textlength(text + "…", font=font) > limit:
-        text = text[:-1]
-    return text.rstrip() + "…"
-
-
 def _contrast(color: Color) -> Color:
     """Black or white, whichever has more contrast with `color`."""
     r, g, b = (
@@ -270,38 +257,3 @@ def _contrast(color: Color) -> Color:
     )
     luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b
     return (0, 0, 0) if luminance > WCAG_MIDDLE else (255, 255, 255)
-
-
-def _readable(text: str, size: int) -> tuple[str, ImageFont.FreeTypeFont]:
-    """A text and the first font that has all its letters; else the text without what none has.
-
-    Plain ASCII always takes Pillow's own font, and so looks the same on every machine.
-    """
-    text = unicodedata.normalize("NFC", text)
-    fonts = _fonts(size)
-    for font in fonts:
-        if all(_has(font, letter) for letter in text):
-            return text, font
-    font = max(fonts, key=lambda font: sum(_has(font, letter) for letter in text))
-    plain = (x if _has(font, x) else unicodedata.normalize("NFKD", x)[0] for x in text)
-    return "".join(x if _has(font, x) else "?" for x in plain), font
-
-
-@lru_cache(maxsize=4)
-def _fonts(size: int) -> tuple[ImageFont.FreeTypeFont, ...]:
-    own = ImageFont.load_default(size)
-    assert isinstance(own, ImageFont.FreeTypeFont)
-    fonts = [own]
-    for name in FALLBACK_FONTS:
-        with suppress(OSError):
-            fonts.append(ImageFont.truetype(name, size))
-    return tuple(fonts)
-
-
-@lru_cache(maxsize=4096)
-def _has(font: ImageFont.FreeTypeFont, letter: str) -> bool:
-    """Whether a font draws a letter otherwise than one that no font has."""
-    if letter.isspace():
-        return True
-    missing, drawn = (font.getmask(x) for x in (NO_LETTER, letter))
-    return drawn.size != missing.size or bytes(drawn) != bytes(missing)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from carvid.base.errors import OutputError
 from carvid.base.files import replacing
+from carvid.base.names import shown
 from carvid.media.frames import Frame, VideoInfo
 from carvid.run.sequences import FolderLabels
 from carvid.show.overlay import color_of
@@ -46,7 +47,8 @@ def write_page(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     step, size = -(-len(track) // MAX_FRAMES), _page_size(video)
     before, after = template().split("{{pictures}}")
     filling = {
-        "title": html.escape(Path(video.path).name), "facts": for_script(_facts(track, step)),
+        "title": html.escape(shown(Path(video.path).name)),
+        "facts": for_script(_facts(track, step)),
         "digest": _digest(track),
     }  # fmt: skip
     before = re.sub(r"{{(\w+)}}", lambda gap: filling[gap[1]], before)  # names may look like gaps

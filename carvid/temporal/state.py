@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.brief import Brief
 from carvid.car.choice import NO_TRACK
 from carvid.temporal.colors import COLOR_BINS
 from carvid.temporal.cuts import CutHistory
 from carvid.temporal.packing import pack, unpack
 
 
-@dataclass(frozen=True)
-class TemporalState:
+@dataclass(frozen=True, eq=False, repr=False)
+class TemporalState(Brief):
     """The state between two frames, for N expressions and Q queries (expressions, then
     distractors); plain data, so that a killed run resumes.
 
