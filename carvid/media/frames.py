@@ -26,6 +26,8 @@ PREFETCHED_BYTES = 32_000_000
 MAX_PIXELS = 80_000_000
 """Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header
 says."""
+RATES = (Fraction(1, 1000), Fraction(1000))
+"""Frames per second of images, at least and at most."""
 SAME_TIME_S = 1e-6
 JOIN_S = 10.0
 """How long a thread is waited for that may be blocked by a silent pipe or camera."""
@@ -139,6 +141,24 @@ def raw_frames(text: str) -> tuple[int, int, Fraction]:
     return int(form[2]), int(form[1]), Fraction(form[3])
 
 
+def rate_of(text: str) -> Fraction:
+    """Read `24`, `23.976` or `30000/1001` as frames per second.
+
+    Raises:
+        ConfigError: it is none of them, or not within `RATES`.
+    """
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ConfigError(
+            f"cannot use '{text}' frames per second; write 24, 23.976 or 30000/1001, from "
+            f"{float(RATES[0]):g} to {float(RATES[1]):g}"
+        )
+    return rate
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is known of an input before its frames are read."""
@@ -161,11 +181,19 @@ class VideoInfo:
     """When the first frame is shown by the file's own clock, which its sound goes by."""
     live: bool = False
     """It can be read once: a camera, a pipe, a network stream, or frames given in Python."""
+    own_times: bool = False
+    """It is of images that have times of their own: an animation, or in their names."""
 
     @property
     def endless(self) -> bool:
         """Whether it may never end, so that no frame waits for later ones."""
         return self.live and self.backend != "frames"
+
+    @property
+    def asked_rate(self) -> Fraction | None:
+        """The frame rate that it has to be opened with to be read again as it was; None where its
+        own times are used."""
+        return self.frame_rate if self.backend == "images" and not self.own_times else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping; the frame rate as `"30000/1001"`."""

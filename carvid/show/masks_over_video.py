@@ -18,7 +18,6 @@ from carvid.config import OverlayConfig
 from carvid.media.label_png import read_label_png
 from carvid.media.open import (
     ALL,
-    DEFAULT_FRAME_RATE,
     Selection,
     input_files,
     natural_key,
@@ -36,7 +35,7 @@ def draw_masks(
     config: OverlayConfig,
     *,
     scores: Sequence[Sequence[float]] | None = None,
-    frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    frame_rate: Fraction | None = None,
     selection: Selection = ALL,
     unfinished: bool = False,
     progress: bool = False,

@@ -55,7 +55,7 @@ class OverlayThread:
             self._frames: Iterator[Frame] = iter(())
             if not video.live:
                 reader = open_video(
-                    video.path, frame_rate=video.frame_rate, selection=video.selection
+                    video.path, frame_rate=video.asked_rate, selection=video.selection
                 )
                 frames = prefetch(stack.enter_context(reader).frames(), depth=1)
                 stack.enter_context(closing(frames))
