@@ -17,15 +17,17 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
 from carvid.base.errors import CarvidError, ConfigError, suggest
 from carvid.car.queries import Queries
-from carvid.media.frames import ALL, Selection, seconds
+from carvid.media.frames import ALL, Selection, rate_of, seconds
 from carvid.media.open import is_live
+from carvid.media.sequences import images_of, is_pattern
 
-COLUMNS = ("clip", "expr", "start", "end", "stride", "name")
+COLUMNS = ("clip", "expr", "start", "end", "stride", "fps", "name")
 UNSAFE = re.compile('[\\x00-\\x1f\\x7f/\\\\:*?"<>|\ud800-\udfff]')
 """What some file system or terminal takes amiss in a name."""
 LONGEST_NAME = 200
@@ -41,19 +43,24 @@ class Clip:
     name: str
     """Of its folder, below the batch's."""
     video: str
-    """A video file, a folder of images or an image, as `open_video` takes it."""
+    """A video file, a folder or a pattern of images, or an image, as `open_video` takes it."""
     texts: tuple[str, ...]
     """The N expressions, in label order."""
     selection: Selection
     """Which frames are used."""
+    frame_rate: Fraction | None = None
+    """Of images, frames per second; None is their own times, or else 24."""
 
 
-def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
+def read_manifest(
+    path: Path, selection: Selection = ALL, frame_rate: Fraction | None = None
+) -> list[Clip]:
     """Read the clips that a CSV or JSON Lines file lists.
 
     Args:
         path: ends in .csv or .jsonl.
         selection: of the clips whose lines say nothing else.
+        frame_rate: likewise, of images.
 
     Raises:
         ConfigError: it cannot be used; the message lists every line's faults.
@@ -74,7 +81,9 @@ def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
         line = data[: error.start].count(b"\n") + 1
         raise _unusable(path, [(line, "is not UTF-8")]) from None
     rows = list(readers[path.suffix.lower()](text, faults))
-    clips = [(line, _clip(line, row, path.parent, selection, faults)) for line, row in rows]
+    clips = [
+        (line, _clip(line, row, path.parent, (selection, frame_rate), faults)) for line, row in rows
+    ]
     lines_of: dict[str, int] = {}
     for line, clip in clips:
         if clip is None:
@@ -91,7 +100,12 @@ def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
     return [clip for _, clip in clips if clip is not None]
 
 
-def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection = ALL) -> list[Clip]:
+def clips_of(
+    videos: Iterable[str],
+    texts: Sequence[str],
+    selection: Selection = ALL,
+    frame_rate: Fraction | None = None,
+) -> list[Clip]:
     """Return one run for each video, with the same expressions.
 
     Raises:
@@ -103,7 +117,7 @@ def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection =
     faults = []
     for video in videos:
         try:
-            clip = Clip(_derived_name(video), _there(video), asked.texts, selection)
+            clip = Clip(_derived_name(video), _there(video), asked.texts, selection, frame_rate)
         except ConfigError as error:
             faults.append(str(error))
             continue
@@ -189,11 +203,11 @@ def _clip(
     line: int,
     row: dict[str, Any],
     folder: Path,
-    selection: Selection,
+    usual: tuple[Selection, Fraction | None],
     faults: list[tuple[int, str]],
 ) -> Clip | None:
     """The run that a line asks for; None if the line has faults, which are noted."""
-    found = len(faults)
+    found, (selection, frame_rate) = len(faults), usual
     faults.extend(
         (line, f"unknown key '{key}'{suggest(key, COLUMNS)}") for key in row if key not in COLUMNS
     )
@@ -217,10 +231,12 @@ def _clip(
         "end_s": tried(_time, "end", selection.end_s),
         "stride": tried(_stride, "stride", selection.stride),
     }
+    rate = tried(_rate, "fps", frame_rate)
     if len(faults) > found:
         return None
     try:
-        return Clip(name or _derived_name(video), video, texts, replace(selection, **changes))
+        chosen = replace(selection, **changes)
+        return Clip(name or _derived_name(video), video, texts, chosen, rate)
     except ConfigError as error:
         faults.append((line, str(error)))
         return None
@@ -231,13 +247,15 @@ def _there(video: str, folder: Path | None = None) -> str:
     path = video if folder is None else str(folder / video)
     if is_live(video) or is_live(path):
         raise ConfigError(f"'{video}' comes only once; run it alone")
-    if not os.path.exists(path):
+    if not os.path.exists(path) and not (is_pattern(path) and images_of(path).paths):
         raise ConfigError(f"no file or folder '{path}'; give a video, an image or a folder")
     return path
 
 
 def _derived_name(video: str) -> str:
     path = Path(os.path.abspath(video))
+    if is_pattern(path):
+        path = path.parent  # whose images it names
     name = UNSAFE.sub("_", path.name if path.is_dir() else path.stem).strip(". ")
     try:
         return _safe_name(name)
@@ -285,6 +303,12 @@ def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"cannot read the time {value!r}; write 12.5, '1:02.5' or '1:00:02'")
     return seconds(str(value))
+
+
+def _rate(value: Any) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"cannot use {value!r} frames per second; write 24 or '30000/1001'")
+    return rate_of(str(value))
 
 
 def _stride(value: Any) -> int:

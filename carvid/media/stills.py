@@ -14,7 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from carvid.media.images import say_once
 from carvid.media.pictures import DEEP_MODES, TRANSPARENT_MODES, on_ground
@@ -154,11 +154,11 @@ def tiff_values(path: Path) -> NDArray[Any]:
     """Decode a TIFF that Pillow does not know, one of floats in RGB, say.
 
     Raises:
-        OSError: it is none, or damaged.
+        OSError: it is none (Pillow's `UnidentifiedImageError`), or damaged.
     """
     with path.open("rb") as file:
         if file.read(4) not in TIFF_STARTS:
-            raise OSError("it is no image, or one of a kind that is not known")
+            raise UnidentifiedImageError
     return _by_opencv(path, 0)
 
 

@@ -19,6 +19,7 @@ from carvid.media.label_png import read_label_png
 from carvid.media.open import (
     ALL,
     Selection,
+    VideoInfo,
     input_files,
     natural_key,
     open_video,
@@ -107,6 +108,20 @@ def selection_beside(masks: Path) -> Selection:
     with _what_we_wrote(path):
         video = read_json(path).get("video", {})
         return Selection(**video.get("selection", video.get("part", {})))
+
+
+def rate_beside(masks: Path) -> Fraction | None:
+    """Return the frame rate that the run.json beside a folder of masks gave to images, if any.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    path = masks.parent / "run.json"
+    if not path.exists():
+        return None
+    with _what_we_wrote(path):
+        video = read_json(path).get("video")
+        return None if video is None else VideoInfo.from_dict(video).asked_rate
 
 
 @contextmanager
