@@ -25,6 +25,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.clip.weights import load_backbone, setting_of, weights_files
 from carvid.config import Config, load_config, settings_files
 from carvid.exports.export import check_formats, write_formats
+from carvid.media.frames import rate_of
 from carvid.media.given import Source, ahead, open_source, to_frame
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, input_files
 from carvid.media.pictures import Picture, to_rgb
@@ -256,6 +257,7 @@ class Carvid:
         overwrite: bool = False,
         progress: bool = False,
         selection: Selection = ALL,
+        frame_rate: Fraction | float | None = None,
         raw: tuple[int, int, Fraction] | None = None,
         formats: Sequence[str] = (),
         keep_names: bool = False,
@@ -264,8 +266,8 @@ class Carvid:
         """Segment a whole clip.
 
         Args:
-            video: a video file, a folder of images, one image, what `open_video` reads live, or
-                frames: any iterable of `Frame`s or pictures, which is read once.
+            video: a video file, a folder or a pattern of images, one image, what `open_video` reads
+                live, or frames: any iterable of `Frame`s or pictures, which is read once.
             texts: the N expressions, or one; expression k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
@@ -275,6 +277,7 @@ class Carvid:
                 `out/.carvid/replaced` until the new one is whole.
             progress: show a bar with frames per second on stderr.
             selection: which of the frames are used, and how large.
+            frame_rate: of pictures, frames per second; None is their own times, or else 24.
             raw: of a pipe's frames without a header: height, width and frame rate.
             formats: what else to write into `out`; see `carvid.export`.
             keep_names: name masks and cut-outs as the frames of a folder, not by numbers.
@@ -288,7 +291,7 @@ class Carvid:
                 comes only once. It is a KeyboardInterrupt.
             VideoError: the input cannot be read.
             ExpressionError: an expression is empty or too long.
-            ConfigError: an unknown format.
+            ConfigError: an unknown format; or a frame rate that is none, or of a video file.
             OutputError: `out` holds something else, or what is read here, cannot be written, or a
                 format cannot be had of what comes only once; or frames have no names to keep.
             ValueError: there are formats and no `out`; or a frame is no picture.
@@ -296,7 +299,9 @@ class Carvid:
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries.of(texts, distractors)
-        with open_source(video, selection=selection, raw=raw) as reader, stop_when(stop):
+        rate = None if frame_rate is None else rate_of(str(frame_rate))
+        given = open_source(video, frame_rate=rate, selection=selection, raw=raw)
+        with given as reader, stop_when(stop):
             if keep_names:
                 check_names(reader.info.names, reader.info.path)
             facts = self.facts(reader.info, queries, keep_names=keep_names)

@@ -80,7 +80,7 @@ READ: dict[str, Expected] = {
     "prores_mov": Expected(),
     "motion_jpeg": Expected(),
     "ffv1_mkv": Expected(frames=drawn),
-    "gif": Expected(times_s=at(0, 40, 240, 340, 380, 580)),
+    "gif": Expected(times_s=at(0, 40, 240, 340, 380, 580), backend="images"),
     "turned": Expected(size_hw=SIZE[::-1], frames=changed(lambda f: np.rot90(f, -1))),
     "mirrored": Expected(frames=changed(lambda f: f[:, ::-1])),
     "transposed": Expected(size_hw=SIZE[::-1], frames=changed(lambda f: f.transpose(1, 0, 2))),

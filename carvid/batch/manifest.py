@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,10 +23,11 @@ from carvid.base.errors import CarvidError, ConfigError, suggest
 from carvid.base.names import existing, existing_in, is_there, is_unicode
 from carvid.batch.tables import Columns, Fault, decoded, read_table
 from carvid.car.queries import Queries
-from carvid.media.frames import ALL, Selection, seconds
+from carvid.media.frames import ALL, Selection, rate_of, seconds
 from carvid.media.open import is_live
+from carvid.media.sequences import images_of, is_pattern
 
-COLUMNS = ("clip", "expr", "start", "end", "stride", "name")
+COLUMNS = ("clip", "expr", "start", "end", "stride", "fps", "name")
 CLIP_COLUMNS = Columns(
     known=COLUMNS,
     needed=("clip", "expr"),
@@ -56,19 +58,24 @@ class Clip:
     name: str
     """Of its folder, below the batch's."""
     video: str
-    """A video file, a folder of images or an image, as `open_video` takes it."""
+    """A video file, a folder or a pattern of images, or an image, as `open_video` takes it."""
     texts: tuple[str, ...]
     """The N expressions, in label order."""
     selection: Selection
     """Which frames are used."""
+    frame_rate: Fraction | None = None
+    """Of images, frames per second; None is their own times, or else 24."""
 
 
-def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
+def read_manifest(
+    path: Path, selection: Selection = ALL, frame_rate: Fraction | None = None
+) -> list[Clip]:
     """Read the clips that a CSV or JSON Lines file lists.
 
     Args:
         path: ends in .csv, .tsv or .txt, or in .jsonl or .ndjson.
         selection: of the clips whose lines say nothing else.
+        frame_rate: likewise, of images.
 
     Raises:
         ConfigError: it cannot be used; the message lists every line's faults.
@@ -77,7 +84,8 @@ def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
     read_rows = _reader_of(path)
     faults: list[Fault] = []
     rows = list(read_rows(_text_of(path), faults))
-    clips = [(line, _clip(line, row, path.parent, selection, faults)) for line, row in rows]
+    usual = (selection, frame_rate)
+    clips = [(line, _clip(line, row, path.parent, usual, faults)) for line, row in rows]
     lines_of: dict[str, int] = {}
     for line, clip in clips:
         if clip is None:
@@ -94,7 +102,12 @@ def read_manifest(path: Path, selection: Selection = ALL) -> list[Clip]:
     return [clip for _, clip in clips if clip is not None]
 
 
-def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection = ALL) -> list[Clip]:
+def clips_of(
+    videos: Iterable[str],
+    texts: Sequence[str],
+    selection: Selection = ALL,
+    frame_rate: Fraction | None = None,
+) -> list[Clip]:
     """Return one run for each video, with the same expressions.
 
     Raises:
@@ -106,7 +119,7 @@ def clips_of(videos: Iterable[str], texts: Sequence[str], selection: Selection =
     faults = []
     for video in videos:
         try:
-            clip = Clip(_derived_name(video), _there(video), asked.texts, selection)
+            clip = Clip(_derived_name(video), _there(video), asked.texts, selection, frame_rate)
         except ConfigError as error:
             faults.append(str(error))
             continue
@@ -199,11 +212,11 @@ def _clip(
     line: int,
     row: dict[str, Any],
     folder: Path,
-    selection: Selection,
+    usual: tuple[Selection, Fraction | None],
     faults: list[Fault],
 ) -> Clip | None:
     """The run that a line asks for; None if the line has faults, which are noted."""
-    found = len(faults)
+    found, (selection, frame_rate) = len(faults), usual
     row = {CLIP_COLUMNS.name_of(key): value for key, value in row.items()}
     faults.extend(
         (line, f"unknown key '{key}'{suggest(key, COLUMNS)}") for key in row if key not in COLUMNS
@@ -228,10 +241,12 @@ def _clip(
         "end_s": tried(_time, "end", selection.end_s),
         "stride": tried(_stride, "stride", selection.stride),
     }
+    rate = tried(_rate, "fps", frame_rate)
     if len(faults) > found:
         return None
     try:
-        return Clip(name or _derived_name(video), video, texts, replace(selection, **changes))
+        chosen = replace(selection, **changes)
+        return Clip(name or _derived_name(video), video, texts, chosen, rate)
     except ConfigError as error:
         faults.append((line, str(error)))
         return None
@@ -244,7 +259,7 @@ def _there(video: str, folder: Path | None = None) -> str:
     path = existing(video) if folder is None else existing_in(folder, video)
     if is_live(path):
         raise ConfigError(f"'{video}' comes only once; run it alone")
-    if not is_there(path):
+    if not is_there(path) and not (is_pattern(path) and images_of(path).paths):
         if folder is not None and not is_unicode(video):  # else it would be there
             raise ConfigError(NOT_UTF8)
         raise ConfigError(f"no file or folder '{path}'; give a video, an image or a folder")
@@ -253,6 +268,8 @@ def _there(video: str, folder: Path | None = None) -> str:
 
 def _derived_name(video: str) -> str:
     path = Path(os.path.abspath(video))
+    if is_pattern(path):
+        path = path.parent  # whose images it names
     name = UNSAFE.sub("_", path.name if path.is_dir() else path.stem).strip(". ")
     try:
         return _safe_name(name)
@@ -300,6 +317,12 @@ def _time(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"cannot read the time {value!r}; write 12.5, '1:02.5' or '1:00:02'")
     return seconds(str(value))
+
+
+def _rate(value: Any) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"cannot use {value!r} frames per second; write 24 or '30000/1001'")
+    return rate_of(str(value))
 
 
 def _stride(value: Any) -> int:

@@ -188,8 +188,8 @@ def _work(
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(
             clip.video, clip.texts, distractors=distractors, out=folder, resume=not overwrite,
-            overwrite=overwrite, progress=progress, selection=clip.selection, formats=formats,
-            keep_names=keep_names, stop=stop,
+            overwrite=overwrite, progress=progress, selection=clip.selection,
+            frame_rate=clip.frame_rate, formats=formats, keep_names=keep_names, stop=stop,
         )  # fmt: skip
         yield {"out": str(folder), "video": clip.video, "lost": list(track.lost), **track.summary()}
         if stop():  # after the last frame

@@ -31,7 +31,8 @@ from carvid.clip.weights import weights_files
 from carvid.config import Config, settings_files
 from carvid.datasets.open import files_of, open_dataset
 from carvid.media.frames import frames_ahead
-from carvid.media.open import DEFAULT_FRAME_RATE, ImagesReader, prefetch
+from carvid.media.open import ImagesReader, prefetch
+from carvid.media.sequences import ImageList
 from carvid.pipeline import Carvid, load, resolve
 from carvid.run.layout import forget_replaced, tidy
 from carvid.run.lock import locked
@@ -179,7 +180,7 @@ def _load(config: Config, workers: int) -> Carvid:
 
 def _do_job(model: Carvid, job: VideoJob) -> Generator[None, None, None]:
     """Do the runs of a video that are not whole; yield before each frame is written."""
-    with ImagesReader(job.image_folder, list(job.image_paths), DEFAULT_FRAME_RATE) as reader:
+    with ImagesReader(job.image_folder, ImageList(list(job.image_paths))) as reader:
         for run in job.runs:
             yield from _do_run(model, run, reader)
 

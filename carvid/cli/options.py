@@ -141,6 +141,13 @@ Resolution = Annotated[
         help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.",
     ),
 ]  # fmt: skip
+Fps = Annotated[
+    str | None,
+    typer.Option(
+        "--fps", metavar="RATE", rich_help_panel=INPUT,
+        help="Frames per second of images: 24, 30000/1001; else their own times, or 24.",
+    ),
+]  # fmt: skip
 RunFolder = Annotated[
     Path,
     typer.Option("--out", "-o", metavar="FOLDER", rich_help_panel=OUTPUT, help="The run's folder."),

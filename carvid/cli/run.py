@@ -25,6 +25,7 @@ from carvid.cli.options import (
     AsJson,
     Classifier,
     Device,
+    Fps,
     Generator,
     Overwrite,
     Preset,
@@ -50,8 +51,8 @@ def run(
         list[str] | None,
         typer.Argument(
             metavar="VIDEO",
-            help="A video, a folder of images, an image, a stream's URL, or - (pipe). Of several, "
-            "each has its own folder in --out.",
+            help="A video, a folder of images, an image, a pattern ('a/%05d.jpg', 'a/*.jpg'), a "
+            "stream's URL, or - (pipe). Of several, each has its own folder in --out.",
         ),
     ] = None,
     expr: Annotated[
@@ -111,6 +112,7 @@ def run(
             help="Scale frames down to this longer side; 0 keeps the size.",
         ),
     ] = 0,
+    fps: Fps = None,
     out: RunFolder = Path("out"),
     formats: Annotated[
         list[str] | None,
@@ -149,7 +151,7 @@ def run(
         Path | None,
         typer.Option(
             metavar="FILE", rich_help_panel=SEVERAL,
-            help="A .csv or .jsonl of clips: clip, expr; start, end, stride, name.",
+            help="A .csv or .jsonl of clips: clip, expr; start, end, stride, fps, name.",
         ),
     ] = None,
     engine: Annotated[
@@ -170,17 +172,18 @@ def run(
     from carvid.base.names import to_unicode
     from carvid.config import load_config
     from carvid.exports.export import check_formats
-    from carvid.media.frames import raw_frames
+    from carvid.media.frames import rate_of, raw_frames
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
     config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
     selection = _selection(start, end, stride, max_side)
+    rate = None if fps is None else rate_of(fps)
     sources = videos or []
     texts, distractors = (
         [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
     )
-    clips = _clips_of_manifest(manifest, sources, texts, selection)
+    clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors, config, explain=explain)
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
@@ -197,14 +200,17 @@ def run(
     if manifest is not None or len(sources) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
-        _run_several(task, clips or _clips(sources, texts, selection), manifest, engine, workers)
+        _run_several(
+            task, clips or _clips(sources, texts, selection, rate), manifest, engine, workers
+        )
         return
     if engine != "serial" or workers is not None:
         raise typer.BadParameter("--engine and --workers are for several clips")
     source = sources[0] if sources else f"camera:{camera}"
     form = None if raw is None else raw_frames(raw)
-    _check_one(task, source, selection)
-    _run_one(task, source, texts, selection, form)
+    how = {"selection": selection, "frame_rate": rate}
+    _check_one(task, source, how)
+    _run_one(task, source, texts, {**how, "raw": form})
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,11 @@ def _selection(start: str | None, end: str | None, stride: int, max_side: int) -
 
 
 def _clips_of_manifest(
-    manifest: Path | None, sources: list[str], texts: list[str], selection: Selection
+    manifest: Path | None,
+    sources: list[str],
+    texts: list[str],
+    selection: Selection,
+    rate: Fraction | None,
 ) -> list[Clip]:
     from carvid.batch.manifest import read_manifest
 
@@ -246,13 +256,15 @@ def _clips_of_manifest(
         return []
     if sources or texts:
         raise typer.BadParameter("a manifest says which clips and expressions; give no others")
-    return read_manifest(manifest, selection)
+    return read_manifest(manifest, selection, rate)
 
 
-def _clips(sources: list[str], texts: list[str], selection: Selection) -> list[Clip]:
+def _clips(
+    sources: list[str], texts: list[str], selection: Selection, rate: Fraction | None
+) -> list[Clip]:
     from carvid.batch.manifest import clips_of
 
-    return clips_of(sources, texts, selection)
+    return clips_of(sources, texts, selection, rate)
 
 
 def _check_texts(
@@ -272,16 +284,17 @@ def _check_texts(
         raise typer.Exit
 
 
-def _check_one(task: _Task, source: str, selection: Selection) -> None:
+def _check_one(task: _Task, source: str, how: dict[str, Any]) -> None:
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
     from carvid.config import settings_files
-    from carvid.media.open import input_files, is_live, open_video
+    from carvid.media.given import open_source
+    from carvid.media.open import input_files, is_live
     from carvid.run.layout import check_contents, check_place, run_paths
     from carvid.run.names import check_names
 
     if not is_live(source):
-        with open_video(source, selection=selection) as reader:
+        with open_source(source, **how) as reader:
             if task.options["keep_names"]:
                 check_names(reader.info.names, source)
     check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
@@ -294,8 +307,7 @@ def _run_one(
     task: _Task,
     source: str,
     texts: list[str],
-    selection: Selection,
-    raw: tuple[int, int, Fraction] | None,
+    how: dict[str, Any],
 ) -> None:
     """Segment a clip and print what was found."""
     from carvid.base.interrupt import finishing_frames
@@ -304,9 +316,7 @@ def _run_one(
 
     model = load(task.config, **task.models)
     with resumable(task.out, live=is_live(source)), finishing_frames() as stop:
-        track = model.segment(
-            source, texts, out=task.out, selection=selection, raw=raw, stop=stop, **task.options
-        )
+        track = model.segment(source, texts, out=task.out, stop=stop, **how, **task.options)
     warn_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(task.out), **track.summary()}
     warn_of_drawings(task.model_names, [result])

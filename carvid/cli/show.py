@@ -9,7 +9,7 @@ import typer
 
 from carvid.base.names import shown, to_unicode
 from carvid.cli.messages import show_progress
-from carvid.cli.options import OUTPUT, Preset, Quiet, Settings, Style, overrides
+from carvid.cli.options import OUTPUT, Fps, Preset, Quiet, Settings, Style, overrides
 from carvid.cli.results import plural, print_place
 
 
@@ -31,6 +31,7 @@ def overlay(
             help="Names of labels 1, 2, …; from run.json if not given.",
         ),
     ] = None,
+    fps: Fps = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006  Typer's own way
     style: Style = [],  # noqa: B006
@@ -41,13 +42,26 @@ def overlay(
 
     from carvid.base.guard import check_apart
     from carvid.config import load_config, settings_files
-    from carvid.show.masks_over_video import draw_masks, expressions_beside, selection_beside
+    from carvid.media.frames import rate_of
+    from carvid.show.masks_over_video import (
+        draw_masks,
+        expressions_beside,
+        rate_beside,
+        selection_beside,
+    )
 
     config = load_config(preset, overrides(settings, style=style))
     check_apart(settings_files(preset), [out])
     texts = [to_unicode(text) for text in expr or ()] or expressions_beside(masks)
     count = draw_masks(
-        masks, video, out, texts, config.overlay, selection=selection_beside(masks), progress=bars
+        masks,
+        video,
+        out,
+        texts,
+        config.overlay,
+        frame_rate=rate_beside(masks) if fps is None else rate_of(fps),
+        selection=selection_beside(masks),
+        progress=bars,
     )
     print_place(f"{plural(count, 'frame')} in {out}", quiet=quiet)
 

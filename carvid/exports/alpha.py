@@ -24,7 +24,7 @@ def write_alpha(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     video = track.facts.video
     with alpha_writer(path, video, sound_of(video)) as writer:
         for frame, labels in zip(frames, track.label_maps, strict=True):
-            writer.write(frame.image, labels > 0, frame.time_s)
+            writer.write(frame.image, labels > 0, frame.time_s, frame.duration_s)
 
 
 def write_alpha_each(track: Track, path: Path, frames: Iterable[Frame]) -> None:
@@ -44,7 +44,7 @@ def write_alpha_each(track: Track, path: Path, frames: Iterable[Frame]) -> None:
         }
         for frame, labels in zip(frames, track.label_maps, strict=True):
             for label, writer in writers.items():
-                writer.write(frame.image, labels == label, frame.time_s)
+                writer.write(frame.image, labels == label, frame.time_s, frame.duration_s)
     remove_old(path, "*.mov", places.values())
 
 

@@ -109,7 +109,7 @@ def _frames(track: Track, wanted: Format) -> Generator[Frame, None, None]:
         for index, time_s in enumerate(track.times_s):
             yield Frame(index, float(time_s), NO_IMAGE)
         return
-    with open_video(video.path, frame_rate=video.frame_rate, selection=video.selection) as reader:
+    with open_video(video.path, frame_rate=video.asked_rate, selection=video.selection) as reader:
         count = 0
         for frame in reader:
             count += 1

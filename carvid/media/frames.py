@@ -28,6 +28,8 @@ PREFETCHED_BYTES = 32_000_000
 MAX_PIXELS = 80_000_000
 """Larger frames are refused (8K has 33 million pixels): memory is bounded whatever a header
 says."""
+RATES = (Fraction(1, 1000), Fraction(1000))
+"""Frames per second of images, at least and at most."""
 SAME_TIME_S = 1e-6
 JOIN_S = 10.0
 """How long a thread is waited for that may be blocked by a silent pipe or camera."""
@@ -47,6 +49,8 @@ class Frame(Brief):
     """Presentation time from that of the video's first frame, seconds."""
     image: NDArray[np.uint8]
     """uint8 (H, W, 3) RGB."""
+    duration_s: float = math.nan
+    """How long it is shown, seconds; NaN where only the next frame's time tells."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,24 @@ def raw_frames(text: str) -> tuple[int, int, Fraction]:
     return int(form[2]), int(form[1]), Fraction(form[3])
 
 
+def rate_of(text: str) -> Fraction:
+    """Read `24`, `23.976` or `30000/1001` as frames per second.
+
+    Raises:
+        ConfigError: it is none of them, or not within `RATES`.
+    """
+    try:
+        rate = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise ConfigError(
+            f"cannot use '{text}' frames per second; write 24, 23.976 or 30000/1001, from "
+            f"{float(RATES[0]):g} to {float(RATES[1]):g}"
+        )
+    return rate
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """What is known of an input before its frames are read."""
@@ -164,6 +186,8 @@ class VideoInfo:
     names: tuple[str, ...] = ()
     """Of the frames that are read, where each is a file: its path from the folder that is the
     input, with `/`; a picture's own name. Empty elsewhere."""
+    own_times: bool = False
+    """It is of images that have times of their own: an animation, or in their names."""
 
     @property
     def is_picture(self) -> bool:
@@ -174,6 +198,12 @@ class VideoInfo:
     def endless(self) -> bool:
         """Whether it may never end, so that no frame waits for later ones."""
         return self.live and self.backend != "frames"
+
+    @property
+    def asked_rate(self) -> Fraction | None:
+        """The frame rate that it has to be opened with to be read again as it was; None where its
+        own times are used."""
+        return self.frame_rate if self.backend == "images" and not self.own_times else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping without `names`; the frame rate as `"30000/1001"`."""
@@ -209,6 +239,9 @@ class VideoReader(ABC):
         self._guess = guess
         self.lost: list[str] = []
         """What could not be read, a line each; complete when `frames` has come to its end."""
+        self.shown_s = math.nan
+        """How long the picture that `pictures` yielded last is shown among those that are read,
+        seconds; a reader that knows sets it before it yields."""
 
     @property
     def expected(self) -> int | None:
@@ -240,7 +273,7 @@ class VideoReader(ABC):
         with closing(_closable(self.pictures())) as pictures:
             for _ in self.info.selection.chosen(times()):
                 if index >= start:
-                    yield Frame(index, last_s, self._fitted(waiting[0]()))
+                    yield Frame(index, last_s, self._fitted(waiting[0]()), self.shown_s)
                 index += 1
         if not index:
             raise VideoError(

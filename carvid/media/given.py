@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import VideoError
+from carvid.base.errors import ConfigError, VideoError
 from carvid.media.container import DEFAULT_FRAME_RATE
 from carvid.media.frames import (
     ALL,
@@ -33,16 +33,27 @@ says how it is named), or frames."""
 
 
 def open_source(
-    source: Source, *, selection: Selection = ALL, raw: tuple[int, int, Fraction] | None = None
+    source: Source,
+    *,
+    frame_rate: Fraction | None = None,
+    selection: Selection = ALL,
+    raw: tuple[int, int, Fraction] | None = None,
 ) -> VideoReader:
-    """Open what `open_video` does, or frames.
+    """Open what `open_video` does, or frames; a frame rate is that of pictures without times.
 
     Raises:
+        ConfigError: a frame rate for a video, which has times of its own.
         VideoError: as `open_video`, or a side of the frames is under `MIN_SIDE` pixels.
         ValueError: as `GivenFrames`.
     """
     if isinstance(source, str | Path):
-        reader = open_video(source, selection=selection, raw=raw)
+        reader = open_video(source, frame_rate=frame_rate, selection=selection, raw=raw)
+        if frame_rate is not None and reader.info.backend != "images":
+            reader.close()
+            raise ConfigError(
+                f"'{source}' is a video, which has times of its own; leave --fps away, which is "
+                "for images, or use fewer frames with --stride"
+            )
         height, width = reader.info.size_hw
         if min(height, width) < MIN_SIDE:
             reader.close()
@@ -54,7 +65,7 @@ def open_source(
     if not isinstance(source, Iterable):
         kind = type(source).__name__
         raise ValueError(f"a video must be a path or an iterable of frames, got {kind}")
-    return GivenFrames(source, selection=selection)
+    return GivenFrames(source, frame_rate or DEFAULT_FRAME_RATE, selection)
 
 
 def ahead(reader: VideoReader, start: int = 0) -> Generator[Frame, None, None]:
@@ -72,7 +83,7 @@ def to_frame(given: Frame | Picture, index: int) -> Frame:
         ValueError: it is no picture that `to_rgb` knows.
     """
     if isinstance(given, Frame):
-        return Frame(given.index, given.time_s, to_rgb(given.image))
+        return Frame(given.index, given.time_s, to_rgb(given.image), given.duration_s)
     return Frame(index, math.nan, to_rgb(given))
 
 

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-from natsort import natsort_keygen, ns
-from numpy.typing import NDArray
-from PIL import ImageOps
+from PIL import Image
 
 from carvid.base.errors import VideoError
 from carvid.base.names import existing
 from carvid.media.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
-from carvid.media.decode import CAMERA, URL, LiveReader, first_line, open_file
+from carvid.media.decode import CAMERA, URL, LiveReader, open_file
 from carvid.media.frames import (
     ALL,
     Frame,
-    Picture,
     Selection,
     VideoInfo,
     VideoReader,
-    check_size,
     prefetch,
 )
-from carvid.media.images import open_image
+from carvid.media.image_readers import ImagesReader, open_image_file
+from carvid.media.images import DAMAGED, IMAGE_SUFFIXES, is_film, open_image
+from carvid.media.sequences import (
+    VIDEO_SUFFIXES,
+    images_of,
+    is_pattern,
+    natural_key,
+    no_images,
+)
 
 __all__ = [
     "ALL",
@@ -49,27 +50,24 @@ __all__ = [
 
 Backend = Literal["auto", "decord", "pyav"]
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-_NATURAL = natsort_keygen(alg=ns.INT | ns.IGNORECASE)
-"""Digits in a row are a whole number. With `ns.FLOAT`, which names that are times in seconds need
-(1.175 before 1.2), shot.999 would follow shot.1001."""
-
 
 def open_video(
     source: str | Path,
     *,
     backend: Backend = "auto",
-    frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    frame_rate: Fraction | None = None,
     selection: Selection = ALL,
     raw: tuple[int, int, Fraction] | None = None,
 ) -> VideoReader:
-    """Open a video file, a folder of images (in natural order), one image, or something live.
+    """Open a video file, images, or something live.
 
     Args:
-        source: a path, as `existing` finds it; `-` (a pipe into this process), `camera:0`, or the
-            URL of a stream.
+        source: a path, as `existing` finds it, of a video, a folder of images (in natural order),
+            or an image; a pattern of images' names: `frames/%05d.jpg`, `frames/*.jpg`,
+            `shot.####.png`; `-` (a pipe into this process), `camera:0`, or the URL of a stream.
         backend: how files are decoded; `auto` is decord where it is exact, PyAV elsewhere.
-        frame_rate: of images, which have none of their own.
+        frame_rate: of images; None is their own times (of an animation, or where their names are
+            times), or else `DEFAULT_FRAME_RATE`.
         selection: which of the frames are read, and how large.
         raw: the frames that come through a pipe have no header; height, width and frame rate.
 
@@ -79,21 +77,19 @@ def open_video(
     if is_live(source):
         return LiveReader(str(source), selection, raw)
     path = existing(source)
-    if path.is_dir():
-        paths = _images_in(path)
-        if not paths:
-            raise VideoError(
-                f"'{path}' holds no images; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))}"
-            )
-        return ImagesReader(path, paths, frame_rate, selection)
+    if path.is_dir() or is_pattern(path):
+        images = images_of(path)
+        if not images.paths:
+            raise no_images(path)
+        return ImagesReader(path, images, frame_rate, selection)
     if not path.exists():
         raise VideoError(
             f"no file or folder '{path}'; give a video, an image or a folder of images"
         )
     if path.stat().st_size == 0:
         raise VideoError(f"'{path}' is empty (0 bytes); give a video or an image")
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImagesReader(path, [path], frame_rate, selection)
+    if _is_image(path):
+        return open_image_file(path, frame_rate, selection)
     return open_file(path, backend, selection)
 
 
@@ -101,18 +97,11 @@ def input_files(source: str | Path) -> list[Path]:
     """Return the files that an input is read from; of a folder of images it and them."""
     path = existing(source)
     try:
-        return [path, *_images_in(path)] if path.is_dir() else [path]
+        if path.is_dir():
+            return [path, *images_of(path).paths]
+        return images_of(source).paths if is_pattern(source) else [path]
     except (OSError, ValueError):  # nothing that can be opened
         return [path]
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """The images in a folder, in natural order."""
-    return sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()
-         and not p.name.startswith(".")),
-        key=lambda p: natural_key(p.name),
-    )  # fmt: skip
 
 
 def is_live(source: str | Path) -> bool:
@@ -126,65 +115,22 @@ def is_live(source: str | Path) -> bool:
         return False
 
 
-def natural_key(name: str) -> tuple[Any, str]:
-    """Sort key under which frame10 follows frame9, in small and capital letters alike; names that
-    are the same to it, such as 1.png and 01.png, have one order on every file system."""
-    return _NATURAL(name), name
-
-
-class ImagesReader(VideoReader):
-    """Images, one a frame, all of one size."""
-
-    def __init__(
-        self, path: Path, paths: list[Path], frame_rate: Fraction, selection: Selection = ALL
-    ) -> None:
-        self._paths = paths
-        self._times = [float(index / frame_rate) for index in range(len(paths))]
-        first = _read_image(paths[0])
-        self._size_hw = (first.shape[0], first.shape[1])
-        chosen = list(selection.chosen(self._times))
-        super().__init__(
-            VideoInfo(
-                str(path),
-                "images",
-                selection.size_hw(self._size_hw),
-                frame_rate,
-                len(chosen),
-                selection=selection,
-                names=tuple(_name_in(path, paths[position]) for position in chosen),
-            )
-        )
-
-    def pictures(self) -> Iterator[tuple[float, Picture]]:
-        for time_s, path in zip(self._times, self._paths, strict=True):
-            yield time_s, partial(self._picture, path)
-
-    def _picture(self, path: Path) -> NDArray[np.uint8]:
-        image = _read_image(path)
-        if image.shape[:2] != self._size_hw:
-            raise VideoError(
-                f"'{path}' is {image.shape[1]}×{image.shape[0]}, the first image "
-                f"{self._size_hw[1]}×{self._size_hw[0]}; give images of one size"
-            )
-        return image
-
-
-def _name_in(source: Path, path: Path) -> str:
-    """An image's path from the folder that is the input; its own name if it is the input."""
-    return path.name if path == source else path.relative_to(source).as_posix()
-
-
-def _read_image(path: Path) -> NDArray[np.uint8]:
-    """The image as shown (a camera's orientation applied), uint8 (H, W, 3) RGB."""
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image or an animation, by its name or, where that tells nothing, by
+    what is in it."""
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return False
+    if suffix in IMAGE_SUFFIXES:
+        return not is_film(path)
     try:
-        with open_image(path) as picture:
-            check_size(path, (picture.height, picture.width))
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16"):  # Pillow would clip these to 255
-                grey = (np.asarray(upright) >> 8).astype(np.uint8)
-                return np.repeat(grey[..., None], 3, axis=2)
-            return np.array(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise VideoError(
-            f"cannot read '{path}' as an image: {first_line(error)}; remove or replace it"
-        ) from None
+        with open_image(path) as image:
+            return _no_stream(image, suffix) and not is_film(path)
+    except DAMAGED:
+        return False
+
+
+def _no_stream(image: Image.Image, suffix: str) -> bool:
+    """Whether an image that is not named as one is no frame of many, one after the other, as in
+    .mjpeg."""
+    return not suffix or image.format not in ("JPEG", "MPO", "PNG", "PPM", "BMP")

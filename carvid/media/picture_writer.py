@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -30,8 +31,13 @@ class PictureWriter:
         self.path = Path(path)
         self._image: NDArray[np.uint8] | None = None
 
-    def write(self, image: NDArray[np.uint8], time_s: float | Fraction | None = None) -> None:
-        """Take uint8 (H, W, 3) RGB.
+    def write(
+        self,
+        image: NDArray[np.uint8],
+        time_s: float | Fraction | None = None,
+        duration_s: float = math.nan,
+    ) -> None:
+        """Take uint8 (H, W, 3) RGB; a picture has no times.
 
         Raises:
             ValueError: it is the second.

@@ -60,8 +60,15 @@ def to_rgb(picture: Picture) -> NDArray[np.uint8]:
     if array.ndim == 2 or array.shape[2] == 1:
         array = np.repeat(array.reshape(*array.shape[:2], 1), 3, axis=2)
     elif array.shape[2] == 4:
-        array = _on_ground(array)
+        array = on_ground(array)
     return np.ascontiguousarray(array)
+
+
+def on_ground(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return RGBA, uint8 (H, W, 4), laid on `GROUND`: uint8 (H, W, 3)."""
+    alpha = rgba[..., 3:].astype(np.uint16)
+    laid = rgba[..., :3] * alpha + GROUND * (255 - alpha)  # at most 255², which 16 bits hold
+    return ((laid + np.uint16(127)) // 255).astype(np.uint8)
 
 
 def _array_of(picture: Picture) -> NDArray[Any]:
@@ -125,13 +132,6 @@ def _scaled(array: NDArray[Any]) -> NDArray[np.uint8]:
             "uint8"
         )  # fmt: skip
     return np.rint(array.astype(np.float32) * 255).astype(np.uint8)
-
-
-def _on_ground(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """RGBA, uint8 (H, W, 4), laid on `GROUND`, uint8 (H, W, 3)."""
-    alpha = rgba[..., 3:].astype(np.uint16)
-    laid = rgba[..., :3] * alpha + GROUND * (255 - alpha)  # at most 255², which 16 bits hold
-    return ((laid + np.uint16(127)) // 255).astype(np.uint8)
 
 
 def _refuse(array: NDArray[Any], why: str) -> NoReturn:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.files import cannot_write, replacing
-from carvid.media.encode import BT709, Sound, SoundCopy, copying_sound
+from carvid.media.encode import BT709, Sound, SoundCopy, copying_sound, hold_ticks
 from carvid.media.frames import VideoInfo
 
 PRORES_4444 = {"profile": "4444", "alpha_bits": "16", "vendor": "apl0"}
@@ -39,7 +39,8 @@ def alpha_writer(path: Path, video: VideoInfo, sound: Sound | None = None) -> It
         with replacing(path) as partial, av.open(str(partial), "w") as out:
             stream = _stream(out, video)  # before the sound's
             with copying_sound(sound, out, MOV_SOUND_CODECS) as copy:
-                writer = AlphaWriter(out, stream, copy)
+                rate = video.frame_rate / video.selection.stride
+                writer = AlphaWriter(out, stream, copy, rate)
                 yield writer
                 writer.finish()
     except av.FFmpegError as error:
@@ -53,10 +54,23 @@ class AlphaWriter:
     _out: Any
     _stream: Any
     _sound: SoundCopy | None
+    _rate: Fraction
+    """Frames per second, on average."""
     _first_s: float = field(default=math.nan, init=False)
+    _last: list[Any] = field(default_factory=list, init=False)
+    """Packets of the last frame, whose duration the end may set."""
+    _hold: int = field(default=0, init=False)
+    """How long the last frame lasts, ticks."""
 
-    def write(self, image: NDArray[np.uint8], opaque: NDArray[np.bool_], time_s: float) -> None:
-        """Append uint8 (H, W, 3) RGB that is seen where `opaque`, bool (H, W), from `time_s` on."""
+    def write(
+        self,
+        image: NDArray[np.uint8],
+        opaque: NDArray[np.bool_],
+        time_s: float,
+        duration_s: float = math.nan,
+    ) -> None:
+        """Append uint8 (H, W, 3) RGB that is seen where `opaque`, bool (H, W), from `time_s` on; if
+        it is the last one, for `duration_s`, or one step of the frame rate where that is NaN."""
         if math.isnan(self._first_s):
             self._first_s = time_s
         rgba = np.dstack([image, np.where(opaque, 255, 0).astype(np.uint8)])
@@ -64,13 +78,19 @@ class AlphaWriter:
         picture = picture.reformat(format="yuva444p10le", dst_colorspace="ITU709")
         picture.time_base = Fraction(1, TICKS)
         picture.pts = round((time_s - self._first_s) * TICKS)
-        self._out.mux(self._stream.encode(picture))
+        self._out.mux(self._last)
+        self._last, self._hold = (
+            self._stream.encode(picture), hold_ticks(duration_s, self._rate, TICKS),
+        )  # fmt: skip
         if self._sound is not None:
             self._sound.copy_until(time_s, self._first_s)
 
     def finish(self) -> None:
         """Write what is still to be written."""
-        self._out.mux(self._stream.encode())
+        packets = [*self._last, *self._stream.encode()]
+        if packets and self._hold != hold_ticks(math.nan, self._rate, TICKS):
+            packets[-1].duration = self._hold
+        self._out.mux(packets)
         if self._sound is not None:
             self._sound.copy_until(math.inf, self._first_s)
 

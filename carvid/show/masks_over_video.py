@@ -23,8 +23,8 @@ from carvid.media.label_images import read_labels
 from carvid.media.label_png import MAX_LABEL
 from carvid.media.open import (
     ALL,
-    DEFAULT_FRAME_RATE,
     Selection,
+    VideoInfo,
     input_files,
     natural_key,
     open_video,
@@ -44,7 +44,7 @@ def draw_masks(
     config: OverlayConfig,
     *,
     scores: Sequence[Sequence[float]] | None = None,
-    frame_rate: Fraction = DEFAULT_FRAME_RATE,
+    frame_rate: Fraction | None = None,
     selection: Selection = ALL,
     unfinished: bool = False,
     progress: bool = False,
@@ -144,6 +144,20 @@ def selection_beside(masks: Path) -> Selection:
     with _what_we_wrote(path):
         video = read_json(path).get("video", {})
         return Selection(**video.get("selection", video.get("part", {})))
+
+
+def rate_beside(masks: Path) -> Fraction | None:
+    """Return the frame rate that the run.json beside a folder of masks gave to images, if any.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    path = masks.parent / "run.json"
+    if not path.exists():
+        return None
+    with _what_we_wrote(path):
+        video = read_json(path).get("video")
+        return None if video is None else VideoInfo.from_dict(video).asked_rate
 
 
 @contextmanager

@@ -55,7 +55,7 @@ class OverlayThread:
             self._frames: Iterator[Frame] = iter(())
             if not video.live:
                 reader = open_video(
-                    video.path, frame_rate=video.frame_rate, selection=video.selection
+                    video.path, frame_rate=video.asked_rate, selection=video.selection
                 )
                 frames = prefetch(stack.enter_context(reader).frames(), depth=1)
                 stack.enter_context(closing(frames))
@@ -99,7 +99,7 @@ class OverlayThread:
         picture = draw_overlay(
             frame.image, drawing.labels, self._texts, self._config, scores=drawing.scores
         )
-        self._writer.write(picture, frame.time_s)
+        self._writer.write(picture, frame.time_s, frame.duration_s)
 
     def close(self) -> None:
         """Finish the video of the frames that were drawn, if there are any.

@@ -94,6 +94,6 @@ class RunOverlay:
         video = self._facts.video
         draw_masks(
             self._masks, video.path, self._path, self._facts.texts, self._facts.config.overlay,
-            scores=[row.scores for row in rows], frame_rate=video.frame_rate,
+            scores=[row.scores for row in rows], frame_rate=video.asked_rate,
             selection=video.selection, unfinished=unfinished, progress=progress,
         )  # fmt: skip
