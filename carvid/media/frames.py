@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -206,8 +206,17 @@ class VideoReader(ABC):
     def pictures(self) -> Iterator[tuple[float, Picture]]:
         """Yield every frame's time, seconds from the first one's, and what makes its picture."""
 
-    def frames(self, start: int = 0) -> Iterator[Frame]:
+    def pictures_from(self, time_s: float) -> Iterator[tuple[float, Picture]]:
+        """As `pictures`; those before `time_s` may be left out."""
+        return self.pictures()
+
+    def frames(self, start: int = 0, after_s: float | None = None) -> Iterator[Frame]:
         """Yield the frames from index `start`, 0 or more, on; none if that is past the end.
+
+        Args:
+            start: index of the first.
+            after_s: when frame `start` - 1 is shown, seconds, if that is known: what is before it
+                is then not decoded where a reader can do without.
 
         Raises:
             VideoError: nothing can be decoded, or no frame is in the part that was asked for.
@@ -216,6 +225,10 @@ class VideoReader(ABC):
             raise ValueError(f"start must be 0 or more, got {start}")
         self.lost.clear()
         index, last_s = 0, 0.0
+        selection = self.info.selection
+        known_s = after_s if start and after_s is not None and math.isfinite(after_s) else None
+        if known_s is not None:
+            index, selection = start - 1, replace(selection, start_s=known_s)
         waiting: list[Picture] = []
 
         def times() -> Iterator[float]:
@@ -224,12 +237,16 @@ class VideoReader(ABC):
                 waiting[:] = [picture]
                 yield last_s
 
-        with closing(_closable(self.pictures())) as pictures:
-            for _ in self.info.selection.chosen(times()):
+        with closing(_closable(self.pictures_from(selection.start_s))) as pictures:
+            for _ in selection.chosen(times()):
+                if known_s is not None and index < start and abs(last_s - known_s) > SAME_TIME_S:
+                    break  # it is not shown then
                 if index >= start:
                     yield Frame(index, last_s, self._fitted(waiting[0]()))
                 index += 1
-        if not index:
+        if known_s is not None and index < start:
+            yield from self.frames(start)
+        elif not index:
             raise VideoError(
                 f"no frame of '{self.info.path}' is shown {self.info.selection}; its last begins "
                 f"at {last_s:.2f} s, choose other times"

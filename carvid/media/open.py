@@ -16,7 +16,7 @@ from PIL import ImageOps
 
 from carvid.base.errors import VideoError
 from carvid.media.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
-from carvid.media.decode import CAMERA, URL, LiveReader, first_line, open_file
+from carvid.media.decode import first_line, open_file
 from carvid.media.frames import (
     ALL,
     Frame,
@@ -28,6 +28,7 @@ from carvid.media.frames import (
     prefetch,
 )
 from carvid.media.images import open_image
+from carvid.media.live import CAMERA, URL, LiveReader
 
 __all__ = [
     "ALL",
@@ -116,8 +117,10 @@ def _images_in(folder: Path) -> list[Path]:
 def is_live(source: str | Path) -> bool:
     """Whether an input can be read only once: a pipe, a camera, or a stream from the network."""
     name = str(source)
-    if name == "-" or name.startswith(CAMERA) or URL.match(name):
+    if name == "-" or URL.match(name):
         return True
+    if name.startswith(CAMERA):
+        return not Path(source).exists()  # a file may be called so
     try:
         return stat.S_ISFIFO(Path(source).stat().st_mode)
     except OSError:
