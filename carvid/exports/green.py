@@ -25,7 +25,7 @@ def write_green(track: Track, path: Path, frames: Iterable[Frame]) -> None:
     with overlay_writer(path, track.facts.video) as writer:
         for frame, labels in zip(frames, track.label_maps, strict=True):
             shown = np.where(labels[..., None] > 0, frame.image, np.array(GREEN, np.uint8))
-            writer.write(shown, frame.time_s)
+            writer.write(shown, frame.time_s, frame.duration_s)
 
 
 FORMAT = Format("green", "green.mp4", write_green)

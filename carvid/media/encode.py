@@ -92,6 +92,10 @@ class VideoWriter:
         self._first_s = Fraction(0)
         self._waiting: av.VideoFrame | None = None
         """The last frame; how long it lasts tells the next one."""
+        self._hold = 0
+        """How long it lasts if it stays the last one, ticks."""
+        self._first_dts: int | None = None
+        """When the first packet is decoded, ticks."""
         self._place = ExitStack()
         partial = self._place.enter_context(replacing(self.path))
         self._container: Any = None
@@ -114,11 +118,17 @@ class VideoWriter:
             self.discard()
             raise self._as_output_error(error) from None
 
-    def write(self, image: NDArray[np.uint8], time_s: float | Fraction | None = None) -> None:
+    def write(
+        self,
+        image: NDArray[np.uint8],
+        time_s: float | Fraction | None = None,
+        duration_s: float = math.nan,
+    ) -> None:
         """Append uint8 (H, W, 3) RGB of the writer's size, shown from `time_s` on.
 
         Times grow; the first is that of the video's beginning. Without times the frames follow
-        each other at the frame rate.
+        each other at the frame rate. A frame lasts until the next one; the last for `duration_s`,
+        or one step of the frame rate where that is NaN.
         """
         if image.dtype != np.uint8 or image.shape != (*self.size_hw, 3):
             raise ValueError(
@@ -136,7 +146,7 @@ class VideoWriter:
         frame.pts = round((shown_s - self._first_s) * self._ticks)
         try:
             self._encode_waiting(frame.pts)
-            self._waiting = frame
+            self._waiting, self._hold = frame, hold_ticks(duration_s, self._rate, self._ticks)
             self._frames += 1
             if self._sound is not None:
                 self._sound.copy_until(float(shown_s), float(self._first_s))
@@ -155,8 +165,8 @@ class VideoWriter:
         try:
             if self._waiting is None or self._waiting.pts is None:
                 raise ValueError(f"no frame was written to '{self.path}'")
-            self._encode_waiting(self._waiting.pts + round(self._ticks / self._rate))
-            self._container.mux(self._stream.encode())
+            self._encode_waiting(self._waiting.pts + self._hold)
+            self._container.mux(self._stretched(self._stream.encode(), self._waiting.pts))
             if self._sound is not None:
                 self._sound.copy_until(math.inf, float(self._first_s))
             self._container.close()
@@ -174,7 +184,20 @@ class VideoWriter:
         if next_pts <= frame.pts:
             raise ValueError(f"times must grow, got {next_pts} after {frame.pts} ticks")
         frame.duration = next_pts - frame.pts
-        self._container.mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        if packets and self._first_dts is None:
+            self._first_dts = packets[0].dts
+        self._container.mux(packets)
+
+    def _stretched(self, packets: list[Any], last_pts: int) -> list[Any]:
+        """The last packets, of which FFmpeg takes each to last one step of the frame rate, so that
+        the video ends when its last frame does; an mp4 adds up the steps of decoding, too."""
+        if packets and self._hold != hold_ticks(math.nan, self._rate, self._ticks):
+            first_dts = packets[0].dts if self._first_dts is None else self._first_dts
+            decoded = packets[-1].dts - first_dts
+            packets[-1].duration = max(1, last_pts + self._hold - decoded)
+            max(packets, key=lambda packet: packet.pts).duration = self._hold
+        return packets
 
     def __enter__(self) -> Self:
         return self
@@ -204,6 +227,13 @@ class VideoWriter:
         if isinstance(error, av.FFmpegError | OSError):
             return cannot_write(self.path, str(error.strerror or error))
         return error
+
+
+def hold_ticks(duration_s: float, frame_rate: Fraction, ticks_per_s: int) -> int:
+    """How long a video's last frame lasts, ticks: its own duration, or where that is NaN or 0 one
+    step of the frame rate."""
+    own = round(duration_s * ticks_per_s) if math.isfinite(duration_s) else 0
+    return own if own > 0 else max(1, round(ticks_per_s / frame_rate))
 
 
 def _ticks_per_s(frame_rate: Fraction) -> int:

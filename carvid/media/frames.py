@@ -45,6 +45,8 @@ class Frame:
     """Presentation time from that of the video's first frame, seconds."""
     image: NDArray[np.uint8]
     """uint8 (H, W, 3) RGB."""
+    duration_s: float = math.nan
+    """How long it is shown, seconds; NaN where only the next frame's time tells."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,9 @@ class VideoReader(ABC):
         self._guess = guess
         self.lost: list[str] = []
         """What could not be read, a line each; complete when `frames` has come to its end."""
+        self.shown_s = math.nan
+        """How long the picture that `pictures` yielded last is shown among those that are read,
+        seconds; a reader that knows sets it before it yields."""
 
     @property
     def expected(self) -> int | None:
@@ -242,7 +247,7 @@ class VideoReader(ABC):
                 if known_s is not None and index < start and abs(last_s - known_s) > SAME_TIME_S:
                     break  # it is not shown then
                 if index >= start:
-                    yield Frame(index, last_s, self._fitted(waiting[0]()))
+                    yield Frame(index, last_s, self._fitted(waiting[0]()), self.shown_s)
                 index += 1
         if known_s is not None and index < start:
             yield from self.frames(start)

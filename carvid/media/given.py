@@ -74,7 +74,7 @@ def to_frame(given: Frame | Picture, index: int) -> Frame:
         ValueError: it is no picture that `to_rgb` knows.
     """
     if isinstance(given, Frame):
-        return Frame(given.index, given.time_s, to_rgb(given.image))
+        return Frame(given.index, given.time_s, to_rgb(given.image), given.duration_s)
     return Frame(index, math.nan, to_rgb(given))
 
 

@@ -134,7 +134,7 @@ def write_overlay(
         for frame, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
             picture = draw_overlay(frame.image, plane, texts, config, scores=of_frame)
-            writer.write(picture, frame.time_s)
+            writer.write(picture, frame.time_s, frame.duration_s)
             count += 1
     return count
 

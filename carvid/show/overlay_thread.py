@@ -99,7 +99,7 @@ class OverlayThread:
         picture = draw_overlay(
             frame.image, drawing.labels, self._texts, self._config, scores=drawing.scores
         )
-        self._writer.write(picture, frame.time_s)
+        self._writer.write(picture, frame.time_s, frame.duration_s)
 
     def close(self) -> None:
         """Finish the video of the frames that were drawn, if there are any.
