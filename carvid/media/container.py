@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache, partial
-from itertools import chain
-from math import floor
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ class Decoding:
         rate = self.stream.average_rate or self.stream.guessed_rate or DEFAULT_FRAME_RATE
         self.rate = Fraction(rate) if rate > 0 else DEFAULT_FRAME_RATE
         self.codec: str = self.stream.codec_context.name
-        listed = "mp4" in self.container.format.name
-        self._promised = len(self.stream.index_entries) if listed else self.stream.frames
+        self._listed = "mp4" in self.container.format.name
+        self._promised = len(self.stream.index_entries) if self._listed else self.stream.frames
 
         self._raw = self._decoded()
         self._sdr = Sdr()
@@ -90,7 +90,7 @@ class Decoding:
             whether that can be; if not, the container is to be opened anew.
         """
         base = self.stream.time_base
-        latest = floor(Fraction(origin_s + time_s - SAME_TIME_S) / base) + (not frame_before)
+        latest = math.floor(Fraction(origin_s + time_s - SAME_TIME_S) / base) + (not frame_before)
         found = beginning(self.container, self.stream, latest)
         if found is None:
             return False
@@ -114,6 +114,17 @@ class Decoding:
         """Return what makes the picture of a frame, in SDR and upright."""
         return partial(upright, frame, self._sdr)
 
+    def shown_s(self, frame: av.VideoFrame) -> float:
+        """How long a frame is shown if it is the last one, seconds; NaN where nothing tells."""
+        stream = self.stream
+        if not self._listed:
+            return float((frame.duration or math.nan) * (frame.time_base or math.nan))
+        # The durations that an mp4 has are steps of decoding, in another order.
+        if self._packets < self._promised or not stream.duration or frame.time is None:
+            return math.nan
+        end_s = float((stream.start_time + stream.duration) * stream.time_base)
+        return end_s - frame.time if end_s > frame.time else math.nan
+
     def _counted(self) -> Iterator[av.VideoFrame]:
         for frame in chain(self._primed, self._raw):
             check_size(self.path, (frame.height, frame.width))
@@ -130,14 +141,15 @@ class Decoding:
         found, _ = self._begun
         self._packets = found.passed
         self.frames = found.passed
-        for frame in self._decoded_from(chain(found.packets, self._read()), found.pts):
-            if frame.pts is None or frame.pts >= found.pts:
-                yield frame
+        frames = self._decoded_from(chain(found.packets, self._read()), found.pts)
+        yield from dropwhile(lambda frame: frame.pts is not None and frame.pts < found.pts, frames)
 
     def _decoded_from(
         self, packets: Iterator[Any], first_pts: int | None = None
     ) -> Iterator[av.VideoFrame]:
         for packet in packets:
+            if first_pts is not None and packet.pts is not None and packet.pts > first_pts:
+                first_pts = None
             # What follows a key frame and is shown before it may need frames before it.
             leads = first_pts is not None and packet.pts is not None and packet.pts < first_pts
             self._packets += packet.size > 0
@@ -279,9 +291,9 @@ def upright(frame: av.VideoFrame, colors: Sdr) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(image, turns)).astype(np.uint8, copy=False)
 
 
-def treatment(frame: av.VideoFrame) -> str | None:
+def treatment(frame: av.VideoFrame, *, interlaced: bool) -> str | None:
     """Say what is done to a video's pictures before they are used; None if nothing is."""
-    fields = "interlaced, deinterlaced by bwdif" if frame.interlaced_frame else None
+    fields = "interlaced, deinterlaced by bwdif" if interlaced else None
     return "; ".join(part for part in (described(frame), fields) if part) or None
 
 

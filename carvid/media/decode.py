@@ -6,6 +6,7 @@ Damage does not end a video: what decodes is used, and `VideoReader.lost` says w
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -45,6 +46,8 @@ DECORD_CONTAINERS = {"mp4", "matroska", "avi"}
 DECORD_MAX_FRAMES = 2000
 """decord conceals damage without a word, so that a file must be decoded once before it gets it;
 longer ones go to PyAV, which is as fast."""
+ABOUT = 0.1
+"""Matroska counts milliseconds: durations so near, as a share, are the same."""
 PROGRESSIVE = 1
 """FFmpeg's number of that order of fields; 0 is an unknown one."""
 PLAYLIST = b"#EXTM3U"
@@ -83,11 +86,14 @@ class DecordReader(VideoReader):
         # Its own times are float32: off by milliseconds after an hour.
         times = scan.times if scan is not None else ()
         self._times = times if len(times) == count else self._own_times()
+        self._last_s = scan.last_s if scan is not None else math.nan
         self.info = replace(self.info, frame_count=sum(1 for _ in selection.chosen(self._times)))
 
     def pictures(self) -> Iterator[tuple[float, Picture]]:
         reader = self._open()
         for index, time_s in enumerate(self._times):
+            last = index == len(self._times) - 1
+            self.shown_s = _held(self.info, time_s, self._last_s) if last else math.nan
             yield time_s, partial(self._picture, reader, index)
 
     def _picture(self, reader: Any, index: int) -> NDArray[np.uint8]:
@@ -139,10 +145,11 @@ class PyAVReader(VideoReader):
         container, decoding = self._begun_at(time_s)
         try:
             with container:
-                for shown_s, frame in decoding:
+                for at_s, frame in decoding:
                     if shown_size(frame) != self._probe.size_hw:
                         decoding.resized += 1
-                    yield shown_s, decoding.picture(frame)
+                    self.shown_s = _held(self.info, at_s, decoding.shown_s(frame))
+                    yield at_s, decoding.picture(frame)
                 self.lost.extend(decoding.losses())
         finally:
             if container in self._containers:
@@ -227,7 +234,7 @@ def _probe(path: Path) -> _Probe:
                 and stream.codec_context.pix_fmt in DECORD_PIXEL_FORMATS
                 and len(container.streams.video) == 1
                 and conversion(first) is None
-                and not first.interlaced_frame
+                and not decoding.interlaced
                 and len(stream.index_entries) <= DECORD_MAX_FRAMES
                 and starts_at_zero
                 and turns_of(first)[1] is False
@@ -239,19 +246,18 @@ def _probe(path: Path) -> _Probe:
             return _Probe(
                 decoding.codec, shown_size(first), decoding.rate, pixel_aspect(stream, first),
                 origin_s(stream, first), decoding.duration_s(), first.time is not None,
-                _may_be_interlaced(stream, first), treatment(first), exact,
+                decoding.interlaced or stream.codec_context.field_order > PROGRESSIVE,
+                treatment(first, interlaced=decoding.interlaced), exact,
             )  # fmt: skip
     except (av.FFmpegError, OSError) as error:
         raise cannot_read(path, error) from None
 
 
-def _may_be_interlaced(stream: Any, frame: av.VideoFrame) -> bool:
-    return bool(frame.interlaced_frame) or stream.codec_context.field_order > PROGRESSIVE
-
-
 @dataclass(frozen=True)
 class _Scan:
     times: tuple[float, ...]
+    last_s: float
+    """How long the last frame is shown, seconds; NaN where nothing tells."""
     whole: bool
 
 
@@ -260,12 +266,13 @@ def _scan(path: Path, stamp: tuple[int, int]) -> _Scan | None:
     """Decode a file of at most `DECORD_MAX_FRAMES` once: its times, and whether it is whole."""
     with av.open(os.path.abspath(path), options=FILES_ONLY) as container:
         decoding = Decoding(container, str(path))
-        times = []
-        for time_s, _ in decoding:
+        times, last_s = [], math.nan
+        for time_s, frame in decoding:
             times.append(time_s)
+            last_s = decoding.shown_s(frame)
             if len(times) > DECORD_MAX_FRAMES:
                 return None
-        return _Scan(tuple(times), decoding.whole and not decoding.interlaced)
+        return _Scan(tuple(times), last_s, decoding.whole and not decoding.interlaced)
 
 
 def _clean(path: Path) -> bool:
@@ -293,6 +300,16 @@ def _timeline(path: Path, ignore_edit_list: str) -> tuple[int | None, ...]:
         # only the index then starts before 0.
         first = index[0].timestamp if len(index) else None
         return stream.start_time, stream.duration, stream.frames, len(index), first
+
+
+def _held(info: VideoInfo, time_s: float, own_s: float) -> float:
+    """How long a frame is shown that may be the last one, seconds, by its own duration; NaN where
+    that is about one step of the frame rate."""
+    step_s = float(info.selection.stride / info.frame_rate)
+    if info.selection.end_s is not None:
+        own_s = min(own_s, max(step_s, info.selection.end_s - time_s))
+    shorter = own_s < (1 - ABOUT) * step_s and info.selection.stride == 1
+    return own_s if shorter or own_s > (1 + ABOUT) * step_s else math.nan
 
 
 def _has_decord() -> bool:

@@ -58,7 +58,7 @@ class LiveReader(VideoReader):
             raise
         self._first = first
         size_hw = shown_size(first[1])
-        if (said := treatment(first[1])) is not None:
+        if (said := treatment(first[1], interlaced=self._decoding.interlaced)) is not None:
             say_once(f"{source}: {said}")
         super().__init__(
             VideoInfo(

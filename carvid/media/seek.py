@@ -47,16 +47,14 @@ def _sought(container: Any, stream: Any, latest: int) -> Beginning | None:
     for _ in range(TRIES):
         container.seek(place, stream=stream)
         packet = next(container.demux(stream))
-        if not packet.is_keyframe or packet.pts is None or packet.dts is None:
+        if not packet.is_keyframe or packet.pts is None:
             return None
+        decoded = packet.pts if packet.dts is None else packet.dts
         if packet.pts <= latest:
-            return Beginning(packet.pts, [packet], _entries_before(stream, packet.dts))
-        place = min(packet.pts, packet.dts) - 1
+            passed = sum(entry.timestamp < decoded for entry in stream.index_entries)
+            return Beginning(packet.pts, [packet], passed)
+        place = min(packet.pts, decoded) - 1
     return None
-
-
-def _entries_before(stream: Any, dts: int) -> int:
-    return sum(entry.timestamp < dts for entry in stream.index_entries)
 
 
 def _read_over(container: Any, stream: Any, latest: int) -> Beginning | None:
