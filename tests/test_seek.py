@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+import carvid
 from carvid.base.errors import VideoError
 from carvid.media.frames import Frame
-from carvid.media.open import Selection, open_video
+from carvid.media.open import Selection, VideoReader, open_video
 from tests.odd_videos import (
     COUNT,
     GOP,
@@ -67,10 +69,12 @@ def test_what_is_sought_is_what_is_read_from_the_front(
             assert read[0].index == 0 and same(read, wanted), (k, selection)
     with open_video(path, backend="pyav", selection=Selection(start_s=0.5, stride=2)) as reader:
         part = list(reader)
-        tail = list(reader.frames(12, part[11].time_s))
-        assert tail[0].index == 12 and same(tail, part[12:])
-        assert same(list(reader.frames(12, part[11].time_s + 0.01)), part[12:])  # not shown then
-        assert not list(reader.frames(len(part), part[-1].time_s))
+        for late_s in (0, 0.01):  # the second is when it is not shown
+            reader.known = (11, part[11].time_s + late_s)
+            tail = list(reader.frames(12))
+            assert tail[0].index == 12 and same(tail, part[12:])
+        reader.known = (len(part) - 1, part[-1].time_s)
+        assert not list(reader.frames(len(part)))
 
 
 @pytest.mark.parametrize("make", SOUGHT, ids=lambda make: make.__name__)
@@ -84,6 +88,33 @@ def test_what_comes_before_a_start_is_not_decoded(
         assert not reader.lost
     assert read == times[-len(read) :]
     assert len(times) - 45 <= len(read) <= len(times) - 45 + 2 * GOP
+
+
+def test_a_resumed_run_goes_on_at_a_key_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, out = reordered(tmp_path), tmp_path / "out"
+    asked: list[tuple[int, tuple[int, float] | None]] = []
+    frames = VideoReader.frames
+
+    def noted(self: VideoReader, start: int = 0) -> Iterator[Frame]:
+        asked.append((start, self.known))
+        return frames(self, start)
+
+    monkeypatch.setattr(VideoReader, "frames", noted)
+    model, part = carvid.load("tiny"), Selection(end_s=1, max_side=48)
+    turns = itertools.count()
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(path, "a box", out=out, selection=part, stop=lambda: next(turns) >= 20)
+    asked.clear()
+    resumed = model.segment(path, "a box", out=out, selection=part, resume=True)
+    starts = [(start, known) for start, known in asked if start]
+    assert len(starts) == 1
+    assert all(known == (start - 1, 0.04 * (start - 1)) for start, known in starts)
+    whole = model.segment(path, "a box", out=tmp_path / "whole", selection=part)
+    assert (resumed.masks[:] == whole.masks[:]).all()
+    names = ("scores.csv", "overlay.mp4")
+    assert all((out / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names)
 
 
 def test_a_start_after_the_end_is_one_line(tmp_path: Path) -> None:

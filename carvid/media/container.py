@@ -273,14 +273,19 @@ def video_stream(container: Any, path: str | Path) -> Any:
     Raises:
         VideoError: there is none, or its frames are too large.
     """
-    films = [s for s in container.streams.video if not s.disposition & NO_FILM]
-    if not films:
+    streams = films(container)
+    if not streams:
         raise VideoError(f"'{path}' has no video in it; give a file with a video stream")
     best = container.streams.best("video")
-    stream = next((s for s in films if best is not None and s.index == best.index), films[0])
+    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
     context = stream.codec_context
     check_size(path, (context.height or 0, context.width or 0))
     return stream
+
+
+def films(container: Any) -> list[Any]:
+    """The video streams that are no pictures beside a film."""
+    return [s for s in container.streams.video if not s.disposition & NO_FILM]
 
 
 def upright(frame: av.VideoFrame, colors: Sdr) -> NDArray[np.uint8]:

@@ -198,6 +198,9 @@ class VideoReader(ABC):
         self._guess = guess
         self.lost: list[str] = []
         """What could not be read, a line each; complete when `frames` has come to its end."""
+        self.known: tuple[int, float] | None = None
+        """Index of a frame, and when it is shown, seconds, if known beforehand: for `frames`
+        from the next one on, what is before is not decoded where a reader can do without."""
         self.shown_s = math.nan
         """How long the picture that `pictures` yielded last is shown among those that are read,
         seconds; a reader that knows sets it before it yields."""
@@ -215,13 +218,8 @@ class VideoReader(ABC):
         """As `pictures`; those before `time_s` may be left out."""
         return self.pictures()
 
-    def frames(self, start: int = 0, after_s: float | None = None) -> Iterator[Frame]:
+    def frames(self, start: int = 0) -> Iterator[Frame]:
         """Yield the frames from index `start`, 0 or more, on; none if that is past the end.
-
-        Args:
-            start: index of the first.
-            after_s: when frame `start` - 1 is shown, seconds, if that is known: what is before it
-                is then not decoded where a reader can do without.
 
         Raises:
             VideoError: nothing can be decoded, or no frame is in the part that was asked for.
@@ -231,7 +229,8 @@ class VideoReader(ABC):
         self.lost.clear()
         index, last_s = 0, 0.0
         selection = self.info.selection
-        known_s = after_s if start and after_s is not None and math.isfinite(after_s) else None
+        at, time_s = self.known or (-1, math.nan)
+        known_s = time_s if start and at == start - 1 and math.isfinite(time_s) else None
         if known_s is not None:
             index, selection = start - 1, replace(selection, start_s=known_s)
         waiting: list[Picture] = []
@@ -250,6 +249,7 @@ class VideoReader(ABC):
                     yield Frame(index, last_s, self._fitted(waiting[0]()), self.shown_s)
                 index += 1
         if known_s is not None and index < start:
+            self.known = None
             yield from self.frames(start)
         elif not index:
             raise VideoError(

@@ -57,14 +57,12 @@ def open_source(
     return GivenFrames(source, selection=selection)
 
 
-def ahead(
-    reader: VideoReader, start: int = 0, after_s: float | None = None
-) -> Generator[Frame, None, None]:
+def ahead(reader: VideoReader, start: int = 0) -> Generator[Frame, None, None]:
     """Yield a reader's frames from index `start` on, made ahead by a thread; given ones are made in
-    the caller's. `after_s` is as `VideoReader.frames` has it."""
+    the caller's."""
     if reader.info.backend == "frames":
         return (frame for frame in reader.frames(start))
-    return prefetch(reader.frames(start, after_s), frames_ahead(reader.info.size_hw))
+    return prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
 
 
 def to_frame(given: Frame | Picture, index: int) -> Frame:
