@@ -388,6 +388,7 @@ class Carvid:
     ) -> Generator[FrameResult, None, None]:
         """Yield the results of a reader's frames from index `start` on, before which `state` was
         left; `see` takes note of frames that come only once, `until` ends them."""
+        reader.known = None if state is None else (start - 1, state.time_s)
         frames, info = ahead(reader, start), reader.info
         bar = tqdm(
             map(see, frames) if see is not None and info.live else frames, initial=start,

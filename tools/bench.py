@@ -12,6 +12,7 @@ tools/bench.py speed FRAMES       where a frame's time goes, against its bare ne
 tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
+tools/bench.py seek               a part near a long clip's end, against one at its beginning
 tools/bench.py edges SPRITES      edges of masks at key frames and between them, at 1080p
 tools/bench.py hd                 prompts as CLIP sees them, time and memory, at 480p, 1080p and 4K
 
@@ -499,6 +500,23 @@ def busy(
     typer.echo(f"masks are the same bytes: {'yes' if same else 'NO'}", err=True)
     if not same or busy_bench.too_long(lines):
         raise typer.Exit(1)
+
+
+@app.command()
+def seek(
+    seconds: Annotated[int, typer.Option(help="Length of the clips.")] = 600,
+    part: Annotated[float, typer.Option(help="Seconds that are read.")] = 10.0,
+    repeats: Annotated[int, typer.Option(help="Runs; the fastest counts.")] = 3,
+) -> None:
+    """Time the reading of a part at 90 % of a drawn clip, against one at its beginning."""
+    import seek_bench
+
+    with tempfile.TemporaryDirectory() as folder:
+        for line in seek_bench.measure(Path(folder), seconds, part, repeats):
+            print(
+                f"{line['clip']}: {line['at 0']:.2f} s at 0, {line['at 90 %']:.2f} s at 90 %, "
+                f"{line['ratio']:.2f} times"
+            )
 
 
 @app.command()

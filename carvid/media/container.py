@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache, partial
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,12 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from carvid.base.errors import VideoError
-from carvid.media.frames import check_size
+from carvid.media.fields import deinterlaced
+from carvid.media.frames import SAME_TIME_S, Picture, check_size
+from carvid.media.sdr import Sdr, described
+from carvid.media.seek import Beginning, beginning
+
+log = logging.getLogger("carvid")
 
 DEFAULT_FRAME_RATE = Fraction(24)
 """Frame rate of what has none of its own, such as a folder of images (DAVIS is shown at 24)."""
@@ -24,6 +33,10 @@ SHORTEST_FRAME_S = 0.001
 FILES_ONLY = {"protocol_whitelist": "file"}
 """A playlist in a video's clothes must not reach for the network."""
 ONE_PACKET_A_FRAME = {"h264", "hevc"}
+NO_FILM = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
+"""What a stream is marked with that holds pictures beside a film."""
+INTRA = 1
+"""FFmpeg's number of frames that need no others (I)."""
 MAX_FAILURES = 50
 """Reading errors in a row after which a container is given up."""
 
@@ -47,6 +60,9 @@ class Decoding:
     """When the last frame begins, by the container's clock."""
     _steps: Counter[int] = field(default_factory=Counter, init=False)
     """Milliseconds between frames that follow each other."""
+    _begun: tuple[Beginning, float] | None = field(default=None, init=False)
+    """Where decoding begins, if not in front, and the time of the video's first frame, seconds."""
+    _primed: list[av.VideoFrame] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.stream = video_stream(self.container, self.path)
@@ -55,31 +71,94 @@ class Decoding:
         rate = self.stream.average_rate or self.stream.guessed_rate or DEFAULT_FRAME_RATE
         self.rate = Fraction(rate) if rate > 0 else DEFAULT_FRAME_RATE
         self.codec: str = self.stream.codec_context.name
-        listed = "mp4" in self.container.format.name
-        self._promised = len(self.stream.index_entries) if listed else self.stream.frames
+        self._listed = "mp4" in self.container.format.name
+        self._promised = len(self.stream.index_entries) if self._listed else self.stream.frames
+
+        self._raw = self._decoded()
+        self._sdr = Sdr()
+
+    def begin_at(self, time_s: float, origin_s: float, *, frame_before: bool) -> bool:
+        """Begin at a key frame that is shown at `time_s` or before, if from then on all frames are
+        those that come when decoding begins in front.
+
+        Args:
+            time_s: when the first frame that is wanted is shown, seconds from the video's first.
+            origin_s: when that one is shown by the container's clock, seconds.
+            frame_before: a frame is needed that is shown before the first that is wanted.
+
+        Returns:
+            whether that can be; if not, the container is to be opened anew.
+        """
+        base = self.stream.time_base
+        latest = math.floor(Fraction(origin_s + time_s - SAME_TIME_S) / base) + (not frame_before)
+        found = beginning(self.container, self.stream, latest)
+        if found is None:
+            return False
+        self._begun = (found, origin_s)
+        first = next(self._raw, None)
+        if first is None or first.pts != found.pts or first.is_corrupt or first.pict_type != INTRA:
+            return False
+        self._primed = [first]
+        return frame_before or not first.interlaced_frame
 
     def __iter__(self) -> Iterator[tuple[float, av.VideoFrame]]:
-        clock = _Clock(float(1 / self.rate))
-        for frame in self._decoded():
-            check_size(self.path, (frame.height, frame.width))
-            self.frames += 1
-            self._concealed += frame.is_corrupt
-            self._interlaced |= frame.interlaced_frame
-            self._end = frame.time if frame.time is not None else self._end
+        clock = _Clock(float(1 / self.rate), _shift=None if not self._begun else self._begun[1])
+        for frame in deinterlaced(self._counted()):
             before = clock.last_s
             time_s = clock.read(frame.time)
             if before is not None:
                 self._steps[round(1000 * (time_s - before))] += 1
             yield time_s, frame
 
+    def picture(self, frame: av.VideoFrame) -> Picture:
+        """Return what makes the picture of a frame, in SDR and upright."""
+        return partial(upright, frame, self._sdr)
+
+    def shown_s(self, frame: av.VideoFrame) -> float:
+        """How long a frame is shown if it is the last one, seconds; NaN where nothing tells."""
+        stream = self.stream
+        if not self._listed:
+            return float((frame.duration or math.nan) * (frame.time_base or math.nan))
+        # The durations that an mp4 has are steps of decoding, in another order.
+        if self._packets < self._promised or not stream.duration or frame.time is None:
+            return math.nan
+        end_s = float((stream.start_time + stream.duration) * stream.time_base)
+        return end_s - frame.time if end_s > frame.time else math.nan
+
+    def _counted(self) -> Iterator[av.VideoFrame]:
+        for frame in chain(self._primed, self._raw):
+            check_size(self.path, (frame.height, frame.width))
+            self.frames += 1
+            self._concealed += frame.is_corrupt
+            self._interlaced |= frame.interlaced_frame
+            self._end = frame.time if frame.time is not None else self._end
+            yield frame
+
     def _decoded(self) -> Iterator[av.VideoFrame]:
-        for packet in self._read():
+        if self._begun is None:
+            yield from self._decoded_from(self._read())
+            return
+        found, _ = self._begun
+        self._packets = found.passed
+        self.frames = found.passed
+        frames = self._decoded_from(chain(found.packets, self._read()), found.pts)
+        yield from dropwhile(lambda frame: frame.pts is not None and frame.pts < found.pts, frames)
+
+    def _decoded_from(
+        self, packets: Iterator[Any], first_pts: int | None = None
+    ) -> Iterator[av.VideoFrame]:
+        for packet in packets:
+            if first_pts is not None and packet.pts is not None and packet.pts > first_pts:
+                first_pts = None
+            # What follows a key frame and is shown before it may need frames before it.
+            leads = first_pts is not None and packet.pts is not None and packet.pts < first_pts
             self._packets += packet.size > 0
+            self.frames += leads
             self._discarded += packet.is_discard
             try:
                 yield from packet.decode()
             except av.FFmpegError:
-                self._undecodable += 1
+                self._undecodable += not leads
 
     def _read(self) -> Iterator[Any]:
         failures = 0
@@ -189,25 +268,44 @@ class _Clock:
 
 
 def video_stream(container: Any, path: str | Path) -> Any:
-    """Return a container's first video stream that is no cover picture.
+    """Return the video stream that FFmpeg takes for the best, but no cover picture.
 
     Raises:
         VideoError: there is none, or its frames are too large.
     """
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            context = stream.codec_context
-            check_size(path, (context.height or 0, context.width or 0))
-            return stream
-    raise VideoError(f"'{path}' has no video in it; give a file with a video stream")
+    streams = films(container)
+    if not streams:
+        raise VideoError(f"'{path}' has no video in it; give a file with a video stream")
+    best = container.streams.best("video")
+    stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
+    context = stream.codec_context
+    check_size(path, (context.height or 0, context.width or 0))
+    return stream
 
 
-def upright(frame: av.VideoFrame) -> NDArray[np.uint8]:
+def films(container: Any) -> list[Any]:
+    """The video streams that are no pictures beside a film."""
+    return [s for s in container.streams.video if not s.disposition & NO_FILM]
+
+
+def upright(frame: av.VideoFrame, colors: Sdr) -> NDArray[np.uint8]:
     """The frame as shown, uint8 (H, W, 3) RGB."""
-    image = frame.to_ndarray(format="rgb24")
+    image = colors.rgb(frame)
     turns, mirrored = turns_of(frame)
     image = image[:, ::-1] if mirrored else image
     return np.ascontiguousarray(np.rot90(image, turns)).astype(np.uint8, copy=False)
+
+
+def treatment(frame: av.VideoFrame, *, interlaced: bool) -> str | None:
+    """Say what is done to a video's pictures before they are used; None if nothing is."""
+    fields = "interlaced, deinterlaced by bwdif" if interlaced else None
+    return "; ".join(part for part in (described(frame), fields) if part) or None
+
+
+@lru_cache(maxsize=64)
+def say_once(line: str) -> None:
+    """Log a line, unless it was."""
+    log.info(line)
 
 
 def turns_of(frame: av.VideoFrame) -> tuple[int, bool]:

@@ -6,9 +6,9 @@ Damage does not end a video: what decodes is used, and `VideoReader.lost` says w
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -27,12 +27,14 @@ from carvid.media.container import (
     Decoding,
     origin_s,
     pixel_aspect,
+    say_once,
     shown_size,
+    treatment,
     turns_of,
-    upright,
     video_stream,
 )
-from carvid.media.frames import Picture, Selection, VideoInfo, VideoReader, check_size
+from carvid.media.frames import Picture, Selection, VideoInfo, VideoReader
+from carvid.media.sdr import conversion
 
 DECORD_CODECS = {"h264", "hevc", "mpeg4", "vp9"}
 DECORD_PIXEL_FORMATS = {"yuv420p", "yuvj420p"}
@@ -45,14 +47,15 @@ DECORD_CONTAINERS = {"mp4", "matroska", "avi"}
 DECORD_MAX_FRAMES = 2000
 """decord conceals damage without a word, so that a file must be decoded once before it gets it;
 longer ones go to PyAV, which is as fast."""
-STDIN = 0
-LIVE_TIMEOUT_S = 15.0
-URL = re.compile(r"(?:rtsps?|rtmps?|https?|udp|tcp|rtp|srt)://", re.IGNORECASE)
+ABOUT = 0.1
+"""Matroska counts milliseconds: durations so near, as a share, are the same."""
+PROGRESSIVE = 1
+"""FFmpeg's number of that order of fields; 0 is an unknown one."""
 PLAYLIST = b"#EXTM3U"
 """How a playlist begins. FFmpeg waits for hours for one that has no end to grow."""
-CAMERA = "camera:"
-CAMERAS = {"linux": ("v4l2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
-"""FFmpeg's format and name of camera k, by platform."""
+LISTS = {"concat", "dash", "hls", "imf", "sdp"}
+TEXTS = {"tty"}
+"""FFmpeg's name of texts, which it would show as on a terminal."""
 
 
 def open_file(path: Path, backend: str, selection: Selection) -> VideoReader:
@@ -62,9 +65,11 @@ def open_file(path: Path, backend: str, selection: Selection) -> VideoReader:
         backend = "decord" if probe.exact_in_decord else "pyav"
     if backend == "decord":
         return DecordReader(path, probe, selection)
+    if probe.said is not None:
+        say_once(f"{path}: {probe.said}")
     length = probe.duration_s
     guess = None if length is None else selection.expected(length, probe.frame_rate)
-    return PyAVReader(_info(path, probe, "pyav", selection), guess)
+    return PyAVReader(_info(path, probe, "pyav", selection), probe, guess)
 
 
 class DecordReader(VideoReader):
@@ -82,11 +87,14 @@ class DecordReader(VideoReader):
         # Its own times are float32: off by milliseconds after an hour.
         times = scan.times if scan is not None else ()
         self._times = times if len(times) == count else self._own_times()
+        self._last_s = scan.last_s if scan is not None else math.nan
         self.info = replace(self.info, frame_count=sum(1 for _ in selection.chosen(self._times)))
 
     def pictures(self) -> Iterator[tuple[float, Picture]]:
         reader = self._open()
         for index, time_s in enumerate(self._times):
+            last = index == len(self._times) - 1
+            self.shown_s = _held(self.info, time_s, self._last_s) if last else math.nan
             yield time_s, partial(self._picture, reader, index)
 
     def _picture(self, reader: Any, index: int) -> NDArray[np.uint8]:
@@ -126,127 +134,52 @@ class PyAVReader(VideoReader):
 
     _containers: list[Any]
 
-    def __init__(self, info: VideoInfo, guess: int | None = None) -> None:
+    def __init__(self, info: VideoInfo, probe: _Probe, guess: int | None = None) -> None:
         super().__init__(info, guess)
+        self._probe = probe
         self._containers = []
 
     def pictures(self) -> Iterator[tuple[float, Picture]]:
-        try:
-            container = av.open(os.path.abspath(self.info.path), options=FILES_ONLY)
-        except av.FFmpegError as error:
-            raise cannot_read(self.info.path, error) from None
-        self._containers.append(container)
+        yield from self.pictures_from(0.0)
+
+    def pictures_from(self, time_s: float) -> Iterator[tuple[float, Picture]]:
+        container, decoding = self._begun_at(time_s)
         try:
             with container:
-                decoding = Decoding(container, self.info.path)
-                size_hw = None
-                for time_s, frame in decoding:
-                    shown = shown_size(frame)
-                    size_hw = size_hw or shown
-                    if shown != size_hw:
+                for at_s, frame in decoding:
+                    if shown_size(frame) != self._probe.size_hw:
                         decoding.resized += 1
-                    yield time_s, partial(upright, frame)
+                    self.shown_s = _held(self.info, at_s, decoding.shown_s(frame))
+                    yield at_s, decoding.picture(frame)
                 self.lost.extend(decoding.losses())
         finally:
             if container in self._containers:
                 self._containers.remove(container)
 
+    def _begun_at(self, time_s: float) -> tuple[Any, Decoding]:
+        """Open the file, and begin at a key frame before a time if what comes is the same then."""
+        container, decoding = self._open()
+        if time_s <= 0 or not self._probe.has_times:
+            return container, decoding
+        if decoding.begin_at(
+            time_s, self._probe.origin_s, frame_before=self._probe.interlaced
+        ):  # fmt: skip
+            return container, decoding
+        self._containers.remove(container)
+        container.close()
+        return self._open()
+
+    def _open(self) -> tuple[Any, Decoding]:
+        try:
+            container = av.open(os.path.abspath(self.info.path), options=FILES_ONLY)
+        except av.FFmpegError as error:
+            raise cannot_read(self.info.path, error) from None
+        self._containers.append(container)
+        return container, Decoding(container, self.info.path)
+
     def close(self) -> None:
         while self._containers:
             self._containers.pop().close()
-
-
-class LiveReader(VideoReader):
-    """A camera, a pipe or a network stream: read once, as it comes.
-
-    Args:
-        source: `-`, `camera:0`, a URL, or a named pipe.
-        raw: of frames without a header (uint8 RGB, row by row): height, width, frame rate.
-    """
-
-    def __init__(
-        self, source: str, selection: Selection, raw: tuple[int, int, Fraction] | None = None
-    ) -> None:
-        try:
-            self._container, self._pipe = _open_live(source, raw)
-        except (av.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise VideoError(
-                f"cannot open '{source}': {reason}; see that it is there and sends video"
-            ) from None
-        try:
-            self._decoding = Decoding(self._container, source)
-            self._items: Iterator[tuple[float, av.VideoFrame]] | None = iter(self._decoding)
-            first = next(self._items, None)
-            if first is None:
-                raise VideoError(f"'{source}' sends no frame that can be decoded; check it")
-        except BaseException:
-            self._container.close()
-            self._release()
-            raise
-        self._first = first
-        size_hw = shown_size(first[1])
-        super().__init__(
-            VideoInfo(
-                source, "pyav", selection.size_hw(size_hw), self._decoding.rate, None,
-                self._decoding.codec, pixel_aspect(self._decoding.stream, first[1]), selection,
-                live=True,
-            )
-        )  # fmt: skip
-
-    def pictures(self) -> Iterator[tuple[float, Picture]]:
-        items, self._items = self._items, None
-        if items is None:
-            raise VideoError(f"'{self.info.path}' can be read only once; save it to a file first")
-        yield self._first[0], partial(upright, self._first[1])
-        for time_s, frame in items:
-            yield time_s, partial(upright, frame)
-        self.lost.extend(self._decoding.losses())
-        self._release()
-
-    def close(self) -> None:
-        if self._items is not None:  # else another thread may still be reading
-            self._items = None
-            self._container.close()
-            self._release()
-
-    def _release(self) -> None:
-        if self._pipe is not None and self._pipe.descriptor != STDIN:
-            os.close(self._pipe.descriptor)
-        self._pipe = None
-
-
-def _open_live(source: str, raw: tuple[int, int, Fraction] | None) -> tuple[Any, _Pipe | None]:
-    """Open what comes only once: its container, and the pipe if it is one."""
-    if source.startswith(CAMERA):
-        number = source.removeprefix(CAMERA)
-        form, name = CAMERAS.get(sys.platform, ("", ""))
-        if not form or not number.isdigit():
-            raise ValueError("cameras are numbered from 0, on Linux and macOS")
-        return av.open(name.format(number), format=form), None
-    if URL.match(source):
-        return av.open(source, timeout=LIVE_TIMEOUT_S), None
-    facts: dict[str, str] = {}
-    if raw is not None:
-        height, width, rate = raw
-        check_size(source, (height, width))
-        size = f"{width}x{height}"
-        facts = {"video_size": size, "pixel_format": "rgb24", "framerate": str(rate)}
-    pipe = _Pipe(STDIN if source == "-" else os.open(source, os.O_RDONLY))
-    file: Any = pipe
-    if raw is not None:
-        return av.open(file, format="rawvideo", options=facts), pipe
-    return av.open(file), pipe
-
-
-@dataclass(frozen=True)
-class _Pipe:
-    """Gives what is there instead of waiting for a full buffer, and cannot seek."""
-
-    descriptor: int
-
-    def read(self, size: int) -> bytes:
-        return os.read(self.descriptor, size)
 
 
 @dataclass(frozen=True)
@@ -260,6 +193,12 @@ class _Probe:
     origin_s: float
     duration_s: float | None
     """As the container tells; not exact."""
+    has_times: bool
+    """The first frame has a time."""
+    interlaced: bool
+    """The first frame is, or its codec says that it may be."""
+    said: str | None
+    """What is done to its pictures before they are used, if anything."""
     exact_in_decord: bool
 
 
@@ -278,6 +217,10 @@ def _probe(path: Path) -> _Probe:
             if file.read(len(PLAYLIST)) == PLAYLIST:
                 raise VideoError(f"'{path}' is a list of videos; give one of them")
         with av.open(os.path.abspath(path), options=FILES_ONLY) as container:
+            if container.format.name in LISTS:
+                raise VideoError(f"'{path}' is a list of videos; give one of them")
+            if container.format.name in TEXTS:
+                raise VideoError(f"'{path}' is a text; give a video")
             decoding = Decoding(container, str(path))
             stream = decoding.stream
             _, first = next(iter(decoding), (0.0, None))
@@ -290,6 +233,10 @@ def _probe(path: Path) -> _Probe:
                 decoding.codec in DECORD_CODECS
                 and not DECORD_CONTAINERS.isdisjoint(container.format.name.split(","))
                 and stream.codec_context.pix_fmt in DECORD_PIXEL_FORMATS
+                and len(container.streams.video) == 1
+                and conversion(first) is None
+                and not decoding.interlaced
+                and len(stream.index_entries) <= DECORD_MAX_FRAMES
                 and starts_at_zero
                 and turns_of(first)[1] is False
                 and shown_size(first)[1] >= DECORD_MIN_WIDTH
@@ -300,7 +247,9 @@ def _probe(path: Path) -> _Probe:
             )
             return _Probe(
                 decoding.codec, shown_size(first), decoding.rate, pixel_aspect(stream, first),
-                origin_s(stream, first), decoding.duration_s(), exact,
+                origin_s(stream, first), decoding.duration_s(), first.time is not None,
+                decoding.interlaced or stream.codec_context.field_order > PROGRESSIVE,
+                treatment(first, interlaced=decoding.interlaced), exact,
             )  # fmt: skip
     except (av.FFmpegError, OSError) as error:
         raise cannot_read(path, error) from None
@@ -309,6 +258,8 @@ def _probe(path: Path) -> _Probe:
 @dataclass(frozen=True)
 class _Scan:
     times: tuple[float, ...]
+    last_s: float
+    """How long the last frame is shown, seconds; NaN where nothing tells."""
     whole: bool
 
 
@@ -317,12 +268,13 @@ def _scan(path: Path, stamp: tuple[int, int]) -> _Scan | None:
     """Decode a file of at most `DECORD_MAX_FRAMES` once: its times, and whether it is whole."""
     with av.open(os.path.abspath(path), options=FILES_ONLY) as container:
         decoding = Decoding(container, str(path))
-        times = []
-        for time_s, _ in decoding:
+        times, last_s = [], math.nan
+        for time_s, frame in decoding:
             times.append(time_s)
+            last_s = decoding.shown_s(frame)
             if len(times) > DECORD_MAX_FRAMES:
                 return None
-        return _Scan(tuple(times), decoding.whole and not decoding.interlaced)
+        return _Scan(tuple(times), last_s, decoding.whole and not decoding.interlaced)
 
 
 def _clean(path: Path) -> bool:
@@ -350,6 +302,16 @@ def _timeline(path: Path, ignore_edit_list: str) -> tuple[int | None, ...]:
         # only the index then starts before 0.
         first = index[0].timestamp if len(index) else None
         return stream.start_time, stream.duration, stream.frames, len(index), first
+
+
+def _held(info: VideoInfo, time_s: float, own_s: float) -> float:
+    """How long a frame is shown that may be the last one, seconds, by its own duration; NaN where
+    that is about one step of the frame rate."""
+    step_s = float(info.selection.stride / info.frame_rate)
+    if info.selection.end_s is not None:
+        own_s = min(own_s, max(step_s, info.selection.end_s - time_s))
+    shorter = own_s < (1 - ABOUT) * step_s and info.selection.stride == 1
+    return own_s if shorter or own_s > (1 + ABOUT) * step_s else math.nan
 
 
 def _has_decord() -> bool:

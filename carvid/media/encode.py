@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from carvid.base.errors import OutputError
 from carvid.base.files import cannot_write, replacing
-from carvid.media.container import FILES_ONLY
+from carvid.media.container import FILES_ONLY, films, video_stream
 from carvid.media.frames import VideoInfo
 
 MP4_SOUND_CODECS = {"aac", "ac3", "alac", "eac3", "flac", "mp3", "opus"}
@@ -272,7 +272,7 @@ def copying_sound(
         copy = into.add_stream_from_template(track)
         origin_s = sound.origin_s
         if origin_s is None:
-            first: Any = source.streams.video[0] if source.streams.video else None
+            first: Any = video_stream(source, sound.path) if films(source) else None
             known = first is not None and first.start_time and first.time_base
             origin_s = float(first.start_time * first.time_base) if known else 0.0
         yield SoundCopy(sound, track, copy, into, _packets(source, track), origin_s)

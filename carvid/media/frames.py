@@ -9,7 +9,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -239,6 +239,9 @@ class VideoReader(ABC):
         self._guess = guess
         self.lost: list[str] = []
         """What could not be read, a line each; complete when `frames` has come to its end."""
+        self.known: tuple[int, float] | None = None
+        """Index of a frame, and when it is shown, seconds, if known beforehand: for `frames`
+        from the next one on, what is before is not decoded where a reader can do without."""
         self.shown_s = math.nan
         """How long the picture that `pictures` yielded last is shown among those that are read,
         seconds; a reader that knows sets it before it yields."""
@@ -252,6 +255,10 @@ class VideoReader(ABC):
     def pictures(self) -> Iterator[tuple[float, Picture]]:
         """Yield every frame's time, seconds from the first one's, and what makes its picture."""
 
+    def pictures_from(self, time_s: float) -> Iterator[tuple[float, Picture]]:
+        """As `pictures`; those before `time_s` may be left out."""
+        return self.pictures()
+
     def frames(self, start: int = 0) -> Iterator[Frame]:
         """Yield the frames from index `start`, 0 or more, on; none if that is past the end.
 
@@ -262,6 +269,11 @@ class VideoReader(ABC):
             raise ValueError(f"start must be 0 or more, got {start}")
         self.lost.clear()
         index, last_s = 0, 0.0
+        selection = self.info.selection
+        at, time_s = self.known or (-1, math.nan)
+        known_s = time_s if start and at == start - 1 and math.isfinite(time_s) else None
+        if known_s is not None:
+            index, selection = start - 1, replace(selection, start_s=known_s)
         waiting: list[Picture] = []
 
         def times() -> Iterator[float]:
@@ -270,12 +282,17 @@ class VideoReader(ABC):
                 waiting[:] = [picture]
                 yield last_s
 
-        with closing(_closable(self.pictures())) as pictures:
-            for _ in self.info.selection.chosen(times()):
+        with closing(_closable(self.pictures_from(selection.start_s))) as pictures:
+            for _ in selection.chosen(times()):
+                if known_s is not None and index < start and abs(last_s - known_s) > SAME_TIME_S:
+                    break  # it is not shown then
                 if index >= start:
                     yield Frame(index, last_s, self._fitted(waiting[0]()), self.shown_s)
                 index += 1
-        if not index:
+        if known_s is not None and index < start:
+            self.known = None
+            yield from self.frames(start)
+        elif not index:
             raise VideoError(
                 f"no frame of '{self.info.path}' is shown {self.info.selection}; its last begins "
                 f"at {last_s:.2f} s, choose other times"

@@ -12,7 +12,7 @@ from PIL import Image
 from carvid.base.errors import VideoError
 from carvid.base.names import existing
 from carvid.media.container import DEFAULT_FRAME_RATE, SHORTEST_FRAME_S
-from carvid.media.decode import CAMERA, URL, LiveReader, open_file
+from carvid.media.decode import open_file
 from carvid.media.frames import (
     ALL,
     Frame,
@@ -23,6 +23,7 @@ from carvid.media.frames import (
 )
 from carvid.media.image_readers import ImagesReader, open_image_file
 from carvid.media.images import DAMAGED, IMAGE_SUFFIXES, is_film, open_image
+from carvid.media.live import CAMERA, URL, LiveReader
 from carvid.media.sequences import (
     VIDEO_SUFFIXES,
     images_of,
@@ -107,8 +108,10 @@ def input_files(source: str | Path) -> list[Path]:
 def is_live(source: str | Path) -> bool:
     """Whether an input can be read only once: a pipe, a camera, or a stream from the network."""
     name = str(source)
-    if name == "-" or name.startswith(CAMERA) or URL.match(name):
+    if name == "-" or URL.match(name):
         return True
+    if name.startswith(CAMERA):
+        return not Path(source).exists()  # a file may be called so
     try:
         return stat.S_ISFIFO(Path(source).stat().st_mode)
     except OSError:
