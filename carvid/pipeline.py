@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 from tqdm import tqdm
 
-from carvid.base.guard import check_apart, files_in
+from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.scale import cut_masks
@@ -20,18 +20,12 @@ from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
+from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone
 from carvid.config import Config, load_config, settings_files
 from carvid.exports.export import check_formats, write_formats
 from carvid.media.given import Source, ahead, open_source, to_frame
-from carvid.media.open import (
-    ALL,
-    Frame,
-    Selection,
-    VideoInfo,
-    VideoReader,
-    input_files,
-)
+from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, input_files
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
@@ -86,19 +80,15 @@ def load(
     config = resolve(
         preset, overrides, generator=generator, classifier=classifier, device=device, dtype=dtype
     )
-    sam = sam_refiner(config)
-    first = load_backbone(config.weights.generator, config.weights)
-    same = config.weights.classifier == config.weights.generator
-    second = first if same else load_backbone(config.weights.classifier, config.weights)
-    model = Carvid(config, first, second, sam)
+    with contents_meanwhile(config) as contents:
+        sam = sam_refiner(config)
+        first = load_backbone(config.weights.generator, config.weights)
+        same = config.weights.classifier == config.weights.generator
+        second = first if same else load_backbone(config.weights.classifier, config.weights)
+        model = Carvid(config, first, second, sam)
+        model.contents = contents()
     model.sources = (*settings_files(preset), *weights_files(config))
     return model
-
-
-def weights_files(config: Config) -> list[Path]:
-    """Return the files and folders that the networks are read from, as far as they are local."""
-    names = (config.weights.generator, config.weights.classifier, config.sam.model)
-    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
 
 
 def resolve(
@@ -138,6 +128,8 @@ class Carvid:
         self.backbones = (generator, classifier)
         self.sources: tuple[Path, ...] = ()
         """Files that this was loaded from, which no run may write onto."""
+        self.contents: dict[str, str] = {}
+        """What tells the weights from others; see `RunFacts.contents`."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
     @telling_out_of_memory()
@@ -274,9 +266,10 @@ class Carvid:
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
-            resume: go on after the last whole frame that `out` holds.
+            resume: go on after the last whole frame that `out` holds; a damaged run is made again.
             overwrite: replace an earlier run in `out`, when the first frame is done; it is kept in
-                `out/.carvid/replaced` until the new one is whole.
+                `out/.carvid/replaced` until the new one is whole. With `resume`, too: one that is
+                made of the same goes on.
             progress: show a bar with frames per second on stderr.
             selection: which of the frames are used, and how large.
             raw: of a pipe's frames without a header: height, width and frame rate.
@@ -338,7 +331,7 @@ class Carvid:
     ) -> Track:
         """Segment a clip into a run's folder, which is locked, with what else is to be written."""
         ending = EndingQuietly()
-        if resume and folder.finished and not overwrite:
+        if resume and folder.done(resume=resume, overwrite=overwrite):
             tidy(folder.folder)
         else:
             results = partial(
@@ -367,7 +360,7 @@ class Carvid:
             "device": str(generator.device),
             "dtype": str(generator.dtype).removeprefix("torch."),
         }
-        return RunFacts(self.config, video, queries.texts, queries.distractors, weights)
+        return RunFacts.of_input(self.config, video, queries, weights, self.contents)
 
     def _results(
         self,

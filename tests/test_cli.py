@@ -264,7 +264,7 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "Several clips", "Options",
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
-    assert names["What to find"] == ["--expr", "--distractor", "--explain"]
+    assert names["What to find"] == ["--expr", "--distractor", "--negative", "--explain"]
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]
 

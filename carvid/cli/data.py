@@ -81,7 +81,7 @@ def davis(
         sets = "four sets" if result.sets > 1 else "no sets, masks of expressions only"
         done = f"{plural(len(result.videos), 'video')} in {out} ({sets})"
         print_place(f"{done}; {plural(result.frames, 'frame')} done now", quiet=quiet)
-    exit_if_failed(result.failed, len(result.videos), "video", out)
+    exit_if_failed(result.failed, len(result.videos), "video")
 
 
 def evaluate(

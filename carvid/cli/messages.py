@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import typer
 
+from carvid.base.interrupt import exit_status
 from carvid.cli.results import plural
 
+NAME = "carvid"
 log = logging.getLogger("carvid")
 NO_HUB_BARS = "HF_HUB_DISABLE_PROGRESS_BARS"
 """The hub library's variable; it is read when that library is imported."""
@@ -64,16 +68,40 @@ def show_progress(quiet: bool) -> bool:
 @contextmanager
 def resumable(out: Path, *, live: bool = False) -> Iterator[None]:
     """Say how an interrupted run continues; Typer would leave without a word."""
+    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
     try:
         yield
     except KeyboardInterrupt:
+        _mute_closed(terminals)
         if sys.stderr.isatty():
             typer.echo(err=True)  # below the ^C
         if live:
             log.warning("interrupted; what came until then is in %s", out)
         else:
-            log.warning("interrupted; continue with --resume -o %s", out)
-        raise typer.Exit(130) from None
+            log.warning("interrupted; continue with: %s", command_to_resume())
+        raise typer.Exit(exit_status()) from None
+
+
+def command_to_resume() -> str:
+    """Return the command line as it was given, with `--resume`, to be pasted into a shell."""
+    program, *words = sys.argv
+    called = [NAME]
+    if Path(program).name == "__main__.py":  # python -m carvid
+        called = [sys.orig_argv[0], "-m", NAME]
+    if "--resume" not in words:
+        end = words.index("--") if "--" in words else len(words)
+        words = [*words[:end], "--resume", *words[end:]]
+    return shlex.join([*called, *words])
+
+
+def _mute_closed(streams: Iterable[TextIO]) -> None:
+    """Let what is written to terminals that have been closed since be lost; it would fail, and
+    change the exit status."""
+    for stream in streams:
+        if not stream.isatty():
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def warn_lost(source: str, lost: Iterable[str]) -> None:
@@ -82,21 +110,20 @@ def warn_lost(source: str, lost: Iterable[str]) -> None:
         log.warning("'%s': %s", source, line)
 
 
-def exit_if_failed(failed: Mapping[str, str], whole: int, thing: str, out: Path) -> None:
+def exit_if_failed(failed: Mapping[str, str], whole: int, thing: str) -> None:
     """List what failed, and exit 1 if anything did.
 
     Args:
         failed: name → reason.
         whole: how many did not fail.
         thing: what they are, in the singular.
-        out: the folder to resume in.
     """
     if not failed:
         return
     for name, reason in failed.items():
         log.error("%s failed: %s", name, reason)
     log.error(
-        "%d of %s failed; mend them and continue with --resume -o %s",
-        len(failed), plural(len(failed) + whole, thing), out,
+        "%d of %s failed; mend them and continue with: %s",
+        len(failed), plural(len(failed) + whole, thing), command_to_resume(),
     )  # fmt: skip
     raise typer.Exit(1)

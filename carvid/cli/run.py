@@ -58,7 +58,7 @@ def run(
     distractor: Annotated[
         list[str] | None,
         typer.Option(
-            "--distractor", metavar="TEXT", rich_help_panel=QUESTION,
+            "--distractor", "--negative", metavar="TEXT", rich_help_panel=QUESTION,
             help="What else may be there; competes, gets no mask. Repeatable.",
         ),
     ] = None,
@@ -69,6 +69,13 @@ def run(
             help="Say how the expressions are understood, and stop.",
         ),
     ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="THETA", rich_help_panel=QUALITY,
+            help="θ, 0 to 1: less finds more; as --set car.theta=.",
+        ),
+    ] = None,
     camera: Annotated[
         int | None,
         typer.Option(
@@ -132,6 +139,13 @@ def run(
             help="Let later frames of a file repair earlier ones, or not.",
         ),
     ] = True,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each", rich_help_panel=SEVERAL,
+            help="VIDEO is a folder of clips: its videos, and the folders of images right in it.",
+        ),
+    ] = False,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -160,11 +174,13 @@ def run(
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
+    config = load_config(preset, [*overrides(settings, device, sam, style, threshold), *looks])
     selection = _selection(start, end, stride, max_side)
     sources, texts, distractors = videos or [], expr or [], distractor or []
     clips = _clips_of_manifest(manifest, sources, texts, selection)
-    _check_texts(clips, texts, distractors, config, explain=explain)
+    _check_texts(clips, texts, distractors)
+    if explain:
+        _explain(clips, texts, distractors, config, as_json=as_json)
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
@@ -177,7 +193,9 @@ def run(
         },
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
-    if manifest is not None or len(sources) > 1:
+    if each:
+        sources = _clips_in(sources)
+    if manifest is not None or each or len(sources) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
         _run_several(task, clips or _clips(sources, texts, selection), manifest, engine, workers)
@@ -186,7 +204,7 @@ def run(
         raise typer.BadParameter("--engine and --workers are for several clips")
     source = sources[0] if sources else f"camera:{camera}"
     form = None if raw is None else raw_frames(raw)
-    _check_one(task, source, selection)
+    _check_one(task, source, texts, selection)
     _run_one(task, source, texts, selection, form)
 
 
@@ -225,42 +243,75 @@ def _clips_of_manifest(
     return read_manifest(manifest, selection)
 
 
+def _clips_in(folders: list[str]) -> list[str]:
+    from carvid.batch.each import clips_in
+
+    if not folders:
+        raise typer.BadParameter("--each needs a folder of clips as VIDEO")
+    return clips_in(folders)
+
+
 def _clips(sources: list[str], texts: list[str], selection: Selection) -> list[Clip]:
     from carvid.batch.manifest import clips_of
 
     return clips_of(sources, texts, selection)
 
 
-def _check_texts(
-    clips: list[Clip], texts: list[str], distractors: list[str], config: Config, *, explain: bool
-) -> None:
-    """Check all that is asked for, of whichever clip; or say how it is understood, and end."""
-    from carvid.car.phrases import understand
+def _check_texts(clips: list[Clip], texts: list[str], distractors: list[str]) -> None:
+    """Check all that is asked for, of each clip."""
     from carvid.car.queries import Queries
 
-    asked = list(dict.fromkeys(text for clip in clips for text in clip.texts)) or texts
-    if not asked:
+    asked = [clip.texts for clip in clips] or [tuple(texts)]
+    if not asked[0]:
         raise typer.BadParameter("say what to find with --expr")
-    queries = Queries(tuple(asked), tuple(distractors))
-    if explain:
-        for text in queries.all:
-            typer.echo(understand(text, config.phrases))
-        raise typer.Exit
+    for each in asked:
+        Queries(each, tuple(distractors))
 
 
-def _check_one(task: _Task, source: str, selection: Selection) -> None:
+def _explain(
+    clips: list[Clip],
+    texts: list[str],
+    distractors: list[str],
+    config: Config,
+    *,
+    as_json: bool,
+) -> None:
+    """Say how all that is asked for is understood, each text once, and end."""
+    from carvid.car.phrases import understand
+    from carvid.car.queries import in_one_line
+
+    asked = [text for clip in clips for text in clip.texts] or texts
+    phrases = [understand(in_one_line(text), config.phrases)
+               for text in (*dict.fromkeys(asked), *distractors)]  # fmt: skip
+    if as_json:
+        print_json({"texts": [phrase.to_json() for phrase in phrases]})
+    else:
+        for phrase in phrases:
+            typer.echo(phrase)
+    raise typer.Exit
+
+
+def _check_one(task: _Task, source: str, texts: list[str], selection: Selection) -> None:
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
-    from carvid.config import settings_files
-    from carvid.media.open import input_files, is_live, open_video
-    from carvid.run.layout import check_contents, check_place, run_paths
+    from carvid.car.queries import Queries
+    from carvid.config import Config, settings_files
+    from carvid.media.given import open_source
+    from carvid.media.open import input_files, is_live
+    from carvid.run.earlier import check_earlier
+    from carvid.run.facts import RunFacts
+    from carvid.run.layout import run_paths
 
-    if not is_live(source):
-        open_video(source, selection=selection).close()
     check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
-    overwrite = task.options["overwrite"]
-    if check_place(task.out, resume=task.options["resume"], overwrite=overwrite) and overwrite:
-        check_contents(task.out)
+    models = {name: model for name, model in task.models.items() if model is not None}
+    config = Config.from_dict({"weights": models}, base=task.config)
+    queries = Queries.of(texts, task.options["distractors"])
+    now: dict[str, Any] = {}
+    if not is_live(source):
+        with open_source(source, selection=selection) as reader:
+            facts = RunFacts.of_input(config, reader.info, queries, weights={})
+        now = {key: value for key, value in facts.to_dict().items() if key != "weights"}
+    check_earlier(task.out, now, resume=task.options["resume"], overwrite=task.options["overwrite"])
 
 
 def _run_one(
@@ -275,11 +326,13 @@ def _run_one(
     from carvid.media.open import is_live
     from carvid.pipeline import load
 
-    model = load(task.config, **task.models)
-    with resumable(task.out, live=is_live(source)), finishing_frames() as stop:
-        track = model.segment(
-            source, texts, out=task.out, selection=selection, raw=raw, stop=stop, **task.options
-        )
+    live = is_live(source)
+    with resumable(task.out, live=live):
+        model = load(task.config, **task.models)
+        with finishing_frames() as stop:
+            track = model.segment(
+                source, texts, out=task.out, selection=selection, raw=raw, stop=stop, **task.options
+            )
     warn_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(task.out), **track.summary()}
     if task.as_json:
@@ -311,4 +364,4 @@ def _run_several(
             print_found(facts, f"{name}: ")
         clips_done = plural(len(batch.done), "clip")
         print_place(f"{clips_done}, each in its folder, are in {task.out}", quiet=task.quiet)
-    exit_if_failed(batch.failed, len(batch.done), "clip", task.out)
+    exit_if_failed(batch.failed, len(batch.done), "clip")

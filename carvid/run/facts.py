@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from carvid.car.queries import Queries
 from carvid.config import Config
+from carvid.media.fingerprint import fingerprint
 from carvid.media.open import VideoInfo, is_live
 from carvid.version import __version__
 
@@ -20,6 +23,24 @@ class RunFacts:
     distractors: tuple[str, ...]
     weights: dict[str, str]
     """Names (with revisions) of generator and classifier, device and precision."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """What tells, by their content, the input (`video`) and the weights (`generator`, `classifier`,
+    `sam`) from others of the same name, as far as that can be told."""
+
+    @classmethod
+    def of_input(
+        cls,
+        config: Config,
+        video: VideoInfo,
+        queries: Queries,
+        weights: dict[str, str],
+        contents: Mapping[str, str] | None = None,
+    ) -> RunFacts:
+        """Return the facts of a run, with what tells its input from others; `contents` is of its
+        weights."""
+        seen = None if video.backend == "frames" else fingerprint(video.path)
+        known = {**(contents or {}), **({} if seen is None else {"video": seen})}
+        return cls(config, video, queries.texts, queries.distractors, weights, known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping."""
@@ -29,6 +50,7 @@ class RunFacts:
             "distractors": list(self.distractors),
             "video": self.video.to_dict(),
             "weights": self.weights,
+            "contents": dict(self.contents),
             "config": self.config.to_dict(),
         }
 
@@ -45,4 +67,5 @@ class RunFacts:
         return cls(
             Config.from_dict(values["config"]), video,
             tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
+            values.get("contents", {}),
         )  # fmt: skip

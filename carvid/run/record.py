@@ -83,5 +83,6 @@ def _fill(
     timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
     if not progress:  # a bar says as much
         name = Path(folder.facts.video.path).name
-        log.info("%s: %d frames in %.1f s, %.2f frame/s", name, frames, seconds, frames / seconds)
+        counted = "1 frame" if frames == 1 else f"{frames} frames"
+        log.info("%s: %s in %.1f s, %.2f frame/s", name, counted, seconds, frames / seconds)
     folder.finish(timing, lost=lost, progress=progress)
