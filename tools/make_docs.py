@@ -191,7 +191,7 @@ def commands_page() -> str:
         "\n".join(listed),
         "Results go to stdout (as JSON with `--json`), progress and warnings to stderr. Exit "
         "status: 0 done, 1 a failure that is told in one line with its remedy, 2 a wrong command "
-        "line, 130 interrupted.",
+        "line, 128 and its number if a signal ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
         "Options of `carvid` itself:",
         _table(_option_rows(root.params, {})),
         *(_command(name, command) for name, command in found.items()),
@@ -245,7 +245,7 @@ def _panels(shown: Iterable[Any]) -> dict[str, list[Any]]:
 def _option_rows(shown: Iterable[Any], hints: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("Option", "Default", "Meaning")
     for each in shown:
-        names = ", ".join(sorted(each.opts, key=len))
+        names = ", ".join(sorted(each.opts, key=lambda name: name.startswith("--")))
         if each.secondary_opts:
             names += " / " + ", ".join(each.secondary_opts)
         value = "" if each.is_flag else f" {_letters(each, hints.get(each.name))}"

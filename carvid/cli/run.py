@@ -69,13 +69,6 @@ def run(
             help="Say how the expressions are understood, and stop.",
         ),
     ] = False,
-    threshold: Annotated[
-        float | None,
-        typer.Option(
-            metavar="THETA", rich_help_panel=QUALITY,
-            help="θ, 0 to 1: less finds more; as --set car.theta=.",
-        ),
-    ] = None,
     camera: Annotated[
         int | None,
         typer.Option(
@@ -132,6 +125,13 @@ def run(
     device: Device = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="THETA", rich_help_panel=QUALITY,
+            help="θ, 0 to 1: less finds more; as --set car.theta=.",
+        ),
+    ] = None,
     offline: Annotated[
         bool,
         typer.Option(
