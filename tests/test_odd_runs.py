@@ -271,7 +271,7 @@ def test_a_folder_of_frames_by_another_path_is_the_same(model: Carvid, tmp_path:
     model.segment(frames, TEXTS, out=out)
     for path in (f"{frames}/", f"{frames}/../frames", shutil.copytree(frames, tmp_path / "b")):
         assert len(model.segment(path, TEXTS, out=out, resume=True)) == 3
-    Image.new("RGB", (40, 32), (1, 2, 3)).save(frames / "1.png")
+    Image.new("RGB", (40, 32), (1, 2, 3)).save(frames / "0.png")
     with pytest.raises(OutputError, match=r"frames' has another content than then; choose"):
         model.segment(frames, TEXTS, out=out, resume=True)
 

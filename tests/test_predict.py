@@ -228,7 +228,9 @@ def test_other_inputs_are_refused(tree: Path, tmp_path: Path, predicted: Predict
     result = predicted(out, resume=True, videos=["cow"])
     assert "cow/anno_2' holds a run with other inputs" in result.failed["cow"]
     assert files(out) == before
-    with pytest.raises(OutputError, match="with other settings; choose another folder"):
+    with pytest.raises(
+        OutputError, match=r"or with other settings: dataset.root was .*; choose another"
+    ):
         predicted(out, resume=True, split="valid", resolution="480p", data=davis_form(tree))
     (out / "notes.txt").write_text("mine")
     for _ in range(2):  # what failed, and what is whole

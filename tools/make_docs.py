@@ -245,11 +245,14 @@ def _panels(shown: Iterable[Any]) -> dict[str, list[Any]]:
 def _option_rows(shown: Iterable[Any], hints: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("Option", "Default", "Meaning")
     for each in shown:
-        names = ", ".join(sorted(each.opts, key=lambda name: name.startswith("--")))
+        short, long = ([name for name in each.opts if name.startswith("--") == is_long]
+                       for is_long in (False, True))  # fmt: skip
+        names = ", ".join([*short, *long[:1]])
         if each.secondary_opts:
             names += " / " + ", ".join(each.secondary_opts)
         value = "" if each.is_flag else f" {_letters(each, hints.get(each.name))}"
-        yield f"`{names}{value}`", _default(each), _help(each) + _range(each)
+        others = "".join(f", `{name}{value}`" for name in long[1:])
+        yield f"`{names}{value}`{others}", _default(each), _help(each) + _range(each)
 
 
 def _letters(option: Any, hint: Any) -> str:

@@ -129,7 +129,7 @@ def run(
         float | None,
         typer.Option(
             metavar="THETA", rich_help_panel=QUALITY,
-            help="θ, 0 to 1: less finds more; as --set car.theta=.",
+            help="θ, 0 to 1: less finds more; the setting car.theta.",
         ),
     ] = None,
     offline: Annotated[

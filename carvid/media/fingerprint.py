@@ -4,37 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from carvid.media.open import input_files, is_live
 
 BLOCK_BYTES = 65536
 """Of a file, so much is read at each of `BLOCKS` places: all of a film would take minutes."""
 BLOCKS = 16
-"""Places in a file, and files among many images, evenly spaced; the last ones are among them."""
-
-T = TypeVar("T")
+"""Places in a file, evenly spaced; its begin and its end are among them."""
 
 
 def fingerprint(source: str | Path) -> str | None:
     """Return what tells an input from others by its content, not by its path: "sha256:" and 64
-    hexadecimal digits over sizes, of images names, and blocks of bytes; None of what is live or
-    cannot be read."""
+    hexadecimal digits; None of what is live or cannot be read.
+
+    Of a file they are over its size and blocks of its bytes; of a folder over the images' names and
+    the first image, so that a later one that could not be read may be mended.
+    """
     if is_live(source):
         return None
     files = [path for path in input_files(source) if not path.is_dir()]
     digest = hashlib.sha256()
     try:
-        for path in files:
-            name = os.fsencode(path.name) if len(files) > 1 else b""
-            digest.update(b"%b\0%d\0" % (name, path.stat().st_size))
-        for path in _spread(files):
+        for path in files[:1]:
+            digest.update(b"%d\0" % path.stat().st_size)
             for block in _blocks(path):
                 digest.update(block)
     except OSError:
         return None
+    for path in files if len(files) > 1 else ():
+        digest.update(os.fsencode(path.name) + b"\0")
     return f"sha256:{digest.hexdigest()}" if files else None
 
 
@@ -49,11 +48,3 @@ def _blocks(path: Path) -> list[bytes]:
             file.seek(place * (size - BLOCK_BYTES) // (BLOCKS - 1))
             blocks.append(file.read(BLOCK_BYTES))
         return blocks
-
-
-def _spread(items: Sequence[T]) -> list[T]:
-    """All items, or `BLOCKS` of them, evenly spaced."""
-    last = len(items) - 1
-    if last < BLOCKS:
-        return list(items)
-    return [items[place * last // (BLOCKS - 1)] for place in range(BLOCKS)]

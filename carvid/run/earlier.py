@@ -72,9 +72,11 @@ def inputs_in(folder: Path) -> dict[str, Any] | None:
             try:
                 values = read_json(path)
                 inputs = values[key] if key else values
-                return {name: inputs[name] for name in inputs if name not in NOT_INPUTS}
             except (OSError, ValueError, LookupError, TypeError):
                 return None
+            if not isinstance(inputs, dict):
+                return None
+            return {name: inputs[name] for name in inputs if name not in NOT_INPUTS}
     return None
 
 
@@ -91,7 +93,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     told: dict[str, str] = {}
     for name, noun in (("texts", "expression"), ("distractors", "distractor")):
         if name in now:
-            told |= _of_texts(noun, saved.get(name, ()), now[name])
+            told |= _of_texts(noun, _list(saved.get(name)), now[name])
     told |= _of_input(saved, now)
     for name in ("weights", "config"):  # what both have is told once
         if name in now:
@@ -130,8 +132,8 @@ def _of_texts(noun: str, saved: Sequence[str], now: Sequence[str]) -> Iterator[t
 
 def _of_input(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """How the input differs; what is read of it is its own matter."""
-    old, new = saved.get("video", {}), now.get("video", {})
-    contents = [values.get("contents", {}).get("video") for values in (saved, now)]
+    old, new = _dict(saved.get("video")), now.get("video", {})
+    contents = [_dict(values.get("contents")).get("video") for values in (saved, now)]
     known = None not in contents
     if "path" in new:
         place = same_place(str(old.get("path")), new["path"])
@@ -156,7 +158,7 @@ def _of_contents(
     saved: Mapping[str, Any], now: Mapping[str, Any], told: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Which weights have another content under the same name."""
-    old, new = saved.get("contents", {}), now.get("contents", {})
+    old, new = _dict(saved.get("contents")), now.get("contents", {})
     for use in new:
         named = f"weights.{use}" if use != "sam" else "sam.model"
         if use != "video" and use in old and old[use] != new[use] and named not in told:
@@ -166,12 +168,21 @@ def _of_contents(
 def _of_values(saved: Any, now: Any, name: str) -> Iterator[tuple[str, str]]:
     """Which values differ, by their dotted names."""
     if isinstance(now, dict):
-        old = saved if isinstance(saved, dict) else {}
+        old = _dict(saved)
         for key in now:
             below = key if name in ("config", "selection") else f"{name}.{key}"
             yield from _of_values(old.get(key), now[key], SELECTION.get(below, below))
     elif saved != now:
         yield name, f"{name} was {_shown(saved)}, is {_shown(now)}"
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    """A mapping that somebody may have damaged."""
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
 
 
 def _shown(value: Any) -> str:
