@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
+from carvid.base.words import plural
 from carvid.cli import options as options_module
 from carvid.cli.messages import messages_on_stderr
-from carvid.cli.results import plural
 from carvid.evaluation.protocols import PROTOCOLS
 from carvid.exports.export import FORMATS
 from carvid.media.open import open_video

@@ -21,8 +21,10 @@ import carvid as package
 from carvid.base.errors import CarvidError, ExpressionError, OutputError
 from carvid.base.interrupt import SAME_WISH_S, finishing_frames
 from carvid.base.spreadsheet import as_text, from_text
+from carvid.base.words import plural
 from carvid.benchmark.set_folder import SetFolder
 from carvid.car.queries import MOST_TEXTS, Queries
+from carvid.clip.content import content_of
 from carvid.media.fingerprint import BLOCK_BYTES, BLOCKS, fingerprint
 from carvid.pipeline import Carvid
 from carvid.run.earlier import differences
@@ -307,6 +309,23 @@ def test_large_files_are_told_apart_by_blocks_of_them(tmp_path: Path) -> None:
     assert fingerprint(path) != before and fingerprint(tmp_path / "none") is None
 
 
+def test_checkpoints_and_folders_are_told_by_content(
+    weights: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "sam.pth"
+    path.write_bytes(b"one")
+    before = content_of(str(path))
+    assert before is not None and before.startswith("sha256:")
+    path.write_bytes(b"two")
+    assert content_of(str(path)) not in (before, None)
+    copied = shutil.copytree(weights["generator"], tmp_path / "copied")
+    assert content_of(str(copied)) == content_of(weights["generator"])
+    (copied / "README.md").write_text("no weights")
+    assert content_of(str(copied)) == content_of(weights["generator"])
+    assert content_of(weights["generator"]) != content_of(weights["classifier"])
+    assert content_of(str(tmp_path / "none")) is None and content_of("tiny") is not None
+
+
 @pytest.mark.parametrize("changed", ["model.safetensors", "config.json", "tokenizer.json"])
 def test_weights_replaced_in_their_folder_are_others(
     runs: Path, weights: dict[str, str], tmp_path: Path, changed: str
@@ -411,6 +430,7 @@ def test_every_clip_of_a_folder(tmp_path: Path) -> None:
     assert alone.returncode == 1 and "leave --each away" in alone.stderr
     none = carvid("run", out / "none", "--each", "-e", "a dog", *TINY)
     assert none.returncode == 1 and "is no folder" in none.stderr
+    assert plural(1, "clip") == "1 clip" and plural(2, "clip") == "2 clips"
     assert carvid("run", "--each", "-e", "a dog", *TINY).returncode == 2
 
 

@@ -23,6 +23,7 @@ from carvid.base.background import run_in_background
 from carvid.base.errors import ConfigError
 from carvid.base.processes import Processes, follow, worker_number
 from carvid.base.threads import cores
+from carvid.base.words import plural
 from carvid.benchmark.jobs import SetRun, VideoJob, video_job
 from carvid.benchmark.predictions_folder import begin_out, check_out, inputs_of
 from carvid.benchmark.set_folder import SetFolder
@@ -146,7 +147,8 @@ def predict(
         def tell_end(job: int) -> None:
             if not progress and todo[job].finished:  # a bar says as much
                 done_now = found + frames.total()
-                log.info("%s is done; %d of %d frames", todo[job].name, done_now, total)
+                told = plural(total, "frame")
+                log.info("%s is done; %d of %s", todo[job].name, done_now, told)
 
         failed = follow(
             Processes(workers).run(partial(_load, config, workers), _do_job, todo),

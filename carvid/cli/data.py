@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import exit_if_failed, log, resumable, show_progress
 from carvid.cli.options import (
     DATA,
@@ -27,7 +28,7 @@ from carvid.cli.options import (
     complete_protocols,
     overrides,
 )
-from carvid.cli.results import plural, print_json, print_place
+from carvid.cli.results import print_json, print_place
 
 if TYPE_CHECKING:
     from carvid.evaluation.report import Comparison, Report

@@ -14,7 +14,7 @@ from typing import TextIO
 import typer
 
 from carvid.base.interrupt import exit_status
-from carvid.cli.results import plural
+from carvid.base.words import plural
 
 NAME = "carvid"
 log = logging.getLogger("carvid")

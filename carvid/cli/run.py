@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import exit_if_failed, resumable, show_progress, warn_lost
 from carvid.cli.options import (
     INPUT,
@@ -31,7 +32,7 @@ from carvid.cli.options import (
     complete_formats,
     overrides,
 )
-from carvid.cli.results import plural, print_found, print_json, print_place
+from carvid.cli.results import print_found, print_json, print_place
 
 if TYPE_CHECKING:
     from carvid.batch.manifest import Clip

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import show_progress
 from carvid.cli.options import OUTPUT, Preset, Quiet, Settings, Style, overrides
-from carvid.cli.results import plural, print_place
+from carvid.cli.results import print_place
 
 
 def overlay(

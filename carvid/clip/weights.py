@@ -16,6 +16,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from carvid.base.errors import ConfigError, WeightsError
+from carvid.base.words import plural
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
@@ -102,8 +103,8 @@ def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(
-            f"the weights of '{name}' lack {len(missing)} tensors of a CLIPModel, such as "
-            f"'{missing[0]}'; give a complete CLIP"
+            f"the weights of '{name}' lack {plural(len(missing), 'tensor')} of a CLIPModel, such "
+            f"as '{missing[0]}'; give a complete CLIP"
         )
     return ClipBackbone(
         model,
