@@ -7,7 +7,7 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -22,10 +22,10 @@ from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
-from carvid.clip.weights import load_backbone, setting_of, weights_files
-from carvid.config import Config, load_config, settings_files
+from carvid.clip.content import contents_meanwhile, weights_files
+from carvid.clip.weights import load_backbone, resolve
+from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats, write_formats
-from carvid.media.frames import rate_of
 from carvid.media.given import Source, ahead, open_source, to_frame
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, input_files
 from carvid.media.pictures import Picture, to_rgb
@@ -83,30 +83,15 @@ def load(
     config = resolve(
         preset, overrides, generator=generator, classifier=classifier, device=device, dtype=dtype
     )
-    sam = sam_refiner(config)
-    first = load_backbone(config.weights.generator, config.weights)
-    same = config.weights.classifier == config.weights.generator
-    second = first if same else load_backbone(config.weights.classifier, config.weights)
-    model = Carvid(config, first, second, sam)
+    with contents_meanwhile(config) as contents:
+        sam = sam_refiner(config)
+        first = load_backbone(config.weights.generator, config.weights)
+        same = config.weights.classifier == config.weights.generator
+        second = first if same else load_backbone(config.weights.classifier, config.weights)
+        model = Carvid(config, first, second, sam)
+        model.contents = contents()
     model.sources = (*settings_files(preset), *weights_files(config))
     return model
-
-
-def resolve(
-    preset: str | Path | Config = "default",
-    overrides: Iterable[str] = (),
-    *,
-    generator: str | Path | None = None,
-    classifier: str | Path | None = None,
-    device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
-) -> Config:
-    """Return the settings that `load` would run with, without loading anything."""
-    config = load_config(preset, overrides)
-    given: dict[str, Any] = {"generator": generator, "classifier": classifier}
-    given |= {"device": device, "dtype": dtype}
-    chosen = {key: setting_of(value) for key, value in given.items() if value is not None}
-    return Config.from_dict({"weights": chosen}, base=config)
 
 
 class Carvid:
@@ -130,6 +115,8 @@ class Carvid:
         self.backbones = (generator, classifier)
         self.sources: tuple[Path, ...] = ()
         """Files that this was loaded from, which no run may write onto."""
+        self.contents: dict[str, str] = {}
+        """What tells the weights from others; see `RunFacts.contents`."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
 
     def __repr__(self) -> str:
@@ -272,9 +259,10 @@ class Carvid:
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
-            resume: go on after the last whole frame that `out` holds.
+            resume: go on after the last whole frame that `out` holds; a damaged run is made again.
             overwrite: replace an earlier run in `out`, when the first frame is done; it is kept in
-                `out/.carvid/replaced` until the new one is whole.
+                `out/.carvid/replaced` until the new one is whole. With `resume`, too: one that is
+                made of the same goes on.
             progress: show a bar with frames per second on stderr.
             selection: which of the frames are used, and how large.
             frame_rate: of pictures, frames per second; None is their own times, or else 24.
@@ -299,8 +287,7 @@ class Carvid:
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         queries = Queries.of(texts, distractors)
-        rate = None if frame_rate is None else rate_of(str(frame_rate))
-        given = open_source(video, frame_rate=rate, selection=selection, raw=raw)
+        given = open_source(video, frame_rate=frame_rate, selection=selection, raw=raw)
         with given as reader, stop_when(stop):
             if keep_names:
                 check_names(reader.info.names, reader.info.path)
@@ -344,7 +331,7 @@ class Carvid:
     ) -> Track:
         """Segment a clip into a run's folder, which is locked, with what else is to be written."""
         ending = EndingQuietly()
-        if resume and folder.finished and not overwrite:
+        if resume and folder.done(resume=resume, overwrite=overwrite):
             tidy(folder.folder)
         else:
             results = partial(
@@ -373,7 +360,9 @@ class Carvid:
             "device": str(generator.device),
             "dtype": str(generator.dtype).removeprefix("torch."),
         }
-        return RunFacts(self.config, video, queries.texts, queries.distractors, weights, keep_names)
+        return RunFacts.of_input(
+            self.config, video, queries, weights, self.contents, keep_names=keep_names
+        )
 
     def _results(
         self,

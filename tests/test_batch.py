@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -142,8 +143,9 @@ def test_a_clip_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     assert result.returncode == 1
     last = result.stderr.splitlines()[-2:]
     assert last[0].startswith("carvid: clip-01 failed: cannot read")
+    command = shlex.join(map(str, ["run", *paths, "-e", "the dog", "-o", out, *TINY, "--resume"]))
     assert last[1] == (
-        f"carvid: 1 of 3 clips failed; mend them and continue with --resume -o {out}"
+        f"carvid: 1 of 3 clips failed; mend them and continue with: carvid {command}"
     )
     said = result.stdout.splitlines()
     assert [line.split(":")[0] for line in said[:2]] == ["clip-00", "clip-02"]
@@ -242,7 +244,10 @@ def test_ctrl_c_leaves_what_can_be_resumed(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith(f"carvid: interrupted; continue with --resume -o {broken}\n")
+    command = shlex.join(map(str, [*arguments, "-o", broken, "--resume"]))
+    assert said.endswith(
+        f"carvid: interrupted; continue with: {sys.executable} -m carvid {command}\n"
+    )
     assert (broken / "clip-00" / "run.json").exists()
     assert not (broken / "clip-01" / "run.json").exists()
     assert (broken / "clip-01" / "overlay.mp4").exists() and not (broken / "clip-02").exists()

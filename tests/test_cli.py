@@ -20,9 +20,9 @@ import pytest
 from PIL import Image
 from tqdm import tqdm
 
+from carvid.base.words import plural
 from carvid.cli import options as options_module
 from carvid.cli.messages import messages_on_stderr
-from carvid.cli.results import plural
 from carvid.evaluation.protocols import PROTOCOLS
 from carvid.exports.export import FORMATS
 from carvid.media.open import open_video
@@ -275,7 +275,7 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "Several clips", "Options",
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
-    assert names["What to find"] == ["--expr", "--distractor", "--explain"]
+    assert names["What to find"] == ["--expr", "--distractor", "--negative", "--explain"]
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]
 

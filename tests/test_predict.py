@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -200,8 +201,9 @@ def test_failures_are_said_at_the_end_with_exit_status_1(
     assert result.stdout.startswith("1 video in")
     lines = result.stderr.splitlines()
     assert lines[-2].startswith("carvid: bear failed: cannot read '")
+    command = shlex.join(map(str, ["davis", tree, "-o", out, *options(weights), "--resume"]))
     assert lines[-1] == (
-        f"carvid: 1 of 2 videos failed; mend them and continue with --resume -o {out}"
+        f"carvid: 1 of 2 videos failed; mend them and continue with: carvid {command}"
     )
 
 
@@ -226,7 +228,9 @@ def test_other_inputs_are_refused(tree: Path, tmp_path: Path, predicted: Predict
     result = predicted(out, resume=True, videos=["cow"])
     assert "cow/anno_2' holds a run with other inputs" in result.failed["cow"]
     assert files(out) == before
-    with pytest.raises(OutputError, match="with other settings; choose another folder"):
+    with pytest.raises(
+        OutputError, match=r"or with other settings: dataset.root was .*; choose another"
+    ):
         predicted(out, resume=True, split="valid", resolution="480p", data=davis_form(tree))
     (out / "notes.txt").write_text("mine")
     for _ in range(2):  # what failed, and what is whole

@@ -197,7 +197,8 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert said == f"carvid: interrupted; continue with --resume -o {out}\n"
+    assert said.startswith("carvid: interrupted; continue with: ")
+    assert said.endswith(" --resume\n") and said.count("\n") == 1
     time.sleep(1)
     for pid in workers:
         with pytest.raises(ProcessLookupError):

@@ -191,7 +191,7 @@ def commands_page() -> str:
         "\n".join(listed),
         "Results go to stdout (as JSON with `--json`), progress and warnings to stderr. Exit "
         "status: 0 done, 1 a failure that is told in one line with its remedy, 2 a wrong command "
-        "line, 130 interrupted.",
+        "line, 128 and its number if a signal ended it: 130 Ctrl-C, 143 SIGTERM, 129 SIGHUP.",
         "Options of `carvid` itself:",
         _table(_option_rows(root.params, {})),
         *(_command(name, command) for name, command in found.items()),
@@ -245,11 +245,14 @@ def _panels(shown: Iterable[Any]) -> dict[str, list[Any]]:
 def _option_rows(shown: Iterable[Any], hints: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     yield ("Option", "Default", "Meaning")
     for each in shown:
-        names = ", ".join(sorted(each.opts, key=len))
+        short, long = ([name for name in each.opts if name.startswith("--") == is_long]
+                       for is_long in (False, True))  # fmt: skip
+        names = ", ".join([*short, *long[:1]])
         if each.secondary_opts:
             names += " / " + ", ".join(each.secondary_opts)
         value = "" if each.is_flag else f" {_letters(each, hints.get(each.name))}"
-        yield f"`{names}{value}`", _default(each), _help(each) + _range(each)
+        others = "".join(f", `{name}{value}`" for name in long[1:])
+        yield f"`{names}{value}`{others}", _default(each), _help(each) + _range(each)
 
 
 def _letters(option: Any, hint: Any) -> str:

@@ -20,6 +20,11 @@ from collections.abc import Iterable
 
 from carvid.base.names import shown
 
+OUT = "-o (out=)"
+"""What decides where a run goes, as the command line and Python call it; messages name both."""
+RESUME = "--resume (resume=True)"
+OVERWRITE = "--overwrite (overwrite=True)"
+
 
 class CarvidError(Exception):
     """Base of every error that a user can mend; `str(error)` is one line with the remedy."""

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import OUT, OutputError
 
 MAX_TEXT_BYTES = 64_000_000
 """Longer texts are not read; the expressions of the largest data sets have some 20 MB."""
@@ -69,7 +69,7 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"cannot make the folder '{path}': {error.strerror or error}; choose another with -o"
+            f"cannot make the folder '{path}': {error.strerror or error}; choose another with {OUT}"
         ) from None
 
 

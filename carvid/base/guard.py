@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import OUT, OutputError
 from carvid.base.files import partial_of
 
 STDIN = 0
@@ -19,7 +19,7 @@ def check_apart(
     read: Iterable[str | Path],
     written: Iterable[Path],
     *,
-    remedy: str = "choose another place with -o",
+    remedy: str = f"choose another place with {OUT}",
 ) -> None:
     """Refuse to write onto what is read.
 

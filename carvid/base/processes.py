@@ -19,6 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Literal, Protocol, TypeVar, cast
 
 from carvid.base.errors import CarvidError
+from carvid.base.interrupt import ENDING_SIGNALS
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.records import log_again, records_sent_to, wanted_level
 from carvid.base.threads import sleeping_threads
@@ -292,7 +293,8 @@ def _be_worker(
     """What a process does: prepare, then one task after the other until the parent hangs up."""
     global _number
     _number = number
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    for ending in (signal.SIGINT, *ENDING_SIGNALS):  # terminals, Slurm and systemd send to all
+        signal.signal(ending, signal.SIG_IGN)  # the parent decides
     sending = threading.Lock()  # a background thread may log while this one sends
 
     def send(what: Event | Exception | logging.LogRecord) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
+import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -93,6 +95,7 @@ class RayActors:
 
 
 def _begin(ray: Any, workers: int | None) -> None:
+    ending = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local", num_cpus=workers or 1, include_dashboard=False, log_to_driver=False,
@@ -103,6 +106,9 @@ def _begin(ray: Any, workers: int | None) -> None:
         raise ConfigError(
             f"Ray cannot begin: {first}; see to it, or leave --engine ray away"
         ) from None
+    finally:  # Ray takes SIGTERM for itself
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ending)
 
 
 class _Worker:

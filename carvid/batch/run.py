@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,12 +24,14 @@ from carvid.base.processes import Processes, Workers, follow
 from carvid.batch.manifest import Clip
 from carvid.batch.ray import RayActors, find_ray
 from carvid.car.queries import Queries
-from carvid.clip.weights import weights_files
+from carvid.clip.content import weights_files
+from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
 from carvid.media.open import input_files
-from carvid.pipeline import Carvid, load, resolve
-from carvid.run.layout import PROGRESS_FOLDER, check_contents, check_place, run_paths
+from carvid.pipeline import Carvid, load
+from carvid.run.earlier import check_earlier
+from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
 from carvid.run.lock import locked
 
 log = logging.getLogger("carvid")
@@ -91,7 +93,8 @@ def run_batch(
         workers: of Ray; None is one for each GPU, or one without.
         resume: leave finished clips as they are, go on with begun ones after their last whole
             frame.
-        overwrite: replace earlier runs of these clips.
+        overwrite: replace earlier runs of these clips; with `resume`, those that are made of
+            something else.
         progress: show bars on stderr.
         finish_frames: Ctrl-C ends a serial run after the frame at hand; in the main thread only.
         read: what else was read, such as the manifest, and is not to be overwritten.
@@ -110,7 +113,7 @@ def run_batch(
     check_formats(formats)
     for clip in clips:
         Queries(clip.texts, tuple(distractors))
-    _check_places(clips, out, resume=resume, overwrite=overwrite)
+    _check_places(clips, out, config, distractors, resume=resume, overwrite=overwrite)
     inputs = [path for clip in clips for path in input_files(clip.video)]
     check_apart(
         [*inputs, *read, *settings_files(preset), *weights_files(config)],
@@ -119,7 +122,8 @@ def run_batch(
     serial = engine == "serial"
     work = partial(
         _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
-        keep_names=keep_names, overwrite=overwrite, progress=progress and serial,
+        keep_names=keep_names, resume=resume, overwrite=overwrite,
+        progress=progress and serial,
         finish_frames=finish_frames and serial,
     )  # fmt: skip
     team, prepare = _workers(engine, config, workers)
@@ -176,6 +180,7 @@ def _work(
     distractors: tuple[str, ...],
     formats: tuple[str, ...],
     keep_names: bool,
+    resume: bool,
     overwrite: bool,
     progress: bool,
     finish_frames: bool,
@@ -187,7 +192,8 @@ def _work(
     with finishing_frames() if finish_frames else nullcontext(never) as stop:
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(
-            clip.video, clip.texts, distractors=distractors, out=folder, resume=not overwrite,
+            clip.video, clip.texts, distractors=distractors, out=folder,
+            resume=resume or not overwrite,
             overwrite=overwrite, progress=progress, selection=clip.selection,
             frame_rate=clip.frame_rate, formats=formats, keep_names=keep_names, stop=stop,
         )  # fmt: skip
@@ -196,22 +202,37 @@ def _work(
             raise KeyboardInterrupt
 
 
-def _check_places(clips: Sequence[Clip], out: Path, *, resume: bool, overwrite: bool) -> None:
+def _check_places(
+    clips: Sequence[Clip],
+    out: Path,
+    config: Config,
+    distractors: Sequence[str],
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> None:
     """Check the folders of all clips, without making anything."""
     if (out / "run.json").exists() or (out / PROGRESS_FOLDER).exists():
-        raise OutputError(
-            f"'{out}' holds a run of its own, and cannot hold several; choose another folder with "
-            "-o"
-        )
+        raise OutputError(f"'{out}' holds a run of its own, and cannot hold several; {CHOOSE}")
     faults = []
     for clip in clips:
         folder = out / clip.name
         try:
             if os.path.realpath(folder) != os.path.join(os.path.realpath(out), clip.name):
                 raise OutputError(f"'{folder}' leads out of '{out}'; remove it, or give names")
-            if check_place(folder, resume=resume, overwrite=overwrite) and overwrite:
-                check_contents(folder)
+            # Of those to resume, one that is made of something else does not stop the others.
+            now = {} if resume else _asked_of(clip, config, distractors)
+            check_earlier(folder, now, resume=resume, overwrite=overwrite)
         except OutputError as error:
             faults.append(str(error))
     if faults:
         raise OutputError("; ".join(faults))
+
+
+def _asked_of(clip: Clip, config: Config, distractors: Sequence[str]) -> dict[str, Any]:
+    """What a run.json says of a clip's run, as far as it is known without reading the clip."""
+    asked = Queries(clip.texts, tuple(distractors))
+    return {
+        "texts": asked.texts, "distractors": asked.distractors, "config": config.to_dict(),
+        "video": {"selection": asdict(clip.selection)},
+    }  # fmt: skip

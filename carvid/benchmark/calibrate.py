@@ -39,10 +39,12 @@ from carvid.benchmark.measurements import (
     measure,
 )
 from carvid.car.queries import Queries
+from carvid.clip.content import contents_meanwhile
+from carvid.clip.weights import resolve
 from carvid.config import Config, ExpectConfig, load_config
 from carvid.datasets.frame_samples import read_samples
 from carvid.datasets.refdavis import RefDavis
-from carvid.pipeline import Carvid, load, resolve
+from carvid.pipeline import Carvid, load
 from carvid.version import __version__
 
 log = logging.getLogger("carvid")
@@ -91,7 +93,7 @@ def calibrate(
         axes: settings and their values to try.
         videos: as in `open_dataset`, as are `split` and `resolution`.
         resume: go on with what an interrupted calibration has measured.
-        overwrite: replace what is in `out`.
+        overwrite: replace what is in `out`; with `resume`, if it was made from other inputs.
         progress: show a bar on stderr.
 
     Raises:
@@ -113,8 +115,11 @@ def calibrate(
         "resolution": resolution,
     }  # fmt: skip
     where = {"root": str(Path(data).resolve()), "videos": list(chosen) if chosen else None}
-    inputs = {"carvid": __version__, "config": config.to_dict(), **facts, **where}
-    file = MeasurementFile(out.with_suffix(".json"), inputs, resume=resume)
+    with contents_meanwhile(config) as contents:
+        pass
+    inputs = {"carvid": __version__, "config": config.to_dict(), **facts, **where,
+              "contents": contents()}  # fmt: skip
+    file = MeasurementFile(out.with_suffix(".json"), inputs, resume=resume, overwrite=overwrite)
     model = load(config)
     texts = dict.fromkeys(text for each in samples for text in (*each.texts, *each.absent))
     model.segmenter.check_texts(Queries(tuple(texts)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from carvid.base.errors import ConfigError, OutputError
+from carvid.base.errors import OUT, OVERWRITE, RESUME, ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.config import Config, load_config, settings_files
 from carvid.version import __version__
@@ -159,16 +159,16 @@ def check_places(out: Path, preset: str | Path | Config, *, resume: bool, overwr
             not there.
     """
     if out.suffix not in SUFFIXES:
-        raise ConfigError(f"a preset is a .yaml, got '{out}'; give such a name with -o")
+        raise ConfigError(f"a preset is a .yaml, got '{out}'; give such a name with {OUT}")
     if not out.parent.is_dir():
-        raise OutputError(f"no folder '{out.parent}'; make it, or choose another with -o")
+        raise OutputError(f"no folder '{out.parent}'; make it, or choose another with {OUT}")
     there = [path for path in (out, out.with_suffix(".json")) if path.exists()]
     for path in there:
         if not path.is_file() or not path.read_text(errors="replace").startswith(FILE_STARTS):
-            raise OutputError(f"'{path}' is of no calibration; choose another name with -o")
+            raise OutputError(f"'{path}' is of no calibration; choose another name with {OUT}")
     check_apart(settings_files(preset), (out, out.with_suffix(".json")))
     if there and not (resume or overwrite):
         raise OutputError(
-            f"'{there[0]}' is there already; add --resume to go on with it, --overwrite to replace "
-            "it, or choose another name with -o"
+            f"'{there[0]}' is there already; add {RESUME} to go on with it, {OVERWRITE} to replace "
+            f"it, or choose another name with {OUT}"
         )

@@ -18,8 +18,11 @@ from carvid.datasets.expressions import Expression, Video
 from carvid.datasets.video_dataset import VideoDataset
 from carvid.evaluation.protocols import EXPRESSION_FOLDER
 from carvid.run.layout import PROGRESS_FOLDER, tidy
+from carvid.run.scores import fault_in_scores
 
 RUNS_FOLDER = "runs"
+UNREADABLE = (OSError, ValueError, LookupError, TypeError)
+"""What reading a damaged file of a run raises."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,10 @@ class SetRun:
     def frames_done(self) -> int:
         """How many frames need not be done again."""
         if self._progress.exists():
-            return int(read_json(self._progress)["next"])
+            try:
+                return int(read_json(self._progress)["next"])
+            except UNREADABLE:  # it will be done again
+                return 0
         return len(self.frames) if self.finished else 0
 
     @property
@@ -64,7 +70,13 @@ class SetRun:
         facts = self.folder / "run.json"
         if self._progress.exists() or not facts.exists() or not self.has_all_masks:
             return False
-        return tuple(read_json(facts)["texts"]) == self.texts
+        try:
+            if tuple(read_json(facts)["texts"]) != self.texts:
+                return False
+        except UNREADABLE:  # likewise
+            return False
+        scores, count = self.folder / "scores.csv", len(self.texts)
+        return fault_in_scores(scores, count, len(self.frames), header=True) is None
 
     @property
     def _progress(self) -> Path:

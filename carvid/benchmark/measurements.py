@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import DatasetError, OutputError
+from carvid.base.errors import OUT, OVERWRITE, DatasetError, OutputError
 from carvid.base.files import read_json, write_text
 from carvid.car.proposals import EncodedFrame, ProposalGenerator
 from carvid.evaluation.regions import mask_scores
 from carvid.pipeline import Carvid
+from carvid.run.earlier import differences, listed
 
 THETA_GRID = np.round(np.arange(0, 1, 0.01), 2)
 """Values of θ that are tried."""
@@ -160,13 +161,16 @@ class MeasurementFile:
         path: the file.
         inputs: what must be equal for measurements to be comparable; JSON-able.
         resume: whether to read what the file holds, if it is there; it is replaced otherwise.
+        overwrite: whether it is replaced, too, where it was measured with other inputs.
 
     Raises:
         OutputError: the file holds something else, or was measured with other inputs.
     """
 
-    def __init__(self, path: Path, inputs: dict[str, Any], *, resume: bool) -> None:
-        self._path, self._inputs = path, inputs
+    def __init__(
+        self, path: Path, inputs: dict[str, Any], *, resume: bool, overwrite: bool = False
+    ) -> None:
+        self._path, self._inputs, self._overwrite = path, inputs, overwrite
         self._variants: dict[str, Measurements] = {}
         self._saved_at = time.monotonic()
         if resume and path.exists():
@@ -183,11 +187,17 @@ class MeasurementFile:
                 for name, found in variants.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            raise OutputError(f"'{self._path}' is of no calibration; choose another -o") from None
-        if saved != json.loads(json.dumps(self._inputs)):
             raise OutputError(
-                f"'{self._path}' was measured on other data or with other settings; choose another "
-                "-o, or replace it with --overwrite"
+                f"'{self._path}' is of no calibration, or damaged; choose another name with "
+                f"{OUT}, or replace it with {OVERWRITE}"
+            ) from None
+        others = differences(saved, self._inputs)
+        if others and self._overwrite:
+            self._variants = {}
+        elif others:
+            raise OutputError(
+                f"'{self._path}' was measured on other data or with other settings: "
+                f"{listed(others)}; choose another name with {OUT}, or replace it with {OVERWRITE}"
             )
 
     def measured(self, variant: str) -> Measurements:

@@ -23,17 +23,19 @@ from carvid.base.background import run_in_background
 from carvid.base.errors import ConfigError
 from carvid.base.processes import Processes, follow, worker_number
 from carvid.base.threads import cores
+from carvid.base.words import plural
 from carvid.benchmark.jobs import SetRun, VideoJob, video_job
 from carvid.benchmark.predictions_folder import begin_out, check_out, inputs_of
 from carvid.benchmark.set_folder import SetFolder
 from carvid.car.queries import Queries
-from carvid.clip.weights import weights_files
+from carvid.clip.content import weights_files
+from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.datasets.open import files_of, open_dataset
 from carvid.media.frames import frames_ahead
 from carvid.media.open import ImagesReader, prefetch
 from carvid.media.sequences import ImageList
-from carvid.pipeline import Carvid, load, resolve
+from carvid.pipeline import Carvid, load
 from carvid.run.layout import forget_replaced, tidy
 from carvid.run.lock import locked
 
@@ -100,7 +102,8 @@ def predict(
             depends on the number of threads, scores may differ in the last bits.
         resume: go on after the last whole frame of each run that `out` holds.
         overwrite: replace what an earlier call left in `out`; that is kept in
-            `out/.carvid/replaced` until all videos are whole.
+            `out/.carvid/replaced` until all videos are whole. With `resume`, too: what was made
+            with the same settings goes on.
         progress: show a bar with the time left on stderr.
 
     Raises:
@@ -118,7 +121,7 @@ def predict(
     dataset = open_dataset(data, split=split, resolution=resolution, videos=videos)
     inputs = inputs_of(config, dataset, split, resolution)
     read = [*files_of(dataset), *settings_files(preset), *weights_files(config)]
-    check_out(out, dataset, inputs, read, resume=resume, overwrite=overwrite)
+    overwrite = check_out(out, dataset, inputs, read, resume=resume, overwrite=overwrite)
 
     jobs = [video_job(dataset, video, out) for video in dataset.videos]
     finished = [] if overwrite else [job for job in jobs if job.finished]
@@ -146,7 +149,8 @@ def predict(
         def tell_end(job: int) -> None:
             if not progress and todo[job].finished:  # a bar says as much
                 done_now = found + frames.total()
-                log.info("%s is done; %d of %d frames", todo[job].name, done_now, total)
+                told = plural(total, "frame")
+                log.info("%s is done; %d of %s", todo[job].name, done_now, told)
 
         failed = follow(
             Processes(workers).run(partial(_load, config, workers), _do_job, todo),
@@ -190,7 +194,7 @@ def _do_run(model: Carvid, run: SetRun, reader: ImagesReader) -> Generator[None,
     queries = Queries(run.texts)
     folder = SetFolder(run, model.facts(reader.info, queries))
     folder.check(resume=True)
-    if folder.finished:
+    if folder.done(resume=True):
         tidy(run.folder)
         return
     for backbone in model.backbones:

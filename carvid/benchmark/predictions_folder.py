@@ -12,16 +12,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import OVERWRITE, RESUME, OutputError
 from carvid.base.files import cannot_write, make_folder, read_json, write_text
 from carvid.base.guard import check_apart
 from carvid.benchmark.jobs import RUNS_FOLDER
+from carvid.clip.content import contents_meanwhile
 from carvid.config import Config
 from carvid.datasets.open import is_inside
 from carvid.datasets.refdavis import SET_NAMES
 from carvid.datasets.video_dataset import VideoDataset
 from carvid.evaluation.protocols import EXPRESSION_FOLDER
+from carvid.run.earlier import differences, listed
 from carvid.run.layout import (
+    CHOOSE,
     MOVING,
     PROGRESS_FOLDER,
     REPLACED,
@@ -46,7 +49,10 @@ def inputs_of(
 ) -> dict[str, Any]:
     """Return what must be equal for predictions to go on; run.json holds it."""
     facts = {"root": str(dataset.root), "split": split, "resolution": resolution}
-    return {"carvid": __version__, "dataset": facts, "config": config.to_dict()}
+    with contents_meanwhile(config) as contents:
+        pass  # before any is loaded: whether anything need be is not yet known
+    return {"carvid": __version__, "dataset": facts, "config": config.to_dict(),
+            "contents": contents()}  # fmt: skip
 
 
 def check_out(
@@ -57,7 +63,7 @@ def check_out(
     *,
     resume: bool,
     overwrite: bool,
-) -> None:
+) -> bool:
     """Check that predictions may be written, without making anything.
 
     Args:
@@ -66,7 +72,10 @@ def check_out(
         inputs: of `inputs_of`.
         read: files that are read.
         resume: whether to go on with what is there.
-        overwrite: whether to replace it.
+        overwrite: whether to replace it; with `resume`, if its settings are others.
+
+    Returns:
+        Whether what is there is to be replaced.
 
     Raises:
         OutputError: `out` holds something else, or other settings than these, or is where the data
@@ -75,24 +84,35 @@ def check_out(
     check_apart(read, [out / name for name in NAMES])
     if is_inside(dataset, out):
         raise OutputError(
-            f"'{out}' is in the data set '{dataset.root}', of which it would become a part; choose "
-            "another folder with -o"
+            f"'{out}' is in the data set '{dataset.root}', of which it would become a "
+            f"part; {CHOOSE}"
         )
-    if not check_place(out, resume=resume, overwrite=overwrite, holds=None):
-        return
+    if not check_place(out, holds=None):
+        return overwrite
     saved = _saved_inputs(out)
-    if not {"carvid", "dataset"} <= saved.keys():
+    damaged = not saved and (out / RUNS_FOLDER).is_dir()
+    if damaged and not overwrite:
         raise OutputError(
-            f"'{out}' holds something else than predictions for a data set; choose another folder "
-            "with -o"
+            f"'{out / 'run.json'}' is damaged; {CHOOSE}, or replace the predictions with "
+            f"{OVERWRITE}"
         )
-    if not overwrite and saved != inputs:
-        raise OutputError(
-            f"'{out}' holds predictions for another data set or with other settings; choose "
-            "another folder with -o, or replace them with --overwrite"
-        )
-    if overwrite:
+    if not damaged and not {"carvid", "dataset"} <= saved.keys():
+        raise OutputError(f"'{out}' holds something else than predictions for a data set; {CHOOSE}")
+    others = differences(saved, inputs)
+    if overwrite and (others or not resume):
         check_contents(out, NAMES, CONTENTS)
+        return True
+    if others:
+        raise OutputError(
+            f"'{out}' holds predictions for another data set or with other settings: "
+            f"{listed(others)}; {CHOOSE}, or replace them with {OVERWRITE}"
+        )
+    if not resume:
+        raise OutputError(
+            f"'{out}' holds predictions already; add {RESUME} to continue them, {OVERWRITE} to "
+            f"replace them, or {CHOOSE}"
+        )
+    return False
 
 
 def begin_out(out: Path, inputs: dict[str, Any], *, overwrite: bool) -> None:

@@ -89,6 +89,13 @@ class Phrase:
         """Whether a wish is about motion, which one frame alone cannot show."""
         return any(wish.kind in ("motion", "still") for wish in self.wishes)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping."""
+        return {
+            "expression": self.expression, "text": self.text,
+            "chosen_by": [str(wish) for wish in self.wishes],
+        }  # fmt: skip
+
     def __str__(self) -> str:
         if not self.wishes:
             return f'"{self.expression}": CLIP looks for it as it stands'

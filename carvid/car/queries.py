@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from carvid.base.errors import ExpressionError
-from carvid.base.names import is_unicode
+
+BREAKS = re.compile(r" *[\t\n\v\f\r\x85\u2028\u2029]+ *")
+"""Line breaks and tabs; CLIP reads them as spaces, and every line of a report would be torn."""
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters (terminals obey some) and surrogates (UTF-8 has none)."""
+MOST_TEXTS = 254
+"""Labels are uint8: 0 is the ground, and 255 are DAVIS's void pixels."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """What is asked of a frame.
+    """What is asked of a frame. Line breaks and tabs in a text become spaces.
 
     Raises:
-        ExpressionError: no expression at all, or one that is empty or no Unicode.
+        ExpressionError: no expression at all, too many of them, an empty one, or one that holds
+            what is no text.
     """
 
     texts: tuple[str, ...]
@@ -26,11 +34,13 @@ class Queries:
     def __post_init__(self) -> None:
         if not self.texts:
             raise ExpressionError("no expression is given; name at least one object")
-        for text in self.all:
-            if not text.strip():
-                raise ExpressionError("an expression is empty; write what to look for")
-            if not is_unicode(text):
-                raise ExpressionError(f"the expression '{text}' is no UTF-8; write it in UTF-8")
+        if len(self.texts) > MOST_TEXTS:
+            raise ExpressionError(
+                f"{len(self.texts)} expressions are given, and labels are for {MOST_TEXTS} at "
+                "most; ask for them in several runs"
+            )
+        for name in ("texts", "distractors"):
+            object.__setattr__(self, name, tuple(in_one_line(text) for text in getattr(self, name)))
 
     @classmethod
     def of(
@@ -70,3 +80,21 @@ def _texts_of(given: object, name: str) -> tuple[str, ...]:
             raise ValueError(f"{name}[{number}] is {type(item).__name__}; give text")
     texts = cast("tuple[str, ...]", items)
     return tuple(str.__str__(text) for text in texts)  # NumPy's and enumerations' as plain text
+
+
+def in_one_line(text: str) -> str:
+    """Return a text as it is asked for: line breaks and tabs, and the spaces around them, become
+    one space.
+
+    Raises:
+        ExpressionError: it is empty, or holds control characters or bytes that are no UTF-8.
+    """
+    line = BREAKS.sub(" ", text).strip(" ") if BREAKS.search(text) else text
+    if not line.strip():
+        raise ExpressionError("an expression is empty; write what to look for")
+    if NO_TEXT.search(line):
+        raise ExpressionError(
+            f"the expression {line[:60]!a} holds control characters or bytes that are no UTF-8; "
+            "write it in letters"
+        )
+    return line

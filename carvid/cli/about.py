@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import resumable, show_progress
 from carvid.cli.options import (
     AsJson,
@@ -18,7 +19,7 @@ from carvid.cli.options import (
     RunFolder,
     Settings,
 )
-from carvid.cli.results import plural, print_json, print_place
+from carvid.cli.results import print_json, print_place
 
 
 def demo(
@@ -33,12 +34,13 @@ def demo(
     """Find "the dog jumping" in the clip that carvid comes with, and compare with the truth."""
     bars = show_progress(quiet)
 
+    from carvid.base.interrupt import finishing_frames
     from carvid.demo.example import TEXT, run_example
 
-    with resumable(out):
+    with resumable(out), finishing_frames() as stop:
         result = run_example(
             out, preset=preset, overrides=settings, resume=resume, overwrite=overwrite,
-            progress=bars,
+            progress=bars, stop=stop,
         )  # fmt: skip
     if as_json:
         values = {"J": result.j, "F": result.f, "J&F": result.j_and_f}

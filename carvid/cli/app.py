@@ -1,7 +1,8 @@
 """The commands, what each is called, and how the command line ends.
 
 Results go to stdout, bars, messages and errors to stderr. Exit 0 done, 1 a failure in one line, 2 a
-wrong command line, 130 interrupted. Heavy imports stay inside the commands.
+wrong command line, 128 and the signal's number if one ended it: 130 Ctrl-C, 143 SIGTERM, 129
+SIGHUP. Heavy imports stay inside the commands.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from typing import Annotated
 import typer
 
 from carvid.base.errors import CarvidError
+from carvid.base.interrupt import ending_signals, exit_status
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import printing_any_text, shown
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
 from carvid.cli.data import calibrate, davis, evaluate
 from carvid.cli.export import export
-from carvid.cli.messages import messages_on_stderr
+from carvid.cli.messages import NAME, messages_on_stderr
 from carvid.cli.panels import PanelCommand
 from carvid.cli.run import run
 from carvid.cli.show import overlay, view
 from carvid.version import __version__
 
-NAME = "carvid"
 WRONG_COMMAND_LINE = 2
 """Exit status."""
+INTERRUPTED = 130
+"""Likewise."""
 
 app = typer.Typer(
     name=NAME,
@@ -66,8 +69,10 @@ def main() -> None:
     """Run the command line; what users can mend becomes one line on stderr, or two."""
     with printing_any_text(), messages_on_stderr():
         try:
-            with sleeping_threads(), telling_out_of_memory():
+            with ending_signals(), sleeping_threads(), telling_out_of_memory():
                 status = app(prog_name=NAME, standalone_mode=False)
+            if status == INTERRUPTED:  # Typer's own, whichever signal it was
+                status = exit_status()
         except CarvidError as error:
             _print_error(str(error))
             status = 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import exit_if_failed, log, resumable, show_progress
 from carvid.cli.options import (
     DATA,
@@ -27,7 +28,7 @@ from carvid.cli.options import (
     complete_protocols,
     overrides,
 )
-from carvid.cli.results import plural, print_json, print_place
+from carvid.cli.results import print_json, print_place
 
 if TYPE_CHECKING:
     from carvid.evaluation.report import Comparison, Report
@@ -81,7 +82,7 @@ def davis(
         sets = "four sets" if result.sets > 1 else "no sets, masks of expressions only"
         done = f"{plural(len(result.videos), 'video')} in {out} ({sets})"
         print_place(f"{done}; {plural(result.frames, 'frame')} done now", quiet=quiet)
-    exit_if_failed(result.failed, len(result.videos), "video", out)
+    exit_if_failed(result.failed, len(result.videos), "video")
 
 
 def evaluate(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 
-from carvid.cli.results import plural
+from carvid.base.interrupt import exit_status
+from carvid.base.words import plural
 
+NAME = "carvid"
 log = logging.getLogger("carvid")
 EMBEDDED = "tiny"
 """The name of the model that comes with carvid; its module would load torch."""
@@ -67,16 +70,40 @@ def show_progress(quiet: bool) -> bool:
 @contextmanager
 def resumable(out: Path, *, live: bool = False) -> Iterator[None]:
     """Say how an interrupted run continues; Typer would leave without a word."""
+    terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
     try:
         yield
     except KeyboardInterrupt:
+        _mute_closed(terminals)
         if sys.stderr.isatty():
             typer.echo(err=True)  # below the ^C
         if live:
             log.warning("interrupted; what came until then is in %s", out)
         else:
-            log.warning("interrupted; continue with --resume -o %s", out)
-        raise typer.Exit(130) from None
+            log.warning("interrupted; continue with: %s", command_to_resume())
+        raise typer.Exit(exit_status()) from None
+
+
+def command_to_resume() -> str:
+    """Return the command line as it was given, with `--resume`, to be pasted into a shell."""
+    program, *words = sys.argv
+    called = [NAME]
+    if Path(program).name == "__main__.py":  # python -m carvid
+        called = [sys.orig_argv[0], "-m", NAME]
+    if "--resume" not in words:
+        end = words.index("--") if "--" in words else len(words)
+        words = [*words[:end], "--resume", *words[end:]]
+    return shlex.join([*called, *words])
+
+
+def _mute_closed(streams: Iterable[TextIO]) -> None:
+    """Let what is written to terminals that have been closed since be lost; it would fail, and
+    change the exit status."""
+    for stream in streams:
+        if not stream.isatty():
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 def warn_lost(source: str, lost: Iterable[str]) -> None:
@@ -102,21 +129,20 @@ def warn_of_drawings(models: Iterable[str], found: Iterable[Mapping[str, Any]]) 
         )  # fmt: skip
 
 
-def exit_if_failed(failed: Mapping[str, str], whole: int, thing: str, out: Path) -> None:
+def exit_if_failed(failed: Mapping[str, str], whole: int, thing: str) -> None:
     """List what failed, and exit 1 if anything did.
 
     Args:
         failed: name → reason.
         whole: how many did not fail.
         thing: what they are, in the singular.
-        out: the folder to resume in.
     """
     if not failed:
         return
     for name, reason in failed.items():
         log.error("%s failed: %s", name, reason)
     log.error(
-        "%d of %s failed; mend them and continue with --resume -o %s",
-        len(failed), plural(len(failed) + whole, thing), out,
+        "%d of %s failed; mend them and continue with: %s",
+        len(failed), plural(len(failed) + whole, thing), command_to_resume(),
     )  # fmt: skip
     raise typer.Exit(1)

@@ -30,10 +30,12 @@ def overrides(
     device: str | None = None,
     sam: str | None = None,
     style: Iterable[str] = (),
+    threshold: float | None = None,
 ) -> list[str]:
     """Return `--set`, and what other options set, as `key=value`; the later ones win."""
     given = {"weights.device": device, "sam.model": sam}
     named = [f"{key}={value}" for key, value in given.items() if value]
+    named += [] if threshold is None else [f"car.theta={threshold}"]
     return [*settings, *named, *(f"overlay.{each}" for each in style)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from carvid.base.names import shown
+from carvid.base.words import plural
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -42,11 +43,6 @@ def print_found(facts: Mapping[str, Any], name: str = "") -> None:
         )
         if not entry["frames_found"] and facts["frames"]:
             typer.echo(f"{name}{entry['label']}: {_why_not(entry, facts['theta'])}")
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun: "1 video", "2 videos"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _why_not(entry: Mapping[str, Any], theta: float) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from carvid.base.words import plural
 from carvid.cli.messages import (
     exit_if_failed,
     resumable,
@@ -38,7 +39,7 @@ from carvid.cli.options import (
     complete_formats,
     overrides,
 )
-from carvid.cli.results import plural, print_found, print_json, print_place
+from carvid.cli.results import print_found, print_json, print_place
 
 if TYPE_CHECKING:
     from carvid.batch.manifest import Clip
@@ -65,7 +66,7 @@ def run(
     distractor: Annotated[
         list[str] | None,
         typer.Option(
-            "--distractor", metavar="TEXT", rich_help_panel=QUESTION,
+            "--distractor", "--negative", metavar="TEXT", rich_help_panel=QUESTION,
             help="What else may be there; competes, gets no mask. Repeatable.",
         ),
     ] = None,
@@ -140,6 +141,13 @@ def run(
     device: Device = None,
     preset: Preset = "default",
     settings: Settings = [],  # noqa: B006
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="THETA", rich_help_panel=QUALITY,
+            help="θ, 0 to 1: less finds more; the setting car.theta.",
+        ),
+    ] = None,
     offline: Annotated[
         bool,
         typer.Option(
@@ -147,6 +155,13 @@ def run(
             help="Let later frames of a file repair earlier ones, or not.",
         ),
     ] = True,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each", rich_help_panel=SEVERAL,
+            help="VIDEO is a folder of clips: its videos, and the folders of images right in it.",
+        ),
+    ] = False,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -176,7 +191,7 @@ def run(
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*overrides(settings, device, sam, style), *looks])
+    config = load_config(preset, [*overrides(settings, device, sam, style, threshold), *looks])
     selection = _selection(start, end, stride, max_side)
     rate = None if fps is None else rate_of(fps)
     sources = videos or []
@@ -184,7 +199,9 @@ def run(
         [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
     )
     clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
-    _check_texts(clips, texts, distractors, config, explain=explain)
+    _check_texts(clips, texts, distractors)
+    if explain:
+        _explain(clips, texts, distractors, config, as_json=as_json)
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
@@ -197,7 +214,9 @@ def run(
         },
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
-    if manifest is not None or len(sources) > 1:
+    if each:
+        sources = _clips_in(sources)
+    if manifest is not None or each or len(sources) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
         _run_several(
@@ -209,7 +228,7 @@ def run(
     source = sources[0] if sources else f"camera:{camera}"
     form = None if raw is None else raw_frames(raw)
     how = {"selection": selection, "frame_rate": rate}
-    _check_one(task, source, how)
+    _check_one(task, source, texts, how)
     _run_one(task, source, texts, {**how, "raw": form})
 
 
@@ -259,6 +278,14 @@ def _clips_of_manifest(
     return read_manifest(manifest, selection, rate)
 
 
+def _clips_in(folders: list[str]) -> list[str]:
+    from carvid.batch.each import clips_in
+
+    if not folders:
+        raise typer.BadParameter("--each needs a folder of clips as VIDEO")
+    return clips_in(folders)
+
+
 def _clips(
     sources: list[str], texts: list[str], selection: Selection, rate: Fraction | None
 ) -> list[Clip]:
@@ -267,40 +294,66 @@ def _clips(
     return clips_of(sources, texts, selection, rate)
 
 
-def _check_texts(
-    clips: list[Clip], texts: list[str], distractors: list[str], config: Config, *, explain: bool
-) -> None:
-    """Check all that is asked for, of whichever clip; or say how it is understood, and end."""
-    from carvid.car.phrases import understand
+def _check_texts(clips: list[Clip], texts: list[str], distractors: list[str]) -> None:
+    """Check all that is asked for, of each clip."""
     from carvid.car.queries import Queries
 
-    asked = list(dict.fromkeys(text for clip in clips for text in clip.texts)) or texts
-    if not asked:
+    asked = [clip.texts for clip in clips] or [tuple(texts)]
+    if not asked[0]:
         raise typer.BadParameter("say what to find with --expr")
-    queries = Queries(tuple(asked), tuple(distractors))
-    if explain:
-        for text in queries.all:
-            typer.echo(understand(text, config.phrases))
-        raise typer.Exit
+    for each in asked:
+        Queries(each, tuple(distractors))
 
 
-def _check_one(task: _Task, source: str, how: dict[str, Any]) -> None:
+def _explain(
+    clips: list[Clip],
+    texts: list[str],
+    distractors: list[str],
+    config: Config,
+    *,
+    as_json: bool,
+) -> None:
+    """Say how all that is asked for is understood, each text once, and end."""
+    from carvid.car.phrases import understand
+    from carvid.car.queries import in_one_line
+
+    asked = [text for clip in clips for text in clip.texts] or texts
+    phrases = [understand(in_one_line(text), config.phrases)
+               for text in (*dict.fromkeys(asked), *distractors)]  # fmt: skip
+    if as_json:
+        print_json({"texts": [phrase.to_json() for phrase in phrases]})
+    else:
+        for phrase in phrases:
+            typer.echo(phrase)
+    raise typer.Exit
+
+
+def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) -> None:
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
-    from carvid.config import settings_files
+    from carvid.car.queries import Queries
+    from carvid.config import Config, settings_files
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
-    from carvid.run.layout import check_contents, check_place, run_paths
+    from carvid.run.earlier import check_earlier
+    from carvid.run.facts import RunFacts
+    from carvid.run.layout import run_paths
     from carvid.run.names import check_names
 
+    check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
+    models = {name: model for name, model in task.models.items() if model is not None}
+    config = Config.from_dict({"weights": models}, base=task.config)
+    queries = Queries.of(texts, task.options["distractors"])
+    now: dict[str, Any] = {}
     if not is_live(source):
         with open_source(source, **how) as reader:
             if task.options["keep_names"]:
                 check_names(reader.info.names, source)
-    check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
-    overwrite = task.options["overwrite"]
-    if check_place(task.out, resume=task.options["resume"], overwrite=overwrite) and overwrite:
-        check_contents(task.out)
+            facts = RunFacts.of_input(
+                config, reader.info, queries, {}, keep_names=task.options["keep_names"]
+            )
+        now = {key: value for key, value in facts.to_dict().items() if key != "weights"}
+    check_earlier(task.out, now, resume=task.options["resume"], overwrite=task.options["overwrite"])
 
 
 def _run_one(
@@ -314,9 +367,11 @@ def _run_one(
     from carvid.media.open import is_live
     from carvid.pipeline import load
 
-    model = load(task.config, **task.models)
-    with resumable(task.out, live=is_live(source)), finishing_frames() as stop:
-        track = model.segment(source, texts, out=task.out, stop=stop, **how, **task.options)
+    live = is_live(source)
+    with resumable(task.out, live=live):
+        model = load(task.config, **task.models)
+        with finishing_frames() as stop:
+            track = model.segment(source, texts, out=task.out, stop=stop, **how, **task.options)
     warn_lost(source, track.lost)
     result: dict[str, Any] = {"out": str(task.out), **track.summary()}
     warn_of_drawings(task.model_names, [result])
@@ -350,4 +405,4 @@ def _run_several(
             print_found(facts, f"{name}: ")
         clips_done = plural(len(batch.done), "clip")
         print_place(f"{clips_done}, each in its folder, are in {task.out}", quiet=task.quiet)
-    exit_if_failed(batch.failed, len(batch.done), "clip", task.out)
+    exit_if_failed(batch.failed, len(batch.done), "clip")

@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from carvid.base.names import shown, to_unicode
+from carvid.base.words import plural
 from carvid.cli.messages import show_progress
 from carvid.cli.options import OUTPUT, Fps, Preset, Quiet, Settings, Style, overrides
-from carvid.cli.results import plural, print_place
+from carvid.cli.results import print_place
 
 
 def overlay(

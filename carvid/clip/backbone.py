@@ -110,7 +110,7 @@ class ClipBackbone:
         if self.tokenizer is None:
             raise ValueError(f"the CLIP '{self.name}' has no tokenizer; cannot encode {texts[0]!r}")
         limit = int(self.model.config.text_config.max_position_embeddings)
-        ids = self.tokenizer(texts, padding=True, return_tensors="pt")
+        ids = self.tokenizer(texts, padding=True, return_tensors="pt", verbose=False)
         lengths = ids["attention_mask"].sum(dim=1).tolist()
         for text, length in zip(texts, lengths, strict=True):
             if length > limit:

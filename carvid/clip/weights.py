@@ -5,7 +5,7 @@ A name is looked for as `tiny` (the embedded model), as a local folder, and then
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from carvid.base.errors import ConfigError, WeightsError
-from carvid.base.guard import files_in
+from carvid.base.words import plural
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
 from carvid.clip.preprocessing import read_preprocessing
 from carvid.clip.tokens import check_tokenizer
-from carvid.config import Config, WeightsConfig
+from carvid.config import Config, WeightsConfig, load_config
 
 EMBEDDED_NAME = "tiny"
 EMBEDDED_FOLDER = Path(__file__).parent / "tiny"
@@ -103,8 +103,8 @@ def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
         raise WeightsError(
-            f"the weights of '{name}' lack {len(missing)} tensors of a CLIPModel, such as "
-            f"'{missing[0]}'; give a complete CLIP"
+            f"the weights of '{name}' lack {plural(len(missing), 'tensor')} of a CLIPModel, such "
+            f"as '{missing[0]}'; give a complete CLIP"
         )
     return ClipBackbone(
         model,
@@ -162,13 +162,24 @@ def _find_folder(name: str) -> WeightsSource | None:
     return WeightsSource(name, kind, str(folder.resolve()), None)
 
 
-def weights_files(config: Config) -> list[Path]:
-    """Return the files and folders that the networks are read from, as far as they are local."""
-    names = (config.weights.generator, config.weights.classifier, config.sam.model)
-    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
+def resolve(
+    preset: str | Path | Config = "default",
+    overrides: Iterable[str] = (),
+    *,
+    generator: str | Path | None = None,
+    classifier: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+) -> Config:
+    """Return the settings that `load` would run with, without loading anything."""
+    config = load_config(preset, overrides)
+    given: dict[str, Any] = {"generator": generator, "classifier": classifier}
+    given |= {"device": device, "dtype": dtype}
+    chosen = {key: _setting_of(value) for key, value in given.items() if value is not None}
+    return Config.from_dict({"weights": chosen}, base=config)
 
 
-def setting_of(value: Any) -> Any:
+def _setting_of(value: Any) -> Any:
     """Return a folder, a torch device or a torch dtype as settings have it; all else as it is."""
     if isinstance(value, Path | torch.device):
         return str(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from PIL import Image
 from carvid.base.errors import DatasetError
 from carvid.base.files import make_folder, replacing, shipped_folder
 from carvid.base.guard import check_apart, files_in
+from carvid.base.interrupt import never
 from carvid.datasets.expressions import Expression, Video
 from carvid.datasets.refdavis import SETS
 from carvid.demo.pictures import Sprites, recolor
@@ -75,8 +76,10 @@ def run_example(
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
+    stop: Callable[[], bool] = never,
 ) -> ExampleResult:
-    """Segment the example by its sentence, as `carvid run` does, and compare with the truth.
+    """Segment the example by its sentence, as `carvid run` does, and compare with the truth; `stop`
+    is that of `Carvid.segment`.
 
     Raises:
         CarvidError: as `carvid.load` and `Carvid.segment`.
@@ -85,7 +88,7 @@ def run_example(
     check_apart(files_in(folder / NAME), run_paths(Path(out)))
     track = load(preset, overrides).segment(
         folder / f"{NAME}.mp4", [TEXT],
-        out=out, resume=resume, overwrite=overwrite, progress=progress,
+        out=out, resume=resume, overwrite=overwrite, progress=progress, stop=stop,
     )  # fmt: skip
     return ExampleResult(track, *score(track, folder / NAME))
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from carvid.base.errors import DatasetError
 from carvid.base.files import replacing
+from carvid.base.spreadsheet import as_text
 from carvid.evaluation.regions import Statistics
 
 COLUMNS = ("J_mean", "J_recall", "J_decay", "F_mean", "F_recall", "F_decay")
@@ -107,7 +108,8 @@ class Report:
         return values
 
     def to_csv(self) -> str:
-        """Return a row for each object, and one for all; of `refdavis17` for each set as well."""
+        """Return a row for each object, and one for all; of `refdavis17` for each set as well.
+        Names are written by `as_text`."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         place = ("video", "object", "true_object", "label", "expression")
@@ -117,7 +119,8 @@ class Report:
             numbers = (report.j_and_f, *report.j, *report.f)
             writer.writerow((*head, "", "", "", "", "", *numbers, self.truth))
             for o in report.objects:
-                values = (o.video, o.number, o.object_id, o.label, o.expression)
+                video, expression = as_text(o.video), as_text(o.expression or "")
+                values = (video, o.number, o.object_id, o.label, expression)
                 writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f, self.truth))
         return text.getvalue()
 

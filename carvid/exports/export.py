@@ -12,6 +12,7 @@ from tqdm import tqdm
 from carvid.base.errors import ConfigError, OutputError, suggest
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
+from carvid.base.words import plural
 from carvid.exports import alpha, coco, cutouts, green, html, mattes
 from carvid.exports.format import Format
 from carvid.media.open import Frame, VideoInfo, open_video
@@ -118,6 +119,6 @@ def _frames(track: Track, wanted: Format) -> Generator[Frame, None, None]:
             yield frame
     if count != len(track):
         raise OutputError(
-            f"'{video.path}' has another number of frames than the {len(track)} masks; give the "
-            "video of this run"
+            f"'{video.path}' has another number of frames than the {plural(len(track), 'mask')}; "
+            "give the video of this run"
         )

@@ -22,6 +22,7 @@ from carvid.media.frames import (
     VideoReader,
     frames_ahead,
     prefetch,
+    rate_of,
 )
 from carvid.media.frames import Picture as MakesPicture
 from carvid.media.open import open_video
@@ -35,7 +36,7 @@ says how it is named), or frames."""
 def open_source(
     source: Source,
     *,
-    frame_rate: Fraction | None = None,
+    frame_rate: Fraction | float | None = None,
     selection: Selection = ALL,
     raw: tuple[int, int, Fraction] | None = None,
 ) -> VideoReader:
@@ -46,8 +47,9 @@ def open_source(
         VideoError: as `open_video`, or a side of the frames is under `MIN_SIDE` pixels.
         ValueError: as `GivenFrames`.
     """
+    rate = None if frame_rate is None else rate_of(str(frame_rate))
     if isinstance(source, str | Path):
-        reader = open_video(source, frame_rate=frame_rate, selection=selection, raw=raw)
+        reader = open_video(source, frame_rate=rate, selection=selection, raw=raw)
         if frame_rate is not None and reader.info.backend != "images":
             reader.close()
             raise ConfigError(
@@ -65,7 +67,7 @@ def open_source(
     if not isinstance(source, Iterable):
         kind = type(source).__name__
         raise ValueError(f"a video must be a path or an iterable of frames, got {kind}")
-    return GivenFrames(source, frame_rate or DEFAULT_FRAME_RATE, selection)
+    return GivenFrames(source, rate or DEFAULT_FRAME_RATE, selection)
 
 
 def ahead(reader: VideoReader, start: int = 0) -> Generator[Frame, None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,10 @@ from carvid.base.files import replacing
 from carvid.media.frames import check_size
 from carvid.media.images import open_image
 
+PNG_BEGIN = b"\x89PNG\r\n\x1a\n"
+PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+"""First and last bytes of a PNG (its signature and its last chunk; PNG specification, 5.2 and
+11.2.5)."""
 MIN_PROBABILITY = 0.5
 """A probability under it counts as 0 in a label map (Ref-DAVIS practice)."""
 BACKGROUND_PROBABILITY = 0.1
@@ -68,6 +73,17 @@ def read_label_png(path: Path) -> NDArray[np.uint8]:
                 "with a palette"
             )
         return np.array(picture, np.uint8)
+
+
+def is_whole_png(path: Path) -> bool:
+    """Whether a file begins and ends as a PNG; a full disk or a lost connection leaves others."""
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(PNG_BEGIN))
+            file.seek(-len(PNG_END), os.SEEK_END)
+            return begin == PNG_BEGIN and file.read() == PNG_END
+    except OSError:  # none, or one that is shorter
+        return False
 
 
 @contextmanager

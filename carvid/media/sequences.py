@@ -34,7 +34,7 @@ from carvid.media.images import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset({
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts",
-    ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".vob",
+    ".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".vob", ".y4m", ".asf", ".dv", ".f4v",
 })  # fmt: skip
 """Endings of videos' names, in small letters."""
 ASIDE_SUFFIXES = frozenset({".gif", ".ppm", ".pgm", ".pbm", ".pnm"})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from carvid.car.queries import Queries
 from carvid.config import Config
+from carvid.media.fingerprint import fingerprint
 from carvid.media.open import VideoInfo, is_live
 from carvid.run.layout import MASK_NAME
 from carvid.run.names import is_inside, png_name
@@ -22,8 +25,28 @@ class RunFacts:
     distractors: tuple[str, ...]
     weights: dict[str, str]
     """Names (with revisions) of generator and classifier, device and precision."""
+    contents: Mapping[str, str] = field(default_factory=dict)
+    """What tells, by their content, the input (`video`) and the weights (`generator`, `classifier`,
+    `sam`) from others of the same name, as far as that can be told."""
     keep_names: bool = False
     """Whether masks are named as the frames, which then have names."""
+
+    @classmethod
+    def of_input(
+        cls,
+        config: Config,
+        video: VideoInfo,
+        queries: Queries,
+        weights: dict[str, str],
+        contents: Mapping[str, str] | None = None,
+        *,
+        keep_names: bool = False,
+    ) -> RunFacts:
+        """Return the facts of a run, with what tells its input from others; `contents` is of its
+        weights."""
+        seen = None if video.backend == "frames" else fingerprint(video.path)
+        known = {**(contents or {}), **({} if seen is None else {"video": seen})}
+        return cls(config, video, queries.texts, queries.distractors, weights, known, keep_names)
 
     def mask_name(self, index: int) -> str:
         """Return what the mask of frame `index` is called, from the folder of masks, with `/`."""
@@ -41,6 +64,7 @@ class RunFacts:
             **names,
             **kept,
             "weights": self.weights,
+            "contents": dict(self.contents),
             "config": self.config.to_dict(),
         }
 
@@ -59,5 +83,6 @@ class RunFacts:
         return cls(
             Config.from_dict(values["config"]), video,
             tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
+            values.get("contents", {}),
             bool(values.get("keep_names", False)),
         )  # fmt: skip

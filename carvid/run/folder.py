@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,23 +21,33 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import OutputError
-from carvid.base.files import cannot_write, make_folder, write_text
+from carvid.base.errors import OVERWRITE, OutputError
+from carvid.base.files import cannot_write, make_folder, read_json, write_text
 from carvid.media.frames import Frame
-from carvid.media.label_png import write_label_png
+from carvid.media.label_png import is_whole_png, write_label_png
+from carvid.run.earlier import check_earlier
 from carvid.run.facts import RunFacts
 from carvid.run.layout import (
+    CHOOSE,
     MASK_FOLDER,
     check_contents,
-    check_place,
     is_half_moved,
     put_back,
     set_aside,
 )
-from carvid.run.progress import Progress
+from carvid.run.progress import NOT_OURS, Progress
 from carvid.run.result import FrameResult
-from carvid.run.scores import HEADER, SCORE_COLUMNS, FrameScores, read_scores, scores_in
+from carvid.run.scores import (
+    HEADER,
+    SCORE_COLUMNS,
+    FrameScores,
+    fault_in_scores,
+    read_scores,
+    scores_in,
+)
 from carvid.temporal.state import TemporalState
+
+log = logging.getLogger("carvid")
 
 SCORE = SCORE_COLUMNS.index("score")
 
@@ -89,19 +100,22 @@ class RunFolder:
             OutputError: it holds something else, or another run than the one to resume; or
                 something else is among what would be replaced.
         """
-        holds_run = check_place(self.folder, resume=resume, overwrite=overwrite)
-        if holds_run and overwrite:
-            check_contents(self.folder)
-        saved = self._progress.saved_inputs() if holds_run and not overwrite else None
-        if saved is not None and saved != self._progress.inputs:
-            raise OutputError(
-                f"'{self.folder}' holds a run with other inputs or settings; choose another "
-                "folder with -o, or replace it with --overwrite"
-            )
+        check_earlier(self.folder, self._progress.inputs, resume=resume, overwrite=overwrite)
+
+    def done(self, *, resume: bool = False, overwrite: bool = False) -> bool:
+        """Whether the folder holds this very run, whole, and it is not to be made again.
+
+        Raises:
+            OutputError: as `check`.
+        """
+        replaced = check_earlier(
+            self.folder, self._progress.inputs, resume=resume, overwrite=overwrite
+        )
+        return self.finished and not replaced and self._damage() is None
 
     @property
     def finished(self) -> bool:
-        """Whether the folder holds a whole run."""
+        """Whether the folder holds a run that came to its end."""
         return (self.folder / "run.json").exists() and not self._progress.begun
 
     @property
@@ -115,27 +129,32 @@ class RunFolder:
         """Make the folder; return the first frame to do, and the state before it, if saved.
 
         A run that is replaced stays until the first frame of the new one is there, and is then kept
-        in `.carvid/replaced` until that is whole.
+        in `.carvid/replaced` until that is whole; so with one that is damaged, which is done again.
 
         Raises:
-            OutputError: as `check`; or a live input is to go on, or what was saved is damaged.
+            OutputError: as `check`; or a live input is to go on.
         """
-        self.check(resume=resume, overwrite=overwrite)
-        self._replaces = overwrite
-        if overwrite:
+        self._replaces = check_earlier(
+            self.folder, self._progress.inputs, resume=resume, overwrite=overwrite
+        )
+        if self._replaces:
             return 0, None
         if is_half_moved(self.folder):
             self._set_aside()
+        if self.facts.video.live and self._progress.begun:
+            raise OutputError(
+                f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
+                f"once; {CHOOSE}, or replace it with {OVERWRITE}"
+            )
+        damage = self._damage()
+        if damage is not None:
+            log.warning("%s; the run is done again from its first frame", damage)
+            check_contents(self.folder)
+            self._replaces = True
+            return 0, None
         self._make_folders()
         if not self._progress.begun:
             self._progress.begin()
-            return 0, None
-        if self.facts.video.live:
-            raise OutputError(
-                f"'{self.folder}' holds a part of '{self.facts.video.path}', which comes only "
-                "once; choose another folder with -o, or replace it with --overwrite"
-            )
-        self._progress.load()
         return self._progress.done, self._progress.state
 
     def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
@@ -155,6 +174,10 @@ class RunFolder:
         if self.overlay is not None:  # with scores as they are read back, rounded
             self.overlay.draw(result.index, labels, [float(row[SCORE]) for row in rows])
         self._progress.add(result.index, result.state, rows)
+
+    def mask_files(self, index: int) -> list[Path]:
+        """Return the files that frame `index` has."""
+        return [self.folder / MASK_FOLDER / self.facts.mask_name(index)]
 
     def write_masks(self, result: FrameResult, labels: NDArray[np.uint8]) -> None:
         """Write the masks of one frame; `labels`, uint8 (H, W), is its label map."""
@@ -180,7 +203,9 @@ class RunFolder:
         if self.overlay is not None:
             rows = read_scores(scores, len(self.facts.texts))
             self.overlay.finish(rows, progress=progress)
-        values = self.facts.to_dict() | {"lost": list(lost), "timing": timing}
+        values = self.facts.to_dict() | {
+            "frames": self._progress.done, "lost": list(lost), "timing": timing
+        }  # fmt: skip
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         )
@@ -217,6 +242,30 @@ class RunFolder:
             for folder in (*self.mask_folders, self.folder):
                 with suppress(OSError):  # somebody else's things are in it
                     folder.rmdir()
+
+    def _damage(self) -> str | None:
+        """What is damaged of an earlier run, begun or at its end; nothing of one that is whole so
+        far, whose progress is taken up, or where there is none."""
+        if self._progress.begun:
+            damage, frames = self._progress.load(), self._progress.done
+        elif self.finished:
+            damage, frames = self._damage_at_the_end()
+        else:
+            return None
+        if damage is not None:
+            return damage
+        paths = (path for index in range(frames) for path in self.mask_files(index))
+        return next((f"'{path}' is damaged or missing" for path in paths if not is_whole_png(path)),
+                    None)  # fmt: skip
+
+    def _damage_at_the_end(self) -> tuple[str | None, int]:
+        """What is damaged of a run that came to its end, beside masks; and its frames."""
+        try:
+            frames = int(read_json(self.folder / "run.json")["frames"])
+        except (OSError, *NOT_OURS):
+            return f"'{self.folder / 'run.json'}' is damaged", 0
+        scores = self.folder / "scores.csv"
+        return fault_in_scores(scores, len(self.facts.texts), frames, header=True), frames
 
     def _take_place(self) -> None:
         """Take the place of an earlier run, if one is to be replaced and still there."""

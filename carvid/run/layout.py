@@ -9,10 +9,11 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import OUT, OutputError
 from carvid.base.files import is_partial, read_json
 from carvid.media.frames import VideoInfo
 from carvid.run.names import png_name
+from carvid.run.scores import HEADER
 
 MASK_NAME = "{:05d}.png"
 MASK_FOLDER = "masks"
@@ -39,6 +40,8 @@ MOVING = "moving"
 """The same while it is moved there."""
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 """What systems leave in folders, and nobody misses."""
+CHOOSE = f"choose another folder with {OUT}"
+"""Ends messages."""
 
 
 def tidy(folder: Path) -> None:
@@ -56,39 +59,29 @@ def overlay_name(video: VideoInfo) -> str:
     return PICTURE_NAME if video.is_picture else OVERLAY_NAME
 
 
-def check_place(
-    folder: Path, *, resume: bool = False, overwrite: bool = False, holds: str | None = "texts"
-) -> bool:
+def check_place(folder: Path, *, holds: str | None = "texts") -> bool:
     """Check that a run may be written to `folder`, without making anything.
 
     Args:
         folder: the run's.
-        resume: an earlier run there may go on.
-        overwrite: it may be replaced.
         holds: a key that its run.json has; None: the caller looks at it.
 
     Returns:
         Whether it holds an earlier run.
 
     Raises:
-        OutputError: it is a file, holds something else, holds a run that is neither resumed nor
-            overwritten, or cannot be written.
+        OutputError: it is a file, holds something else, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"'{folder}' is a file; choose a folder with -o")
+        raise OutputError(f"'{folder}' is a file; choose a folder with {OUT}")
     nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
-        raise OutputError(f"cannot write to '{nearest}'; choose another folder with -o")
+        raise OutputError(f"cannot write to '{nearest}'; {CHOOSE}")
     if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
         return False
     if not _holds_run(folder, holds):
         raise OutputError(
-            f"'{folder}' exists and holds something else; choose a new folder with -o"
-        )
-    if not (resume or overwrite):
-        raise OutputError(
-            f"'{folder}' holds a run already; add --resume to continue it, --overwrite to replace "
-            "it, or choose another folder with -o"
+            f"'{folder}' exists and holds something else; choose a new folder with {OUT}"
         )
     return True
 
@@ -124,7 +117,7 @@ def check_contents(
         more = f" and {len(foreign) - 1} more are" if len(foreign) > 1 else " is"
         raise OutputError(
             f"'{min(foreign)}'{more} none of what carvid wrote, and would be replaced; move that "
-            "away, or choose another folder with -o"
+            f"away, or {CHOOSE}"
         )
 
 
@@ -207,9 +200,20 @@ def _holds_run(folder: Path, key: str | None) -> bool:
         return (folder / PROGRESS_FOLDER).exists() or (folder / "run.json").exists()
     try:
         values = read_json(folder / "run.json")
-    except (OSError, ValueError):
+    except OSError:
         return False
+    except ValueError:  # it is cut, perhaps
+        return _begins_as_ours(folder / "scores.csv")
     return isinstance(values, dict) and "carvid" in values and key in values
+
+
+def _begins_as_ours(scores: Path) -> bool:
+    """Whether a file begins as a scores.csv of carvid's."""
+    try:
+        with scores.open("rb") as file:
+            return file.read(len(HEADER)) == HEADER.encode()
+    except OSError:
+        return False
 
 
 def _remove(path: Path) -> None:

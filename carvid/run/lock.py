@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout, lock_descriptor
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import OUT, OutputError
 from carvid.base.files import make_folder, partial_of
 
 
@@ -41,7 +41,7 @@ def locked(folder: Path) -> Iterator[None]:
         if not is_ours:
             raise OutputError(
                 f"another run is writing to '{folder}'; wait for it, or choose another folder "
-                "with -o"
+                f"with {OUT}"
             )
         yield
 

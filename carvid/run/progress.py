@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import RESUME, OutputError
 from carvid.base.files import make_folder, read_json, write_text
 from carvid.run.facts import RunFacts
 from carvid.run.layout import PROGRESS_FOLDER
-from carvid.run.scores import to_csv
+from carvid.run.scores import fault_in_scores, to_csv
 from carvid.temporal.state import TemporalState
 
 PROGRESS_SHARE = 0.1
@@ -58,24 +58,6 @@ class Progress:
         """Whether a run has begun and is not whole."""
         return self._file.exists()
 
-    def saved_inputs(self) -> dict[str, Any] | None:
-        """Return what the run in the folder, begun or whole, is made of; None if there is none.
-
-        Raises:
-            OutputError: its file is damaged.
-        """
-        for path, key in ((self._file, "inputs"), (self._run_json, None)):
-            if path.exists():
-                try:
-                    values = read_json(path)
-                    inputs: dict[str, Any] = values[key] if key else values
-                    inputs.pop("timing", None)
-                    inputs.pop("lost", None)
-                except NOT_OURS:
-                    raise _damaged(path) from None
-                return inputs
-        return None
-
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """What must be equal for a run to go on; as JSON reads it back."""
@@ -86,19 +68,23 @@ class Progress:
         """Make the folder, which marks the one that it is in as a run's."""
         make_folder(self._folder)
 
-    def load(self) -> None:
-        """Take up what was saved, and forget the rows of a frame that was not finished.
-
-        Raises:
-            OutputError: it is damaged.
-        """
+    def load(self) -> str | None:
+        """Take up what was saved, and forget the rows of a frame that was not finished; return what
+        is damaged, if anything is, and take up nothing then."""
         try:
             values = read_json(self._file)
-            state = TemporalState.from_dict(values["state"])
-            self._cut_scores(values["next"])
+            state, done = TemporalState.from_dict(values["state"]), values["next"]
+            if not isinstance(done, int) or done < 0:
+                raise ValueError
         except NOT_OURS:
-            raise _damaged(self._file) from None
-        self.done, self.state = values["next"], state
+            return f"'{self._file}' is damaged"
+        if self._scores.exists() or done:
+            fault = fault_in_scores(self._scores, len(self._facts.texts), done, header=False)
+            if fault is not None:
+                return fault
+        self._cut_scores(done)
+        self.done, self.state = done, state
+        return None
 
     def begin(self) -> None:
         """Note that nothing is done yet."""
@@ -118,7 +104,7 @@ class Progress:
         except OSError as error:
             raise OutputError(
                 f"cannot write scores to '{self._run_json.parent}': {error.strerror}; free some "
-                "space and continue with --resume"
+                f"space and continue with {RESUME}"
             ) from None
         self.done, self.state = index + 1, state
         if time.monotonic() >= self._save_from_s:
@@ -154,9 +140,3 @@ class Progress:
         with self._scores.open(encoding="utf-8", newline="") as file:
             rows = list(csv.reader(file))
         write_text(self._scores, to_csv(rows[: frames * len(self._facts.texts)]))
-
-
-def _damaged(path: Path) -> OutputError:
-    return OutputError(
-        f"'{path}' is damaged; choose another folder with -o, or replace the run with --overwrite"
-    )

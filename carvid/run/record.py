@@ -12,6 +12,7 @@ from pathlib import Path
 from carvid.base.background import run_in_background
 from carvid.base.errors import VideoError
 from carvid.base.interrupt import Stopped
+from carvid.base.words import plural
 from carvid.run.folder import RunFolder
 from carvid.run.result import FrameResult
 from carvid.temporal.state import TemporalState
@@ -83,5 +84,6 @@ def _fill(
     timing = {"seconds": round(seconds, 3), "frames_per_s": round(frames / seconds, 3)}
     if not progress:  # a bar says as much
         name = Path(folder.facts.video.path).name
-        log.info("%s: %d frames in %.1f s, %.2f frame/s", name, frames, seconds, frames / seconds)
+        counted = plural(frames, "frame")
+        log.info("%s: %s in %.1f s, %.2f frame/s", name, counted, seconds, frames / seconds)
     folder.finish(timing, lost=lost, progress=progress)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from carvid.base.brief import Brief
 from carvid.base.scale import ROWS, enlarged_rows, resize
+from carvid.base.spreadsheet import as_text
 from carvid.media.label_png import label_map
 from carvid.temporal.pending import CausalFrame, DecidedFrame
 from carvid.temporal.state import TemporalState
@@ -76,11 +77,11 @@ class FrameResult(Brief):
         return labels
 
     def rows(self, texts: Sequence[str]) -> list[tuple[str, ...]]:
-        """Return the frame's rows of scores.csv."""
+        """Return the frame's rows of scores.csv; expressions by `as_text`."""
         areas = self.masks.sum(axis=(1, 2)).tolist()
         cosines = ["" if math.isnan(cosine) else f"{cosine:.6f}" for cosine in self.cosines]
         return [
-            (str(self.index), f"{self.time_s:.6f}", str(k + 1), text, f"{self.scores[k]:.6f}",
-             cosines[k], str(int(areas[k] > 0)), str(areas[k]))
+            (str(self.index), f"{self.time_s:.6f}", str(k + 1), as_text(text),
+             f"{self.scores[k]:.6f}", cosines[k], str(int(areas[k] > 0)), str(areas[k]))
             for k, text in enumerate(texts)
         ]  # fmt: skip

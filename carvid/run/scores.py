@@ -42,6 +42,34 @@ def scores_in(lines: Iterable[str], count: int) -> Iterator[FrameScores]:
             )
 
 
+def fault_in_scores(path: Path, count: int, frames: int, *, header: bool) -> str | None:
+    """Return what is wrong with the rows of the first frames, with `count` expressions each, of a
+    file that may be cut or changed; None if nothing is.
+
+    Args:
+        path: the file.
+        count: of expressions.
+        frames: that must be there; more may be.
+        header: whether it begins with one.
+    """
+    number = 0
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            if header and file.readline() != HEADER:
+                return f"'{path}' does not begin as carvid writes it"
+            for number, row in enumerate(itertools.islice(csv.reader(file), frames * count)):
+                frame, label = divmod(number, count)
+                if (row[0], row[2], len(row)) != (str(frame), str(label + 1), len(SCORE_COLUMNS)):
+                    return f"'{path}' is damaged at frame {frame}"
+                _ = float(row[1]), float(row[4]), float(row[5] or "nan"), int(row[6]), int(row[7])
+            more = next(csv.reader(file), None) if header else None
+    except (OSError, ValueError, LookupError, csv.Error):
+        return f"'{path}' is damaged or missing"
+    if number + 1 < frames * count:
+        return f"'{path}' ends before frame {(number + 1) // count} of {frames}"
+    return None if more is None else f"'{path}' has more than the {frames} frames of the run"
+
+
 def to_csv(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as lines of a scores.csv, without its header."""
     text = io.StringIO()

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import OutputError
+from carvid.base.errors import RESUME, OutputError
 from carvid.base.files import cannot_write, read_json, replacing
 from carvid.base.guard import check_apart
 from carvid.base.names import existing, shown
@@ -82,6 +82,7 @@ class Track:
             facts = RunFacts.from_dict(values)
             count = len(facts.texts)
             rows = list(read_scores(folder / "scores.csv", count))
+            frames = values.get("frames", len(rows))
             times_s = np.array([row.time_s for row in rows], np.float64)
             scores, cosines = (
                 np.array([getattr(row, key) for row in rows], np.float32).reshape(-1, count)
@@ -94,6 +95,11 @@ class Track:
             raise OutputError(
                 f"'{folder}' is no folder of a finished run; give what carvid run -o made"
             ) from None
+        if len(rows) != frames:
+            raise OutputError(
+                f"'{folder / 'scores.csv'}' is damaged: it has {len(rows)} of {frames} frames; "
+                f"make the run again with {RESUME}"
+            )
         labels = FolderLabels(
             folder / MASK_FOLDER, len(rows), facts.video.size_hw, count, facts.mask_name
         )

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import SamConfig, SamModel
 
 from carvid.base.errors import WeightsError
+from carvid.base.words import plural
 from carvid.clip.hub import fetch, is_hub_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
 from carvid.clip.weights import quiet_transformers, resolve_device
@@ -206,5 +207,7 @@ def _from_pretrained(name: str, folder: Path) -> SamModel:
         raise cannot_load(name, error, SAM) from None  # its own trace would hide this line
     if report["missing_keys"]:
         missing = sorted(report["missing_keys"])
-        raise WeightsError(f"'{name}' lacks {len(missing)} tensors, as '{missing[0]}'; {REMEDY}")
+        raise WeightsError(
+            f"'{name}' lacks {plural(len(missing), 'tensor')}, as '{missing[0]}'; {REMEDY}"
+        )
     return model

@@ -18,6 +18,7 @@ from carvid.base.files import is_partial, read_json
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
 from carvid.base.names import existing
+from carvid.base.words import plural
 from carvid.config import OverlayConfig
 from carvid.media.label_images import read_labels
 from carvid.media.label_png import MAX_LABEL
@@ -72,8 +73,8 @@ def draw_masks(
             paths = paths[: len(scores)]
             count, frames = len(scores), itertools.islice(frames, len(scores))
         mismatch = OutputError(
-            f"'{masks}' holds {len(paths)} masks, '{video}' has {count or 'another number of'} "
-            "frames; give the masks of this video"
+            f"'{masks}' holds {plural(len(paths), 'mask')}, '{video}' has "
+            f"{count or 'another number of'} frames; give the masks of this video"
         )
         if not paths or (count is not None and count != len(paths)):
             raise mismatch

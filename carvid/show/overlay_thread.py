@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.background import run_in_background
-from carvid.base.errors import CarvidError, VideoError
+from carvid.base.errors import OVERWRITE, CarvidError, VideoError
 from carvid.config import OverlayConfig
 from carvid.media.open import Frame, VideoInfo, open_video, prefetch
 from carvid.show.overlay import draw_overlay, overlay_writer, picture_size
@@ -94,7 +94,7 @@ class OverlayThread:
         if frame is None or frame.index != index:
             raise VideoError(
                 f"'{self._video.path}' has changed while it was read; leave it alone and start "
-                "again with --overwrite"
+                f"again with {OVERWRITE}"
             )
         picture = draw_overlay(
             frame.image, drawing.labels, self._texts, self._config, scores=drawing.scores
