@@ -46,7 +46,7 @@ def objects(model: carvid.Carvid, track: carvid.Track) -> Iterator[tuple[Any, st
     yield next(model.stream([image], "a dog")), "masks=<bool (1, 34, 48)>"
     yield model.segment_image(image, "a dog", trace=trace), "masks=<bool (1, 34, 48)>"
     yield trace, "steps"
-    yield carvid.Frame(2, 0.5, image), "Frame(index=2, time_s=0.5, image=<uint8 (34, 48, 3)>)"
+    yield carvid.Frame(2, 0.5, image), "Frame(index=2, time_s=0.5, image=<uint8 (34, 48, 3)>"
     yield carvid.load_config("default", ["car.theta=0.45"]), "car.theta=0.45"
     yield TemporalState.initial(2), "scores=<float32 (2,)>"
 

@@ -66,7 +66,7 @@ def track_of(source: Path, *, labels: int = 2, keep_names: bool = False) -> Trac
         info = reader.info
         count = sum(1 for _ in reader)
     texts = TEXTS[:labels]
-    facts = RunFacts(Config(), info, texts, (), {}, keep_names)
+    facts = RunFacts(Config(), info, texts, (), {}, keep_names=keep_names)
     found = planes(count, labels)
     masks: Any = _Planes(found[:, None] == np.arange(1, labels + 1)[None, :, None, None])
     maps: Any = _Planes(found)

@@ -110,7 +110,7 @@ def test_messages_show_such_names(tmp_path: Path) -> None:
     option = carvid("run", f"--{CAFE}")
     assert option.returncode == 2 and "--caf\\xe9" in option.stderr
     asked = carvid("run", tmp_path, "-e", CAFE, "--preset", "tiny", "-o", tmp_path / "o")
-    assert asked.returncode == 1 and "the expression 'caf\\xe9' is no UTF-8" in asked.stderr
+    assert asked.returncode == 1 and "bytes that are no UTF-8" in asked.stderr
 
 
 @pytest.mark.skipif(not ANY_BYTES, reason="names are Unicode here")
@@ -298,6 +298,6 @@ def test_expressions_are_unicode() -> None:
     from carvid.car.queries import Queries
 
     assert Queries.of("犬 🐕").texts == ("犬 🐕",)
-    with pytest.raises(ExpressionError, match=r"'caf\\xe9' is no UTF-8; write it in UTF-8"):
+    with pytest.raises(ExpressionError, match="bytes that are no UTF-8; write it in letters"):
         Queries.of(CAFE)
     assert np.asarray(Queries.of(["a", "b"]).texts).shape == (2,)

@@ -17,7 +17,7 @@ from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_pla
 
 log = logging.getLogger("carvid")
 
-NOT_INPUTS = ("timing", "lost", "frames")
+NOT_INPUTS = ("timing", "lost", "frame_count")
 """What a run.json says of how the run went."""
 MOST_TOLD = 4
 """Differences that a message lists."""
@@ -99,8 +99,10 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if name in now:
             told |= dict(_of_values(saved.get(name), now[name], name))
     told |= _of_contents(saved, now, told)
+    if bool(saved.get("keep_names")) != bool(now.get("keep_names")):
+        told["keep_names"] = "masks are named as frames in one of both, and by numbers in the other"
     rest = [name for name in now if name not in
-            ("texts", "distractors", "video", "config", "weights", "contents")]  # fmt: skip
+            ("texts", "distractors", "video", "config", "weights", "contents", "keep_names")]  # fmt: skip
     for name in rest:
         told |= dict(_of_values(saved.get(name), now[name], name))
     return list(told.values())

@@ -204,7 +204,7 @@ class RunFolder:
             rows = read_scores(scores, len(self.facts.texts))
             self.overlay.finish(rows, progress=progress)
         values = self.facts.to_dict() | {
-            "frames": self._progress.done, "lost": list(lost), "timing": timing
+            "frame_count": self._progress.done, "lost": list(lost), "timing": timing
         }  # fmt: skip
         write_text(
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
@@ -261,7 +261,7 @@ class RunFolder:
     def _damage_at_the_end(self) -> tuple[str | None, int]:
         """What is damaged of a run that came to its end, beside masks; and its frames."""
         try:
-            frames = int(read_json(self.folder / "run.json")["frames"])
+            frames = int(read_json(self.folder / "run.json")["frame_count"])
         except (OSError, *NOT_OURS):
             return f"'{self.folder / 'run.json'}' is damaged", 0
         scores = self.folder / "scores.csv"

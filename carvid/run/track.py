@@ -82,7 +82,7 @@ class Track:
             facts = RunFacts.from_dict(values)
             count = len(facts.texts)
             rows = list(read_scores(folder / "scores.csv", count))
-            frames = values.get("frames", len(rows))
+            frames = values.get("frame_count", len(rows))
             times_s = np.array([row.time_s for row in rows], np.float64)
             scores, cosines = (
                 np.array([getattr(row, key) for row in rows], np.float32).reshape(-1, count)
