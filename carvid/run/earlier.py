@@ -19,6 +19,8 @@ log = logging.getLogger("carvid")
 
 NOT_INPUTS = ("timing", "lost", "frame_count")
 """What a run.json says of how the run went."""
+TOLD = frozenset({"texts", "distractors", "video", "config", "weights", "contents", "keep_names"})
+"""Of whose differences more is said than that there is one."""
 MOST_TOLD = 4
 """Differences that a message lists."""
 SELECTION = {"start_s": "start", "end_s": "end", "max_side": "max-side"}
@@ -101,9 +103,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     told |= _of_contents(saved, now, told)
     if bool(saved.get("keep_names")) != bool(now.get("keep_names")):
         told["keep_names"] = "masks are named as frames in one of both, and by numbers in the other"
-    rest = [name for name in now if name not in
-            ("texts", "distractors", "video", "config", "weights", "contents", "keep_names")]  # fmt: skip
-    for name in rest:
+    for name in sorted(now.keys() - TOLD):
         told |= dict(_of_values(saved.get(name), now[name], name))
     return list(told.values())
 
