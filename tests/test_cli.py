@@ -128,7 +128,7 @@ def test_what_is_wrong_takes_one_line_and_leaves_nothing(
         (["run", clip, *dog, "-o", text / "x", *options(weights)], "cannot write to"),
         (["run", clip, *dog, "-o", text, *options(weights)], "is a file"),
         (["run", clip, *dog, "-o", out, "--weights-generator", wrong], "holds a 'bert' model"),
-        (["run", clip, *dog, "-o", out, "--device", "warp"], "cannot use device 'warp'"),
+        (["run", clip, *dog, "-o", out, "--device", "warp"], "torch has no device 'warp'"),
         (["config", "nothing"], "unknown preset"),
     ]
     for arguments, message in cases:

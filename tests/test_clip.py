@@ -165,5 +165,5 @@ def test_weights_of_the_wrong_kind(tmp_path: Path, weights: dict[str, str]) -> N
 
 
 def test_unknown_device() -> None:
-    with pytest.raises(ConfigError, match="cannot use device 'gpu0'"):
+    with pytest.raises(ConfigError, match="torch has no device 'gpu0'"):
         load_backbone("anything", WeightsConfig(device="gpu0"))
