@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACE = Path(tempfile.gettempdir()) / "carvid-lowest"
 EXTRAS = ("coco", "ray")
 """Extras that the tests use, and whose bounds are tried as well."""
-TEST_RUN = ("-m", "pytest", "-n", "2")
+TEST_RUN = ("-m", "pytest", "-n", "3")
 """What tools/check runs."""
 
 
