@@ -27,7 +27,7 @@ from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats, write_formats
 from carvid.media.given import Source, ahead, open_source, to_frame
-from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, input_files
+from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
@@ -295,8 +295,7 @@ class Carvid:
             if out is None:
                 return self._in_memory(reader, facts, queries, progress=progress)
             check_formats(formats, reader.info)
-            read = [] if reader.info.backend == "frames" else input_files(reader.info.path)
-            check_apart([*read, *self.sources], run_paths(Path(out)))
+            check_apart([*files_of(reader.info), *self.sources], run_paths(Path(out)))
             folder = RunFolder(Path(out), facts, run_overlay(Path(out), facts))
             folder.check(resume=resume, overwrite=overwrite)
             self.segmenter.check_texts(queries)

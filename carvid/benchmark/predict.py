@@ -32,8 +32,8 @@ from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.datasets.open import files_of, open_dataset
-from carvid.media.frames import frames_ahead
-from carvid.media.open import ImagesReader, prefetch
+from carvid.media.given import ahead
+from carvid.media.open import ImagesReader
 from carvid.media.sequences import ImageList
 from carvid.pipeline import Carvid, load
 from carvid.run.layout import forget_replaced, tidy
@@ -202,7 +202,7 @@ def _do_run(model: Carvid, run: SetRun, reader: ImagesReader) -> Generator[None,
     model.segmenter.check_texts(queries)
     start, state = folder.begin(resume=True)
     began = time.monotonic()
-    frames = prefetch(reader.frames(start), frames_ahead(reader.info.size_hw))
+    frames = ahead(reader, start)
     try:
         with run_in_background(folder.add, attrgetter("nbytes")) as write:
             for result in model.offline(frames, queries.texts, state=state):

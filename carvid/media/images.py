@@ -114,7 +114,8 @@ def stamp_of(path: Path) -> tuple[int, int]:
 
 @lru_cache(maxsize=256)
 def say_once(line: str) -> None:
-    """Log what is done without being asked for, once: an input is opened several times."""
+    """Log what is done without being asked for, once: an input is opened, and an earlier run
+    compared, several times."""
     log.info(line)
 
 

@@ -105,6 +105,11 @@ def input_files(source: str | Path) -> list[Path]:
         return [path]
 
 
+def files_of(video: VideoInfo) -> list[Path]:
+    """Return the files that an input's frames are read from; none of frames given in Python."""
+    return [] if video.backend == "frames" else input_files(video.path)
+
+
 def is_live(source: str | Path) -> bool:
     """Whether an input can be read only once: a pipe, a camera, or a stream from the network."""
     name = str(source)

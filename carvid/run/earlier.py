@@ -4,7 +4,6 @@ torch."""
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -13,9 +12,8 @@ from typing import Any
 
 from carvid.base.errors import OVERWRITE, RESUME, OutputError
 from carvid.base.files import read_json
+from carvid.media.images import say_once
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_place
-
-log = logging.getLogger("carvid")
 
 NOT_INPUTS = ("timing", "lost", "frame_count")
 """What a run.json says of how the run went."""
@@ -147,7 +145,7 @@ def _of_input(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tupl
             yield "input", f"the input was '{old.get('path')}', is '{new['path']}'"
             new = {"selection": new.get("selection", {})}
         elif not place:
-            log.info("'%s' has the content of '%s': the same input", new["path"], old.get("path"))
+            say_once(f"'{new['path']}' has the content of '{old.get('path')}': the same input")
     for name in new:
         if name == "selection":
             for key, value in _of_values(old.get(name), new[name], name):

@@ -15,7 +15,7 @@ from carvid.base.errors import RESUME, OutputError
 from carvid.base.files import cannot_write, read_json, replacing
 from carvid.base.guard import check_apart
 from carvid.base.names import existing, shown
-from carvid.media.open import SHORTEST_FRAME_S, input_files
+from carvid.media.open import SHORTEST_FRAME_S, files_of
 from carvid.run.facts import RunFacts
 from carvid.run.folder import MakeOverlay, RunFolder
 from carvid.run.layout import MASK_FOLDER, overlay_name, run_paths
@@ -149,7 +149,7 @@ class Track:
 
     def files(self) -> list[Path]:
         """Return the files that are read for this track's frames and masks."""
-        video = [] if self.facts.video.backend == "frames" else input_files(self.facts.video.path)
+        video = files_of(self.facts.video)
         if self._folder is None:
             return video
         masks = self._folder / MASK_FOLDER
