@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,28 +205,33 @@ def score_label_maps(
         raise ConfigError(f"unknown protocol '{protocol}'{suggest(protocol, SEMANTIC_PROTOCOLS)}")
     if workers < 1:
         raise ConfigError(f"workers is {workers}; give 1 or more")
-    chosen = cast("SemanticProtocol", protocol)
-    folder = _folder_of_maps(Path(folder), chosen, background)
+    folder = _folder_of_maps(Path(folder), protocol, background)
     notes = _check_files(dataset, folder)
-    counting = _Counting(dataset, folder, chosen, background)
+    counting = _Counting(dataset, folder, protocol, background)
     matrix, mious = _count(counting, workers, progress)
-    scores = {protocol: scores_by(chosen, matrix, background=background)}
+    if not matrix[0 if background else 1 :].any():
+        raise DatasetError(f"the truth in '{dataset.root}' shows no class; check it")
+    scores: dict[str, SemanticScores] = {
+        protocol: scores_by(protocol, matrix, background=background)
+    }
     if np.isnan(scores[protocol].miou):
-        raise DatasetError(
-            f"no pixel of the truth in '{dataset.root}' counts by {protocol}; check the truth"
-        )
+        notes.append("background is predicted wherever the truth shows a class: nothing is counted")
     short = ONE_SHORT.get(dataset.classes.name)
     if short and protocol == "released":
         try:
-            scores[short] = scores_by(chosen, one_class_short(matrix), background=background)
+            scores[short] = scores_by(protocol, one_class_short(matrix), background=background)
         except DatasetError as error:
             notes.append(f"{short}: {error}")
-    images = (
-        ImageScore(*each) for each in zip((i.name for i in dataset.images), mious, strict=True)
-    )
-    data = f"{dataset.name} {dataset.split}"
+    pairs = zip(dataset.images, mious, strict=True)
     return SemanticReport(
-        data, chosen, background, dataset.classes.names, matrix, tuple(images), scores, tuple(notes)
+        f"{dataset.name} {dataset.split}",
+        protocol,
+        background,
+        dataset.classes.names,
+        matrix,
+        tuple(ImageScore(image.name, miou) for image, miou in pairs),
+        scores,
+        tuple(notes),
     )
 
 
@@ -353,8 +358,8 @@ def _count_image(counting: _Counting, image: LabelledImage, classes: int) -> Mat
     if prediction.shape != truth.shape:
         (height, width), (true_height, true_width) = prediction.shape, truth.shape
         raise DatasetError(
-            f"'{path}' is {width}×{height}, its truth '{image.truth}' {true_width}×{true_height}; "
-            "write maps in the size of the image"
+            f"'{path}' is {width}×{height}, its truth '{image.truth}' {true_width}×"
+            f"{true_height}; write maps in the size of the image"
         )
     return confusion(truth, prediction, classes + 1)
 

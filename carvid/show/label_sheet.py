@@ -5,7 +5,7 @@ They are made for looking at the images that were done worst, and hold as many a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ PANEL_PX = 320
 GAP_PX = 8
 FONT_PX = 14
 LINE_PX = FONT_PX + 8
+NAME_GAP_PX = 4
 LEGEND_LINES = 4
 """A row's legend has no more; what is over is counted."""
-SENTENCES = 3
-"""As many of a sample's are shown."""
+SENTENCE_LINES = 5
+"""A sample's sentences have no more; what is over is left away."""
 PER_LINE = 3
 """Samples beside each other."""
 COLOR_BITS = 24
@@ -38,6 +39,7 @@ MASK_COLOR: Color = (255, 94, 58)
 MASK_OPACITY = 0.5
 TRUTH_COLOR: Color = (40, 255, 90)
 TRUTH_LINE_PX = 2
+MASK_HEAD = "filled: predicted; outlined: the truth"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def draw_mask_sheet(rows: Iterable[MaskRow], path: Path) -> None:
     """
     cells = [_draw_mask_cell(row) for row in rows]
     lines = [cells[k : k + PER_LINE] for k in range(0, len(cells), PER_LINE)]
-    _write(path, [_beside(line) for line in lines])
+    _write(path, [_line(MASK_HEAD), *(_beside(line) for line in lines)] if cells else [])
 
 
 def _draw_label_row(
@@ -120,11 +122,9 @@ def _draw_label_row(
     maps = [np.minimum(each, len(colors) - 1) for each in (row.truth, row.prediction)]
     panels = [_scaled(row.image), *(_scaled(colors[each], exact=True) for each in maps)]
     used = sorted({int(k) for each in maps for k in np.unique(each)} - {len(colors) - 1})
-    names = [("background" if k == 0 else classes[k - 1], colors[k]) for k in used]
-    width = 3 * PANEL_PX + 2 * GAP_PX
-    heads = (f"{row.name}   mIoU {100 * row.miou:.1f} %", "truth", "prediction")
-    titles = [_line(text, PANEL_PX) for text in heads]
-    return _below([_beside(titles), _beside(panels), _legend(names, width)])
+    names = {k: classes[k - 1] if k else "background" for k in used}
+    heads = (f"{row.name}, mIoU {100 * row.miou:.1f} %", "truth", "prediction")
+    return _below([_beside([*map(_line, heads)]), _beside(panels), _legend(names)])
 
 
 def _draw_mask_cell(row: MaskRow) -> NDArray[np.uint8]:
@@ -137,11 +137,11 @@ def _draw_mask_cell(row: MaskRow) -> NDArray[np.uint8]:
     picture = np.where(prediction[..., None] > 0, filled.round(), picture).astype(np.uint8)
     contours, _ = cv2.findContours(truth, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(picture, contours, -1, TRUTH_COLOR, TRUTH_LINE_PX, cv2.LINE_AA)
-    shown = list(row.sentences[:SENTENCES])
-    if len(row.sentences) > len(shown):
-        shown[-1] += f" … (and {len(row.sentences) - len(shown)} more)"
-    title = f"{row.name}   IoU {100 * row.iou:.1f} %"
-    return _below([_line(title, PANEL_PX), picture, *(_line(text, PANEL_PX) for text in shown)])
+    lines = [(line, k) for k, text in enumerate(row.sentences, 1) for line in _wrapped(text)]
+    if len(lines) > SENTENCE_LINES:
+        lines[SENTENCE_LINES - 1 :] = [("…", 0)]
+    title = f"{row.name}, IoU {100 * row.iou:.1f} %"
+    return _below([_line(title), picture, *(_line(*line) for line in lines)])
 
 
 def _check_sizes(name: str, image: NDArray[np.uint8], *maps: NDArray[Any]) -> None:
@@ -161,33 +161,46 @@ def _scaled(picture: NDArray[np.uint8], *, exact: bool = False) -> NDArray[np.ui
     )
 
 
-def _line(text: str, width: int) -> NDArray[np.uint8]:
-    """A line of text, uint8 (LINE_PX, width, 3)."""
-    canvas = Image.new("RGB", (width, LINE_PX), PAPER)
-    words, font = lettering(text, 0, FONT_PX, width)
+def _line(text: str, number: int = 0) -> NDArray[np.uint8]:
+    """A line of text, no wider than a panel, uint8 (LINE_PX, PANEL_PX, 3)."""
+    canvas = Image.new("RGB", (PANEL_PX, LINE_PX), PAPER)
+    words, font = lettering(text, number, FONT_PX, PANEL_PX)
     ImageDraw.Draw(canvas).text((0, LINE_PX / 2), words, font=font, fill=INK, anchor="lm")
     return np.array(canvas)
 
 
-def _legend(names: Sequence[tuple[str, NDArray[np.uint8]]], width: int) -> NDArray[np.uint8]:
-    """Names behind fields of their colours, in as many lines as they need."""
+def _wrapped(text: str) -> list[str]:
+    """A text in lines; a word wider than a panel stays whole, for `_line` to cut."""
+    _, font = lettering(text, 0, FONT_PX, PANEL_PX)
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and font.getlength(longer) <= PANEL_PX:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def _legend(names: Mapping[int, str]) -> NDArray[np.uint8]:
+    """Names of labels behind fields of their colours, in as many lines as they need."""
+    width = 3 * PANEL_PX + 2 * GAP_PX
     canvas = Image.new("RGB", (width, LEGEND_LINES * LINE_PX), PAPER)
     draw = ImageDraw.Draw(canvas)
     x, line = 0.0, 0
-    for index, (name, color) in enumerate(names):
-        words, font = lettering(name, 0, FONT_PX, PANEL_PX)
-        takes = FONT_PX + 4 + font.getlength(words) + 2 * GAP_PX
-        more = f"and {len(names) - index} more"
-        room = width - (font.getlength(more) if line == LEGEND_LINES - 1 else 0)
-        if x + takes > room and x:
-            if line == LEGEND_LINES - 1:
+    for index, (label, name) in enumerate(names.items()):
+        words, font = lettering(name, label, FONT_PX, PANEL_PX)
+        takes = FONT_PX + NAME_GAP_PX + font.getlength(words) + 2 * GAP_PX
+        more, last = f"and {len(names) - index} more", line == LEGEND_LINES - 1
+        if x and x + takes > width - (font.getlength(more) if last else 0):
+            if last:
                 draw.text((x, (line + 0.5) * LINE_PX), more, font=font, fill=INK, anchor="lm")
                 break
             x, line = 0.0, line + 1
         top = line * LINE_PX + (LINE_PX - FONT_PX) // 2
         field = (x, top, x + FONT_PX, top + FONT_PX)
-        draw.rectangle(field, fill=tuple(color.tolist()), outline=INK)
-        place = (x + FONT_PX + 4, (line + 0.5) * LINE_PX)
+        draw.rectangle(field, fill=label_color(label), outline=INK)
+        place = (x + FONT_PX + NAME_GAP_PX, (line + 0.5) * LINE_PX)
         draw.text(place, words, font=font, fill=INK, anchor="lm")
         x += takes
     return np.array(canvas)[: (line + 1) * LINE_PX]
