@@ -28,6 +28,7 @@ from carvid.evaluation.protocols import evaluate
 from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 from carvid.run.track import Track
+from tests import HANGS_S
 
 ROOT = Path(__file__).parent.parent
 SMALL = SceneSpec(5, frames=48, size_hw=(90, 160))
@@ -225,7 +226,7 @@ def test_demo_is_a_run_on_the_example(tmp_path: Path) -> None:
 def test_a_wheel_holds_everything(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
-        cwd=ROOT, check=True, capture_output=True, timeout=120,
+        cwd=ROOT, check=True, capture_output=True, timeout=HANGS_S,
     )  # fmt: skip
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         names = set(wheel.namelist())
