@@ -4,6 +4,7 @@ pixels are those that everybody compares with."""
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,9 @@ class CocoInstances:
                 codes = [tools.frPyObjects(outline, height, width)]
             else:
                 codes = [outline]
-            planes = tools.decode(codes)
+            with warnings.catch_warnings():  # pycocotools hands NumPy 2 arrays in NumPy 1's way
+                warnings.simplefilter("ignore", DeprecationWarning)
+                planes = tools.decode(codes)
         except Exception as error:  # pycocotools raises Exception itself
             raise _not_drawn(annotation_id, " ".join(str(error).split())) from None
         if planes.shape[:2] != (height, width):

@@ -105,15 +105,22 @@ def _find(kind: ReferringSet, root: Path, maker: str, split: str) -> _Found:
     named = [folder / f"{stem}{suffix}" for folder in folders for suffix in (".p", ".json")]
     refs = next((path for path in named if path.is_file()), None)
     parquet: list[Path] = []
-    called = kind.hub_splits.get(split)
-    if refs is None and maker == kind.makers[0] and called:
-        patterns = (f"{called}-*.parquet", f"data/{called}-*.parquet")
-        found = [sorted(folder.glob(each)) for folder in folders for each in patterns]
-        parquet = next((paths for paths in found if paths), [])
+    if refs is None and maker == kind.makers[0]:
+        places = [each for folder in folders for each in (folder, folder / "data")]
+        if split not in kind.hub_splits and any(_hub_files(p, "*") for p in places):
+            raise DatasetError(
+                f"'{folders[0]}' has no split '{split}'; choose of {', '.join(kind.hub_splits)}"
+            )
+        called = kind.hub_splits.get(split, split)
+        parquet = next(filter(None, (_hub_files(p, f"{called}-*") for p in places)), [])
     instances = next((f / INSTANCES for f in folders if (f / INSTANCES).is_file()), None)
-    places = [base / each for base in (root, root.parent) for each in IMAGE_FOLDERS]
-    images = next((place for place in places if place.is_dir()), None)
+    likely = [base / each for base in (root, root.parent) for each in IMAGE_FOLDERS]
+    images = next((place for place in likely if place.is_dir()), None)
     return _Found(refs, tuple(parquet), instances, images)
+
+
+def _hub_files(folder: Path, pattern: str) -> list[Path]:
+    return sorted(folder.glob(f"{pattern}.parquet"))
 
 
 def _check_found(kind: ReferringSet, root: Path, maker: str, found: _Found) -> None:
