@@ -1,6 +1,6 @@
 """A folder of predictions that can be gone on with: what it may hold, and how it begins.
 
-    run.json    what the predictions are made of; it marks the folder from the first moment
+run.json    what the predictions are made of; it marks the folder from the first moment
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ class KeptFolder:
     title: str
     """What it holds, in messages."""
 
-    def check(
-        self, out: Path, inputs: Mapping[str, Any], *, resume: bool, overwrite: bool
-    ) -> bool:
+    def check(self, out: Path, inputs: Mapping[str, Any], *, resume: bool, overwrite: bool) -> bool:
         """Check that predictions may be written, without making anything.
 
         Args:
