@@ -181,16 +181,12 @@ def test_two_workers_do_what_one_does_and_an_image_that_fails_is_listed(
     expected = run("voc21", voc, whole)
     image = voc / "VOCdevkit" / "VOC2012" / "JPEGImages" / "2007_000001.jpg"
     good = image.read_bytes()
-    image.write_bytes(good[:400] + bytes(len(good) - 400))  # what its header does not tell
-    image.write_bytes(good[:500])
-    os.truncate(image, len(good))
+    image.write_bytes(good[: len(good) // 2])  # what its header does not tell
     result = run("voc21", voc, out, workers=2)
-    if result.failed:
-        assert list(result.failed) == ["2007_000001"] and result.samples == IMAGES - 1
-        assert any("1 image failed" in note for note in result.notes)
+    assert list(result.failed) == ["2007_000001"] and result.samples == IMAGES - 1
+    assert any("1 image failed" in note for note in result.notes)
+    assert "2007_000001.jpg" in result.failed["2007_000001"]
     image.write_bytes(good)
-    if not result.failed:
-        (out / "labels" / "2007_000001.png").unlink()
     result = run("voc21", voc, out, resume=True)
     assert result.done_now == 1 and not result.failed
     assert pictures(out) == pictures(whole) and numbers(result) == numbers(expected)
@@ -231,10 +227,7 @@ def test_equal_sentences_keep_a_mask_each_in_default(
 def test_any_methods_predictions_are_scored_without_a_model(
     voc: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise AssertionError("a model is loaded")
-
-    monkeypatch.setattr(bench_models, "load_models", fail)
+    monkeypatch.setattr("carvid.benchmark.bench.predict_runs", None)
     folder = tmp_path / "maps"
     folder.mkdir()
     for path in (voc / "VOCdevkit/VOC2012/SegmentationClass").iterdir():
@@ -297,14 +290,21 @@ def test_wrong_places_and_options_are_refused(voc: Path, tmp_path: Path, run: Ru
 
 
 def test_more_than_255_classes_are_written_with_16_bits(tmp_path: Path, run: Run) -> None:
-    data = ade847_tree(tmp_path / "data", 1)
-    result = run("ade847", data, tmp_path / "out")
-    (path,) = (tmp_path / "out" / "labels").iterdir()
-    assert Image.open(path).mode == "I;16"
+    data, out = ade847_tree(tmp_path / "data", 1), tmp_path / "out"
+    plan = plan_bench(SETS["ade847"], data)
+    (image,) = plan.samples
+    truth = plan.dataset.truth(image)  # type: ignore[arg-type]
+    out.mkdir()
+    labels = np.where(truth > 847, 0, truth).astype(np.uint16)
+    plan.work().write(out, image.name, [labels, labels])
+    (path,) = (out / "labels").iterdir()
+    assert Image.open(path).mode == "I;16" and plan.work().is_done(out, image.name)
+    result = run("ade847", data, None, predictions=out)
     assert [each.protocol for each in result.scores[::4]] == [
         "released", "released, 847 classes", "usual"
     ]  # fmt: skip
     assert [each.paper for each in result.scores[::4]] == [None, 8.1, None]
+    assert result.miou == 100
 
 
 def test_an_ablation_loads_and_encodes_once_and_resumes(
@@ -377,8 +377,8 @@ def test_sets_are_told_alike_everywhere() -> None:
     assert settings_of(SETS["voc21"], Config()) == Config()
     refcocog = SETS["refcocog"]
     for split, by, value in (
-        ("val", None, 36.67), ("val", "umd", 36.67), ("test", None, 36.57), ("val", "google", 36.63),
-        ("test", "google", None), ("train", None, None),
+        ("val", None, 36.67), ("val", "umd", 36.67), ("test", None, 36.57),
+        ("val", "google", 36.63), ("test", "google", None), ("train", None, None),
     ):  # fmt: skip
         assert paper_number(refcocog, split, by, sam=False) == value
     assert paper_number(SETS["voc21"], "val", None, sam=True) == 70.2

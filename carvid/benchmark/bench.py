@@ -186,9 +186,7 @@ def predict_runs(
     total = len(runs) * len(plan.samples)
     found = total - sum(missing.values())
     device = runs[0].config.weights.device
-    team, prepare = workers_of(
-        engine, workers, device, partial(load_models, runs, work), len(todo)
-    )
+    team, prepare = workers_of(engine, workers, device, partial(load_models, runs, work), len(todo))
     done = 0
     with ExitStack() as stack, tqdm(
         total=total, initial=found, desc=plan.bench.name, unit=plan.bench.noun,
