@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +18,7 @@ from carvid.benchmark.ablation import ablate
 from carvid.benchmark.ablation_tables import NAMES, ablation_table
 from carvid.benchmark.bench import bench
 from carvid.benchmark.bench_models import BenchModels, BenchRun
-from carvid.benchmark.bench_plan import plan_bench
+from carvid.benchmark.bench_plan import SemanticWork, plan_bench
 from carvid.benchmark.bench_result import BenchResult
 from carvid.benchmark.bench_settings import notes_on, settings_of
 from carvid.benchmark.sets import SETS, bench_set, paper_number
@@ -35,7 +30,6 @@ from tests.conftest import carvid
 from tests.referring_trees import gref_tree, refer_tree
 
 SETTINGS = ["crf.iterations=1", "crf.mode=fast", "weights.device=cpu"]
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 IMAGES = 5
 
 Run = Callable[..., BenchResult]
@@ -111,7 +105,8 @@ def test_a_set_is_predicted_scored_and_put_beside_the_paper(
     assert (values["done_now"], saved["done_now"]) == (0, IMAGES)
     rows = csv.read_text().splitlines()
     assert rows[0].startswith("set,split,by,samples,protocol") and len(rows) > 2 * 4 + IMAGES
-    assert Image.open(plot).width > 900
+    with Image.open(plot) as sheet:
+        assert sheet.width > 900
     run_json = json.loads((out / "run.json").read_text())
     assert run_json["benchmark"]["set"] == "voc20" and run_json["contents"].keys() == {*weights}
     refused = carvid("bench", "voc20", voc, "-o", out, *options(weights))
@@ -150,28 +145,33 @@ def test_every_text_and_every_image_is_encoded_once(
     assert count(result, 1)["texts"] == [4 * 2 + 23, 4]
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(
-    voc: Path, tmp_path: Path, run: Run, weights: dict[str, str]
+def test_an_interrupted_run_resumes_to_the_same_bytes(
+    voc: Path, tmp_path: Path, run: Run, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     expected = run("voc20", voc, whole)
-    command = [sys.executable, "-m", "carvid", "bench", "voc20", voc, "-o", killed]
-    process = subprocess.Popen(
-        [*command, *options(weights)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
-    )
-    until = time.monotonic() + 60
-    while not list(killed.glob("foreground/*.png")):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (killed / "results.json").exists()
-    (killed / "labels" / "2007_000004.png").write_bytes(b"\x89PNG half of one")
+    written = []
+
+    def stop(out: Path, name: str, maps: Any) -> None:
+        if len(written) == 2:  # between the two files of an image
+            write_label_png(out / "labels" / f"{name}.png", maps[0].astype(np.uint8))
+            raise KeyboardInterrupt
+        written.append(name)
+        write(SemanticWork(plan.dataset, background=False), out, name, maps)  # type: ignore[arg-type]
+
+    plan, write = plan_bench(SETS["voc20"], voc), SemanticWork.write
+    with monkeypatch.context() as patch:
+        patch.setattr(SemanticWork, "write", lambda _, *given: stop(*given))
+        stopped = carvid("bench", "voc20", voc, "-o", killed, *options(weights))
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1].startswith("carvid: interrupted; continue with: carvid")
+    assert (killed / "run.json").exists() and not (killed / "results.json").exists()
+    (killed / "labels" / f"{written[0]}.png").write_bytes(b"\x89PNG half of one")
+    (killed / "labels" / ".2007_000004.part.png").write_bytes(b"half")
     result = run("voc20", voc, killed, resume=True)
-    assert 0 < result.done_now < IMAGES
+    assert result.done_now == IMAGES - 1
     assert pictures(killed) == pictures(whole)
     assert numbers(result) == numbers(expected)
-    assert not [p for p in killed.rglob(".*") if p.name != ".carvid"]
 
 
 def test_two_workers_do_what_one_does_and_an_image_that_fails_is_listed(
@@ -267,7 +267,7 @@ def test_wrong_places_and_options_are_refused(voc: Path, tmp_path: Path, run: Ru
         run("voc21", voc, out, overwrite=True)
     (out / "labels" / "mine.txt").unlink()
     assert run("voc21", voc, out, overwrite=True).done_now == IMAGES
-    assert not (out / ".carvid").exists()
+    assert not (out / ".carvid" / "replaced").exists()
     with pytest.raises(OutputError, match="holds something else"):
         run("voc21", voc, voc)
     with pytest.raises(OutputError, match="of which it would become a part"):
@@ -284,6 +284,9 @@ def test_wrong_places_and_options_are_refused(voc: Path, tmp_path: Path, run: Ru
     ):  # fmt: skip
         with pytest.raises(ConfigError, match=message):
             run("voc21", voc, tmp_path / "new", **wrong)
+    for read in (voc / "VOCdevkit/VOC2012/JPEGImages/2007_000000.jpg", next(out.rglob("*.png"))):
+        with pytest.raises(OutputError, match="read, and would be overwritten"):
+            run("voc21", voc, None, predictions=out, written=[read])
     with pytest.raises(ConfigError, match="no benchmark 'voc22'; did you mean"):
         run("voc22", voc, tmp_path / "new")
     assert not (tmp_path / "new").exists()
@@ -298,7 +301,8 @@ def test_more_than_255_classes_are_written_with_16_bits(tmp_path: Path, run: Run
     labels = np.where(truth > 847, 0, truth).astype(np.uint16)
     plan.work().write(out, image.name, [labels, labels])
     (path,) = (out / "labels").iterdir()
-    assert Image.open(path).mode == "I;16" and plan.work().is_done(out, image.name)
+    with Image.open(path) as picture:
+        assert picture.mode == "I;16" and plan.work().is_done(out, image.name)
     result = run("ade847", data, None, predictions=out)
     assert [each.protocol for each in result.scores[::4]] == [
         "released", "released, 847 classes", "usual"
