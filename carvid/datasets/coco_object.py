@@ -74,8 +74,10 @@ class CocoObject(SemanticDataset):
             return cls(base, split, classes, pairs, (), in_order(len(classes.names), 1))
         for place in (base / "annotations" / year, base / "stuffthingmaps" / year):
             truths = Files(place, ".png")
-            if any(name.isdecimal() for name in truths.found):
-                pairs = paired(base, tuple(images.found), images, truths, cls.download)
+            ids = {name for name in truths.found if name.isdecimal()}  # mmseg puts others beside
+            if ids:
+                names = sorted(ids.union(images.found))
+                pairs = paired(base, names, images, truths, cls.download)
                 return cls(base, split, classes, pairs, (), _stuff_coding())
         path = base / "annotations" / f"instances_{year}.json"
         if not path.is_file():
@@ -86,7 +88,7 @@ class CocoObject(SemanticDataset):
                 f"annotations/{path.name}; unpack {cls.download} again"
             )
         mask_tools()
-        names = tuple(_instances(path, stamp_of(path))[1])
+        names = list(_instances(path, stamp_of(path))[1])
         pairs = paired(base, names, images, path, cls.download)
         return cls(base, split, classes, pairs, (path,), None)
 
