@@ -337,8 +337,15 @@ def test_an_ablation_loads_and_encodes_once_and_resumes(
     assert result.results[1].miou == alone.miou
     before = pictures(out)
     shutil.rmtree(out / "prompts" / "circle+blur" / "labels")
-    again = call(resume=True)
-    assert pictures(out) == before and again.to_csv() == result.to_csv()
+    words = [f"--rows={row}" for row in rows] + options(weights)
+    again = carvid(
+        "bench", "ablation", "prompts", voc, "-o", out, "--limit", 2, "--resume", "--csv",
+        tmp_path / "rows.csv", *words,
+    )  # fmt: skip
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith(result.to_text())
+    assert again.stdout.splitlines()[-1] == f"each row's predictions are in {out / 'prompts'}"
+    assert pictures(out) == before and (tmp_path / "rows.csv").read_text() == result.to_csv()
     with pytest.raises(OutputError, match="add --resume"):
         call()
     assert len(result.to_text().splitlines()) > 4 and len(result.to_json()["rows"]) == 3
