@@ -17,25 +17,27 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from check_golden import Line
-from golden_metrics import check_semantic_metrics
+from golden_metrics import check_predicted_metrics, check_semantic_metrics
 from golden_referring import check_refer_metrics, check_referring
-from golden_semantic import check_ablation, check_semantic, golden_backbone
+from golden_semantic import NETWORKS, check_ablation, check_semantic, golden_backbone
 
 
 def check_file(path: Path, data: Path) -> Iterator[Line]:
     """Compare one file, whichever kind it is of."""
     golden = json.loads(path.read_text(encoding="utf-8"))
     if "semantic" in golden:
-        yield from check_semantic_metrics(path, data / "")
-        yield from check_refer_metrics(path, path.with_suffix(".npz"))
+        yield from check_semantic_metrics(path, data)
+        yield from check_refer_metrics(golden, np.load(path.with_suffix(".npz")))
     elif "runs" in golden:
-        clips = {name: golden_backbone(name, path.parent) for name in ("generator", "classifier")}
+        clips = {name: golden_backbone(name, path.parent) for name in NETWORKS}
         yield from check_referring(path, data, clips)
     elif "rows" in golden:
         yield from check_ablation(path, data)
     else:
+        yield from check_predicted_metrics(path, data)
         yield from check_semantic(path, data)
 
 
