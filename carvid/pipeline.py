@@ -31,7 +31,7 @@ from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, fil
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
-from carvid.run.layout import run_paths, tidy
+from carvid.run.layout import run_paths
 from carvid.run.lock import locked
 from carvid.run.names import check_names
 from carvid.run.record import record
@@ -331,7 +331,7 @@ class Carvid:
         """Segment a clip into a run's folder, which is locked, with what else is to be written."""
         ending = EndingQuietly()
         if resume and folder.done(resume=resume, overwrite=overwrite):
-            tidy(folder.folder)
+            folder.complete()
         else:
             results = partial(
                 self._results, reader, queries,

@@ -15,12 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from carvid.base.errors import OutputError
-from carvid.base.palette import contrast
+from carvid.base.palette import color_of, contrast
 from carvid.config import PALETTES, OverlayConfig
 from carvid.media.encode import MAX_SIDE
 from carvid.media.open import Backend, Frame, Selection, VideoInfo, open_video
 from carvid.show import overlay
-from carvid.show.overlay import color_of, draw_overlay, write_overlay
+from carvid.show.overlay import draw_overlay, write_overlay
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound

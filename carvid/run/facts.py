@@ -30,6 +30,10 @@ class RunFacts:
     `sam`) from others of the same name, as far as that can be told."""
     keep_names: bool = False
     """Whether masks are named as the frames, which then have names."""
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    """Further words of each expression; none at all where no expression has any."""
+    stuff: tuple[str, ...] = ()
+    """The expressions that name stuff, in their order."""
 
     @classmethod
     def of_input(
@@ -46,7 +50,16 @@ class RunFacts:
         weights."""
         seen = None if video.backend == "frames" else fingerprint(video.path)
         known = {**(contents or {}), **({} if seen is None else {"video": seen})}
-        return cls(config, video, queries.texts, queries.distractors, weights, known, keep_names)
+        return cls(
+            config, video, queries.texts, queries.distractors, weights, known, keep_names,
+            synonyms=queries.synonyms if any(queries.synonyms) else (),
+            stuff=tuple(text for text in queries.texts if text in queries.stuff),
+        )  # fmt: skip
+
+    @property
+    def semantic(self) -> bool:
+        """Whether the expressions are classes, of which each pixel gets one, or none."""
+        return self.config.car.mode == "semantic"
 
     def mask_name(self, index: int) -> str:
         """Return what the mask of frame `index` is called, from the folder of masks, with `/`."""
@@ -60,6 +73,8 @@ class RunFacts:
             "carvid": __version__,
             "texts": list(self.texts),
             "distractors": list(self.distractors),
+            **({"synonyms": [list(words) for words in self.synonyms]} if self.synonyms else {}),
+            **({"stuff": list(self.stuff)} if self.stuff else {}),
             "video": self.video.to_dict(),
             **names,
             **kept,
@@ -85,4 +100,5 @@ class RunFacts:
             tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
             values.get("contents", {}),
             bool(values.get("keep_names", False)),
+            tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,13 @@ HALO_SHARE = 0.5
 """Width of the halo on each side of an outline over the outline's."""
 MAX_LABEL_SHARE = 0.6
 """Width of a label over the frame's width; longer expressions are shortened."""
+
+
+def with_legend(config: OverlayConfig, *, semantic: bool) -> OverlayConfig:
+    """Return a style that says whether there is a legend, where it leaves that to the mode."""
+    if config.legend != "auto":
+        return config
+    return replace(config, legend="on" if semantic else "off")
 
 
 def draw_overlay(
@@ -74,7 +82,7 @@ def draw_overlay(
     parts = [image, picture] if config.side_by_side else [picture]
     if plan is None:
         return np.concatenate(parts, axis=1)
-    areas = {k: np.count_nonzero(mask) for k, mask in masks.items() if k <= len(texts)}
+    areas = {k: int(np.count_nonzero(mask)) for k, mask in masks.items() if k <= len(texts)}
     height, _ = picture_size((image.shape[0], image.shape[1]), texts, config)
     return beside(parts, draw_legend(plan, height, texts, areas, config.palette, shown))
 

@@ -22,7 +22,7 @@ from carvid.base.files import replacing
 from carvid.base.names import shown
 from carvid.media.frames import Frame, VideoInfo
 from carvid.run.sequences import FolderLabels
-from carvid.show.overlay import color_of
+from carvid.base.palette import color_of
 
 if TYPE_CHECKING:
     from carvid.run.track import Track
