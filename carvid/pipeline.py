@@ -7,11 +7,8 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.guard import check_apart
@@ -19,6 +16,8 @@ from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, unti
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import shown
 from carvid.base.scale import cut_masks
+from carvid.car.classes import Texts, queries_of
+from carvid.car.competing import takes_classes
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
@@ -48,9 +47,6 @@ from carvid.temporal.observe import observe
 from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
-
-Texts: TypeAlias = str | Iterable[str] | Queries
-"""One expression, or several; or queries, which have distractors of their own."""
 
 
 @telling_out_of_memory()
@@ -125,6 +121,7 @@ class Carvid:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
 
+    @takes_classes
     @telling_out_of_memory()
     def segment_image(
         self,
@@ -146,9 +143,10 @@ class Carvid:
             ValueError: `image` is no picture.
             ExpressionError: an expression is empty or too long.
         """
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         return self.segmenter.segment(to_rgb(image), queries, trace=trace)
 
+    @takes_classes
     def stream(
         self,
         frames: Iterable[Frame | Picture],
@@ -169,11 +167,13 @@ class Carvid:
             ExpressionError: an expression is empty or too long.
             ValueError: a frame is no picture.
         """
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
+        stuff = self.segmenter.stuff_of(queries) if self.segmenter.competing else None
         with telling_out_of_memory():
             for frame in self._causal_pass(frames, queries, state):
-                yield FrameResult.of(frame)
+                yield FrameResult.of(frame, stuff)
 
+    @takes_classes
     def offline(
         self,
         frames: Iterable[Frame | Picture],
@@ -184,24 +184,19 @@ class Carvid:
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
         that they have a say; as `stream` otherwise."""
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         config = self.config.temporal
         if not config.looks_ahead:
             yield from self.stream(frames, queries, state=state)
             return
         causal, stuff = self._causal_pass(frames, queries, state), self.segmenter.stuff_of(queries)
-
-        def sharpen(
-            image: NDArray[np.uint8], maps: NDArray[np.float32], expressions: NDArray[np.int64]
-        ) -> NDArray[np.bool_]:
-            return self.segmenter.sharpen(image, maps, stuff[expressions])
-
         with telling_out_of_memory():
             decided = smooth(
-                causal, len(queries.texts), config, sharpen,
+                causal, len(queries.texts), config, self.segmenter.sharpen.of(stuff),
                 present=self.config.car.present,
             )  # fmt: skip
-            yield from map(FrameResult.of, decided)
+            for frame in decided:
+                yield FrameResult.of(frame, stuff if self.segmenter.competing else None)
 
     def _causal_pass(
         self,
@@ -240,6 +235,7 @@ class Carvid:
                 masks=masks, maps=maps, state=state,
             )  # fmt: skip
 
+    @takes_classes
     @telling_out_of_memory()
     def segment(
         self,
@@ -294,7 +290,7 @@ class Carvid:
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         given = open_source(video, frame_rate=frame_rate, selection=selection, raw=raw)
         with given as reader, stop_when(stop):
             if keep_names:

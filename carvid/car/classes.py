@@ -19,13 +19,17 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from carvid.base.errors import ConfigError
 from carvid.base.files import read_text
 from carvid.base.names import existing
 from carvid.car.competitors import normal
 from carvid.car.queries import MOST_TEXTS, NO_TEXT, Queries
+from carvid.config import Config, load_config
 
+CLASS_SETTINGS = ("car.mode=semantic", "phrases.enabled=false", "overlay.labels=false")
+"""What classes need: they compete, are words by themselves, and have a legend."""
 KINDS = {"stuff": True, "things": False}
 """The words before a colon that are no class: whether what follows is stuff."""
 LINE_END = re.compile(r"\r\n|\r|\n")
@@ -76,7 +80,7 @@ class Classes:
                 raise ConfigError(f"'{word}' is given twice among the classes; leave one away")
             seen.add(_key(word))
 
-    def queries(self, distractors: Iterable[str] = ()) -> Queries:
+    def queries(self, distractors: str | Iterable[str] | None = ()) -> Queries:
         """Return what is asked of a frame: the names, with their synonyms.
 
         Args:
@@ -85,7 +89,32 @@ class Classes:
         Raises:
             ExpressionError: a text is empty or holds control characters.
         """
-        return Queries(self.names, tuple(distractors), stuff=self.stuff, synonyms=self.synonyms)
+        others = Queries.of(self.names, distractors).distractors
+        return Queries(self.names, others, stuff=self.stuff, synonyms=self.synonyms)
+
+
+Texts: TypeAlias = str | Iterable[str] | Classes | Queries
+"""One expression, or several; classes; or queries, which have distractors of their own."""
+
+
+def queries_of(texts: Texts, distractors: str | Iterable[str] | None = ()) -> Queries:
+    """Return what a caller asks.
+
+    Raises:
+        ExpressionError: a text is empty or holds control characters.
+        ValueError: as `Queries.of`.
+    """
+    if isinstance(texts, Classes):
+        return texts.queries(distractors)
+    return Queries.of(texts, distractors)
+
+
+def config_for(texts: Texts, config: Config) -> Config:
+    """Return the settings with which texts are asked for: those that are given, or, of classes and
+    in another mode than `semantic`, with `CLASS_SETTINGS` over them."""
+    if not isinstance(texts, Classes) or config.car.mode == "semantic":
+        return config
+    return load_config(config, CLASS_SETTINGS)
 
 
 @dataclass(frozen=True)

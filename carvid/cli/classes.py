@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from carvid.car.classes import Classes
     from carvid.config import Config
 
-CLASS_SETTINGS = ("car.mode=semantic", "phrases.enabled=false", "overlay.labels=false")
-"""What classes need: they compete, are words of their own, and have a legend. `--set` says more."""
+Asked: TypeAlias = "list[str] | Classes"
+"""Expressions, or classes."""
 
 ClassesFile = Annotated[
     Path | None,
@@ -30,12 +30,12 @@ ClassesFile = Annotated[
 
 def settings_of(classes: Path | None) -> tuple[str, ...]:
     """What a file of classes, if there is one, sets; as `key=value`, before what the user sets."""
+    from carvid.car.classes import CLASS_SETTINGS
+
     return () if classes is None else CLASS_SETTINGS
 
 
-def asked_of(
-    path: Path | None, texts: list[str], manifest: Path | None, config: Config
-) -> list[str] | Classes:
+def asked_of(path: Path | None, texts: list[str], manifest: Path | None, config: Config) -> Asked:
     """What is to be found: the classes of a file, or else the expressions.
 
     Raises:
@@ -59,14 +59,12 @@ def asked_of(
 
 def explain_classes(classes: Classes, distractors: Sequence[str], *, as_json: bool) -> None:
     """Print how a list of classes is understood, a class a line."""
-    entries = [
-        {"label": k, "name": name, "synonyms": list(words),
-         "kind": "stuff" if name in classes.stuff else "thing"}
-        for k, (name, words) in enumerate(zip(classes.names, classes.synonyms, strict=True), 1)
-    ]  # fmt: skip
+    entries = []
+    for label, (name, words) in enumerate(zip(classes.names, classes.synonyms, strict=True), 1):
+        kind = "stuff" if name in classes.stuff else "thing"
+        entries.append({"label": label, "name": name, "synonyms": list(words), "kind": kind})
+        if not as_json:
+            also = f"; also {', '.join(words)}" if words else ""
+            typer.echo(f"{label}: {name} ({kind}){also}")
     if as_json:
         print_json({"classes": entries, "distractors": list(distractors)})
-        return
-    for entry in entries:
-        words = f", or: {', '.join(entry['synonyms'])}" if entry["synonyms"] else ""
-        typer.echo(f"{entry['label']}: {entry['name']} ({entry['kind']}){words}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from carvid.base.words import plural
+from carvid.cli.classes import Asked, ClassesFile, asked_of, explain_classes, settings_of
 from carvid.cli.messages import (
     exit_if_failed,
     resumable,
@@ -70,6 +71,7 @@ def run(
             help="What else may be there; competes, gets no mask. Repeatable.",
         ),
     ] = None,
+    classes: ClassesFile = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -191,13 +193,15 @@ def run(
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*overrides(settings, device, sam, style, threshold), *looks])
+    asked = [*settings_of(classes), *overrides(settings, device, sam, style, threshold), *looks]
+    config = load_config(preset, asked)
     selection = _selection(start, end, stride, max_side)
     rate = None if fps is None else rate_of(fps)
     sources = videos or []
-    texts, distractors = (
-        [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
+    expressions, distractors = (
+        [to_unicode(text) for text in given or ()] for given in (expr, distractor)
     )
+    texts = asked_of(classes, expressions, manifest, config)
     clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors)
     if explain:
@@ -265,7 +269,7 @@ def _selection(start: str | None, end: str | None, stride: int, max_side: int) -
 def _clips_of_manifest(
     manifest: Path | None,
     sources: list[str],
-    texts: list[str],
+    texts: Asked,
     selection: Selection,
     rate: Fraction | None,
 ) -> list[Clip]:
@@ -287,27 +291,27 @@ def _clips_in(folders: list[str]) -> list[str]:
 
 
 def _clips(
-    sources: list[str], texts: list[str], selection: Selection, rate: Fraction | None
+    sources: list[str], texts: Asked, selection: Selection, rate: Fraction | None
 ) -> list[Clip]:
     from carvid.batch.manifest import clips_of
 
     return clips_of(sources, texts, selection, rate)
 
 
-def _check_texts(clips: list[Clip], texts: list[str], distractors: list[str]) -> None:
+def _check_texts(clips: list[Clip], texts: Asked, distractors: list[str]) -> None:
     """Check all that is asked for, of each clip."""
-    from carvid.car.queries import Queries
+    from carvid.car.classes import queries_of
 
-    asked = [clip.texts for clip in clips] or [tuple(texts)]
+    asked: list[Asked] = [list(clip.texts) for clip in clips] or [texts]
     if not asked[0]:
-        raise typer.BadParameter("say what to find with --expr")
+        raise typer.BadParameter("say what to find with --expr, or --classes")
     for each in asked:
-        Queries(each, tuple(distractors))
+        queries_of(each, distractors)
 
 
 def _explain(
     clips: list[Clip],
-    texts: list[str],
+    texts: Asked,
     distractors: list[str],
     config: Config,
     *,
@@ -317,6 +321,9 @@ def _explain(
     from carvid.car.phrases import understand
     from carvid.car.queries import in_one_line
 
+    if not isinstance(texts, list):
+        explain_classes(texts, distractors, as_json=as_json)
+        raise typer.Exit
     asked = [text for clip in clips for text in clip.texts] or texts
     phrases = [understand(in_one_line(text), config.phrases)
                for text in (*dict.fromkeys(asked), *distractors)]  # fmt: skip
@@ -328,10 +335,10 @@ def _explain(
     raise typer.Exit
 
 
-def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) -> None:
+def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> None:
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
-    from carvid.car.queries import Queries
+    from carvid.car.classes import queries_of
     from carvid.config import Config, settings_files
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
@@ -343,7 +350,7 @@ def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) 
     check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
     models = {name: model for name, model in task.models.items() if model is not None}
     config = Config.from_dict({"weights": models}, base=task.config)
-    queries = Queries.of(texts, task.options["distractors"])
+    queries = queries_of(texts, task.options["distractors"])
     now: dict[str, Any] = {}
     if not is_live(source):
         with open_source(source, **how) as reader:
@@ -359,7 +366,7 @@ def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) 
 def _run_one(
     task: _Task,
     source: str,
-    texts: list[str],
+    texts: Asked,
     how: dict[str, Any],
 ) -> None:
     """Segment a clip and print what was found."""

@@ -42,7 +42,7 @@ def class_table(facts: RunFacts, labels: Iterable[NDArray[np.uint8]]) -> dict[st
     and its share of all their pixels, in [0, 1] (`share`); so, too, what has no label.
 
     Args:
-        facts: names, synonyms, stuff, and the overlay's palette, whose RGB are `color`.
+        facts: names, synonyms, stuff, and the overlay's palette, whose RGB are `color`, as in HTML.
         labels: T maps, uint8 (H, W); class k is label k, from 1.
     """
     pixels, present = np.zeros(256, np.int64), np.zeros(256, np.int64)
@@ -51,14 +51,15 @@ def class_table(facts: RunFacts, labels: Iterable[NDArray[np.uint8]]) -> dict[st
         counts = np.bincount(plane.ravel(), minlength=256)
         pixels, present, frames = pixels + counts, present + (counts > 0), frames + 1
     shares = (pixels / max(1, int(pixels.sum()))).tolist()
+    stuff = {*facts.stuff, *facts.config.prompts.stuff}
     synonyms = facts.synonyms or ((),) * len(facts.texts)
     return {
         "frames": frames,
         "background": {"label": 0, "frames": int(present[0]), "share": round(shares[0], 6)},
         "classes": [
             {"label": k, "name": name, "synonyms": list(others),
-             "kind": "stuff" if name in facts.stuff else "thing",
-             "color": list(color_of(k - 1, facts.config.overlay.palette)),
+             "kind": "stuff" if name in stuff else "thing",
+             "color": "#%02x%02x%02x" % color_of(k - 1, facts.config.overlay.palette),
              "frames": int(present[k]), "share": round(shares[k], 6)}
             for k, (name, others) in enumerate(zip(facts.texts, synonyms, strict=True), 1)
         ],

@@ -15,6 +15,19 @@ from carvid.run.names import is_inside, png_name
 from carvid.version import __version__
 
 
+def queries_in_json(
+    asked: Queries | RunFacts,
+) -> dict[str, Any]:
+    """Return what a run.json says of queries; nothing of synonyms and stuff where none has any."""
+    stuff = [text for text in asked.texts if text in asked.stuff]
+    return {
+        "texts": list(asked.texts),
+        "distractors": list(asked.distractors),
+        **({"synonyms": list(map(list, asked.synonyms))} if any(asked.synonyms) else {}),
+        **({"stuff": stuff} if stuff else {}),
+    }
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What run.json says of a run, besides its timing."""
@@ -50,10 +63,10 @@ class RunFacts:
         weights."""
         seen = None if video.backend == "frames" else fingerprint(video.path)
         known = {**(contents or {}), **({} if seen is None else {"video": seen})}
+        asked = queries_in_json(queries)
         return cls(
             config, video, queries.texts, queries.distractors, weights, known, keep_names,
-            synonyms=queries.synonyms if any(queries.synonyms) else (),
-            stuff=tuple(text for text in queries.texts if text in queries.stuff),
+            tuple(map(tuple, asked.get("synonyms", ()))), tuple(asked.get("stuff", ())),
         )  # fmt: skip
 
     @property
@@ -71,10 +84,7 @@ class RunFacts:
         kept = {"keep_names": True} if self.keep_names else {}
         return {
             "carvid": __version__,
-            "texts": list(self.texts),
-            "distractors": list(self.distractors),
-            **({"synonyms": [list(words) for words in self.synonyms]} if self.synonyms else {}),
-            **({"stuff": list(self.stuff)} if self.stuff else {}),
+            **queries_in_json(self),
             "video": self.video.to_dict(),
             **names,
             **kept,

@@ -20,9 +20,9 @@ from PIL import Image
 from carvid.base.errors import OutputError
 from carvid.base.files import replacing
 from carvid.base.names import shown
+from carvid.base.palette import color_of
 from carvid.media.frames import Frame, VideoInfo
 from carvid.run.sequences import FolderLabels
-from carvid.base.palette import color_of
 
 if TYPE_CHECKING:
     from carvid.run.track import Track
