@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from carvid.batch.manifest import Clip, read_manifest
     from carvid.batch.run import BatchResult, run_batch
     from carvid.benchmark.predict import Prediction, predict
+    from carvid.car.classes import Classes, read_classes
     from carvid.car.step import StepResult
     from carvid.car.trace import Trace
     from carvid.config import Config, load_config
@@ -47,6 +48,7 @@ _HOMES = {
     "BatchResult": "carvid.batch.run",
     "Carvid": "carvid.pipeline",
     "CarvidError": "carvid.base.errors",
+    "Classes": "carvid.car.classes",
     "Clip": "carvid.batch.manifest",
     "Config": "carvid.config",
     "Frame": "carvid.media.frames",
@@ -64,6 +66,7 @@ _HOMES = {
     "load_config": "carvid.config",
     "open_video": "carvid.media.open",
     "predict": "carvid.benchmark.predict",
+    "read_classes": "carvid.car.classes",
     "read_manifest": "carvid.batch.manifest",
     "run_batch": "carvid.batch.run",
 }
@@ -73,6 +76,7 @@ __all__ = [
     "BatchResult",
     "Carvid",
     "CarvidError",
+    "Classes",
     "Clip",
     "Config",
     "Frame",
@@ -92,6 +96,7 @@ __all__ = [
     "load_config",
     "open_video",
     "predict",
+    "read_classes",
     "read_manifest",
     "run_batch",
 ]

@@ -135,7 +135,7 @@ class Carvid:
 
         Args:
             image: uint8 (H, W, 3) RGB, or another picture that `to_rgb` knows.
-            texts: the N expressions, or one.
+            texts: the N expressions, one, or classes.
             distractors: texts that compete but get no mask.
             trace: is filled with the recurrent steps.
 
@@ -159,7 +159,7 @@ class Carvid:
 
         Args:
             frames: `Frame`s, or pictures: uint8 (H, W, 3) RGB, or others that `to_rgb` knows.
-            texts: the N expressions, or one.
+            texts: the N expressions, one, or classes.
             distractors: texts that compete but get no mask.
             state: the state that an earlier frame left (`FrameResult.state`), to go on from.
 
@@ -259,7 +259,7 @@ class Carvid:
         Args:
             video: a video file, a folder or a pattern of images, one image, what `open_video` reads
                 live, or frames: any iterable of `Frame`s or pictures, which is read once.
-            texts: the N expressions, or one; expression k, from 1, is label k.
+            texts: the N expressions, one, or classes; text k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.

@@ -187,7 +187,7 @@ def run(
     bars = show_progress(quiet)
 
     from carvid.base.names import to_unicode
-    from carvid.config import load_config
+    from carvid.config import load_config, settings_files
     from carvid.exports.export import check_formats
     from carvid.media.frames import rate_of, raw_frames
 
@@ -210,7 +210,7 @@ def run(
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
     task = _Task(
-        config, preset, out,
+        config, [*settings_files(preset), *([] if classes is None else [classes])], out,
         {"generator": weights_generator, "classifier": weights_classifier},
         {
             "distractors": distractors, "formats": formats or (), "resume": resume,
@@ -241,8 +241,8 @@ class _Task:
     """What was asked for, whether of one clip or of several."""
 
     config: Config
-    preset: str
-    """What `config` was made of; nothing is written onto its files."""
+    read: list[Path]
+    """What `config` and classes were read from; nothing is written onto it."""
     out: Path
     models: dict[str, Any]
     """Of `load` and `run_batch`."""
@@ -339,7 +339,7 @@ def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> N
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
     from carvid.car.classes import queries_of
-    from carvid.config import Config, settings_files
+    from carvid.config import Config
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
     from carvid.run.earlier import check_earlier
@@ -347,7 +347,7 @@ def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> N
     from carvid.run.layout import run_paths
     from carvid.run.names import check_names
 
-    check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
+    check_apart([*input_files(source), *task.read], run_paths(task.out))
     models = {name: model for name, model in task.models.items() if model is not None}
     config = Config.from_dict({"weights": models}, base=task.config)
     queries = queries_of(texts, task.options["distractors"])
@@ -394,9 +394,8 @@ def _run_several(
 ) -> None:
     """Segment several clips and print what was found in each; exit 1 if one failed."""
     from carvid.batch.run import run_batch
-    from carvid.config import settings_files
 
-    read = [*settings_files(task.preset), *([] if manifest is None else [manifest])]
+    read = [*task.read, *([] if manifest is None else [manifest])]
     with resumable(task.out):
         batch = run_batch(
             clips, task.out, task.config, engine=engine, workers=workers, read=read,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.files import read_json, write_text
-from carvid.base.palette import color_of
+from carvid.base.palette import Color, color_of
 from carvid.run.facts import RunFacts
 from carvid.run.layout import CLASSES_NAME
 from carvid.version import __version__
@@ -51,16 +51,19 @@ def class_table(facts: RunFacts, labels: Iterable[NDArray[np.uint8]]) -> dict[st
         counts = np.bincount(plane.ravel(), minlength=256)
         pixels, present, frames = pixels + counts, present + (counts > 0), frames + 1
     shares = (pixels / max(1, int(pixels.sum()))).tolist()
-    stuff = {*facts.stuff, *facts.config.prompts.stuff}
     synonyms = facts.synonyms or ((),) * len(facts.texts)
     return {
         "frames": frames,
         "background": {"label": 0, "frames": int(present[0]), "share": round(shares[0], 6)},
         "classes": [
             {"label": k, "name": name, "synonyms": list(others),
-             "kind": "stuff" if name in stuff else "thing",
-             "color": "#%02x%02x%02x" % color_of(k - 1, facts.config.overlay.palette),
+             "kind": "stuff" if facts.is_stuff(name) else "thing",
+             "color": _in_html(color_of(k - 1, facts.config.overlay.palette)),
              "frames": int(present[k]), "share": round(shares[k], 6)}
             for k, (name, others) in enumerate(zip(facts.texts, synonyms, strict=True), 1)
         ],
     }  # fmt: skip
+
+
+def _in_html(color: Color) -> str:
+    return "#" + bytes(color).hex()

@@ -74,6 +74,10 @@ class RunFacts:
         """Whether the expressions are classes, of which each pixel gets one, or none."""
         return self.config.car.mode == "semantic"
 
+    def is_stuff(self, text: str) -> bool:
+        """Whether an expression names stuff."""
+        return text in self.stuff or text in self.config.prompts.stuff
+
     def mask_name(self, index: int) -> str:
         """Return what the mask of frame `index` is called, from the folder of masks, with `/`."""
         return png_name(self.video.names[index]) if self.keep_names else MASK_NAME.format(index)
