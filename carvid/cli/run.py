@@ -204,12 +204,12 @@ def run(
     texts = asked_of(classes, expressions, manifest, config)
     clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors)
-    if explain and not isinstance(texts, list):
-        explain_classes(texts, distractors, as_json=as_json)
-        raise typer.Exit
     if explain:
-        asked = [text for clip in clips for text in clip.texts] or texts
-        print_phrases([*dict.fromkeys(asked), *distractors], config.phrases, as_json=as_json)
+        if isinstance(texts, list):
+            every = [text for clip in clips for text in clip.texts] or texts
+            print_phrases([*dict.fromkeys(every), *distractors], config.phrases, as_json=as_json)
+        else:
+            explain_classes(texts, distractors, as_json=as_json)
         raise typer.Exit
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
