@@ -1,12 +1,13 @@
 #!/usr/bin/env python
 """Compare carvid with files of the released evaluation on the image benchmarks.
 
-    tools/check_bench_golden.py FILE.json [FILE.json ...] --data DIR [--threads 2]
+    tools/check_bench_golden.py FILE.json [FILE.json ...] --data DIR [--threads 2] [--ways]
 
 Beside each FILE.json lies its .npz; DIR has the images and their truth: voc, coco, context, ade and
 refer, each in its data set's own layout. Prints a line for each image, expression or number, and
 exits 1 if any is out. What the released code does by a fault, and carvid does not, is listed as
-not reproduced.
+not reproduced. `--ways` compares nothing, but prints the mIoU of the presets `reference` and
+`default` on the same networks and images (files of one semantic set).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from check_golden import Line
 from golden_metrics import check_predicted_metrics, check_semantic_metrics
 from golden_referring import check_refer_metrics, check_referring
-from golden_semantic import NETWORKS, check_ablation, check_semantic, golden_backbone
+from golden_semantic import NETWORKS, check_ablation, check_semantic, golden_backbone, measure_ways
 
 
 def check_file(path: Path, data: Path) -> Iterator[Line]:
@@ -46,12 +47,19 @@ def main() -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument("--data", required=True, type=Path, metavar="DIR")
     parser.add_argument("--threads", type=int, default=1, help="of torch: they sum in other orders")
+    parser.add_argument("--ways", action="store_true", help="mIoU of reference and of default")
     options = parser.parse_args()
     for path in (*options.files, options.data):
         if not path.exists():
             print(f"check_bench_golden: there is no '{path}'", file=sys.stderr)
             return 1
     torch.set_num_threads(options.threads)
+    if options.ways:
+        for line in (each for path in options.files for each in measure_ways(path, options.data)):
+            print(
+                json.dumps({k: round(v, 2) if isinstance(v, float) else v for k, v in line.items()})
+            )
+        return 0
     good = True
     for path in options.files:
         for line in check_file(path, options.data):

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from check_golden import TOLERANCES, Line, golden_clip
 from numpy.typing import NDArray
+from transformers import BatchEncoding
 
 from carvid.base.errors import CarvidError
-from carvid.car.label_map import label_map
+from carvid.car.label_map import foreground_map, label_map
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.trace import Trace, TraceStep
@@ -30,7 +31,7 @@ from carvid.config import Config, load_config, load_over
 from carvid.datasets.class_lists import background_words
 from carvid.datasets.open_semantic import open_semantic
 from carvid.datasets.semantic_dataset import SemanticDataset
-from carvid.evaluation.confusion import confusion, one_class_short, semantic_scores
+from carvid.evaluation.confusion import confusion, one_class_short, semantic_scores, usual_scores
 
 MAP_TOLERANCES = {
     "pixels": 0.005,  # share of an image's pixels
@@ -97,21 +98,30 @@ def load_texts(folder: Path) -> Texts:
     return texts
 
 
+class GoldenTokenizer:
+    """The token ids that a folder's files have of their texts."""
+
+    def __init__(self, texts: Texts) -> None:
+        self._texts = texts
+
+    def __call__(self, texts: Sequence[str], **_: Any) -> BatchEncoding:
+        rows = [self._texts[text][0] for text in texts]
+        longest = max(map(len, rows))
+        ids = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows])
+        return BatchEncoding({"input_ids": ids, "attention_mask": (ids > 0).long()})
+
+
 @cache
-def golden_backbone(name: str, folder: Path) -> ClipBackbone:
-    """Return the golden network `name`, which knows every text of a folder's files."""
-    model, texts = golden_clip(name), load_texts(folder)
-    backbone = ClipBackbone(model, None, half_positions=True, name=name)
+def golden_backbone(name: str, folder: Path, *, half_positions: bool = True) -> ClipBackbone:
+    """Return the golden network `name`, which knows every text of a folder's files: its features
+    or, where there are none, its token ids."""
+    texts = load_texts(folder)
+    backbone = ClipBackbone(
+        golden_clip(name), GoldenTokenizer(texts), half_positions=half_positions, name=name  # type: ignore[arg-type]
+    )  # fmt: skip
     given = {text: features[name] for text, (_, features) in texts.items() if name in features}
     if given:
         backbone.remember_texts(list(given), torch.from_numpy(np.stack(list(given.values()))))
-    missing = [text for text in texts if text not in given]
-    for start in range(0, len(missing), 256):
-        some = missing[start : start + 256]
-        ids = torch.tensor([texts[text][0] for text in some])
-        with torch.inference_mode():
-            features = model.get_text_features(input_ids=ids).pooler_output
-        backbone.remember_texts(some, torch.nn.functional.normalize(features.float(), dim=-1))
     return backbone
 
 
@@ -126,9 +136,11 @@ def open_set(config: str, data: Path, stuff: Sequence[str]) -> Iterator[Set]:
         yield Set(dataset, frozenset(stuff))
 
 
-def config_of(name: str, settings: Mapping[str, Any], background: Sequence[str]) -> Config:
-    """Return carvid's settings for those that a file names."""
-    config = load_over(load_config("reference"), SETS[name][2])
+def config_of(
+    name: str, settings: Mapping[str, Any], background: Sequence[str], way: str = "reference"
+) -> Config:
+    """Return carvid's settings for those that a file names, in one way of working."""
+    config = load_over(load_config(way), SETS[name][2])
     kinds = tuple(settings["visual_prompt_type"])
     return replace(
         config,
@@ -365,5 +377,32 @@ def set_with(config: str, data: Path, stuff: Sequence[str], names: Sequence[str]
 
 def unit_of(models: Mapping[str, str], config: Config, folder: Path) -> RecurrentSegmenter:
     """Return the unit of the golden networks that a file names."""
-    networks = [golden_backbone(models[name], folder) for name in NETWORKS]
+    half = config.weights.half_positions
+    networks = [golden_backbone(models[name], folder, half_positions=half) for name in NETWORKS]
     return RecurrentSegmenter(networks[0], networks[1], config)
+
+
+def measure_ways(path: Path, data: Path) -> Iterator[dict[str, Any]]:
+    """Yield what carvid's two ways of working reach on the images of a file, percent: as released
+    (`reference`), and as the paper means it (`default`), by both protocols."""
+    golden = json.loads(path.read_text(encoding="utf-8"))
+    names = [image["name"] for image in golden["images"]]
+    of = set_with(golden["config"], data, golden["stuff_queries"] or (), names)
+    for way in ("reference", "default"):
+        config = config_of(golden["config"], golden["settings"], golden["bg_cls"], way)
+        unit = unit_of(golden["models"], config, path.parent)
+        maps = [np.zeros((golden["n_class"],) * 2, np.int64) for _ in range(2)]
+        for image in of.dataset.images:
+            if image.name in names:
+                result = unit.segment(of.dataset.picture(image), of.queries)
+                labels = label_map(result, unit.stuff_of(of.queries))
+                truth = of.dataset.truth(image)
+                maps[0] += confusion(truth, labels, golden["n_class"])
+                maps[1] += confusion(truth, foreground_map(result, labels), golden["n_class"])
+        yield {
+            "file": path.stem,
+            "preset": way,
+            "with background": round(100 * semantic_scores(maps[0], background=True).miou, 2),
+            "released": round(100 * semantic_scores(maps[0], background=False).miou, 2),
+            "usual": round(100 * usual_scores(maps[1]).miou, 2),
+        }
