@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.guard import check_apart
@@ -47,8 +49,8 @@ from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
 
-Texts: TypeAlias = str | Iterable[str]
-"""One expression, or several."""
+Texts: TypeAlias = str | Iterable[str] | Queries
+"""One expression, or several; or queries, which have distractors of their own."""
 
 
 @telling_out_of_memory()
@@ -129,7 +131,7 @@ class Carvid:
         image: Picture,
         texts: Texts,
         *,
-        distractors: Texts = (),
+        distractors: str | Iterable[str] = (),
         trace: Trace | None = None,
     ) -> StepResult:
         """CaR as published, on one image.
@@ -152,7 +154,7 @@ class Carvid:
         frames: Iterable[Frame | Picture],
         texts: Texts,
         *,
-        distractors: Texts = (),
+        distractors: str | Iterable[str] = (),
         state: TemporalState | None = None,
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame as it comes; strictly causal, endless input is fine.
@@ -177,7 +179,7 @@ class Carvid:
         frames: Iterable[Frame | Picture],
         texts: Texts,
         *,
-        distractors: Texts = (),
+        distractors: str | Iterable[str] = (),
         state: TemporalState | None = None,
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
@@ -185,12 +187,18 @@ class Carvid:
         queries = Queries.of(texts, distractors)
         config = self.config.temporal
         if not config.looks_ahead:
-            yield from self.stream(frames, texts, distractors=distractors, state=state)
+            yield from self.stream(frames, queries, state=state)
             return
-        causal = self._causal_pass(frames, queries, state)
+        causal, stuff = self._causal_pass(frames, queries, state), self.segmenter.stuff_of(queries)
+
+        def sharpen(
+            image: NDArray[np.uint8], maps: NDArray[np.float32], expressions: NDArray[np.int64]
+        ) -> NDArray[np.bool_]:
+            return self.segmenter.sharpen(image, maps, stuff[expressions])
+
         with telling_out_of_memory():
             decided = smooth(
-                causal, len(queries.texts), config, self.segmenter.sharpen,
+                causal, len(queries.texts), config, sharpen,
                 present=self.config.car.present,
             )  # fmt: skip
             yield from map(FrameResult.of, decided)
@@ -238,7 +246,7 @@ class Carvid:
         video: Source,
         texts: Texts,
         *,
-        distractors: Texts = (),
+        distractors: str | Iterable[str] = (),
         out: str | Path | None = None,
         resume: bool = False,
         overwrite: bool = False,
@@ -385,9 +393,7 @@ class Carvid:
         )  # fmt: skip
         follow = self.stream if info.endless else self.offline
         try:
-            yield from follow(
-                until(bar), queries.texts, distractors=queries.distractors, state=state
-            )
+            yield from follow(until(bar), queries, state=state)
         finally:
             bar.close()  # what is said next has a line of its own
             frames.close()

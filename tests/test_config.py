@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from carvid.base.errors import ConfigError
-from carvid.config import Config, load_config, preset_names
+from carvid.config import Config, load_config, load_over, preset_names
 
 PRESETS = [
-    "coco-object", "davis", "default", "fast", "pascal-context", "refcoco", "refcoco+",
-    "refcocog", "reference", "tiny", "voc",
+    "ade150", "ade847", "coco-object", "davis", "default", "fast", "grefcoco", "pascal-context",
+    "pascal-context-459", "refcoco", "refcoco+", "refcocog", "reference", "tiny", "voc",
 ]  # fmt: skip
 
 
@@ -26,18 +26,30 @@ def test_presets_are_these_and_load_back_equal() -> None:
     [
         ("voc", 0.4, 0.6, 0.4, ("circle", "blur")),
         ("coco-object", 0.5, 0.3, 0.5, ("blur", "gray")),
-        ("pascal-context", 0.6, 0.2, 0.4, ("circle", "blur")),
-        ("refcoco", 0.5, 0.3, 0.5, ("circle", "blur")),
+        ("pascal-context", 0.6, 0.25, 0.4, ("blur", "circle")),
+        ("pascal-context-459", 0.4, 0.25, 0.7, ("gray", "blur")),
+        ("ade150", 0.6, 0.25, 0.7, ("gray", "blur")),
+        ("ade847", 0.6, 0.25, 0.7, ("gray", "blur")),
+        ("refcoco", 0.5, 0.3, 0.5, ("circle",)),
         ("refcoco+", 0.2, 0.1, 0.5, ("circle", "blur")),
         ("refcocog", 0.5, 0.1, 0.6, ("circle", "blur")),
+        ("grefcoco", 0.5, 0.0, 0.3, ("circle",)),
     ],
 )
-def test_paper_settings(
+def test_released_settings(
     preset: str, eta: float, theta: float, lambda_: float, kinds: tuple[str, ...]
 ) -> None:
     config = load_config(preset)
     assert (config.prompts.eta, config.car.theta) == (eta, theta)
     assert (config.proposals.lambda_, config.prompts.kinds) == (lambda_, kinds)
+
+
+def test_a_benchmarks_settings_in_another_way_of_working() -> None:
+    assert load_over(load_config("reference"), "ade847") == load_config("ade847")
+    ours = load_over(Config(), "ade847")
+    assert (ours.car.mode, ours.prompts.eta, ours.car.theta) == ("semantic", 0.6, 0.25)
+    assert len(ours.classifier.templates) == 15
+    assert (ours.classifier.view, ours.crf.mode) == (Config().classifier.view, Config().crf.mode)
 
 
 def test_default_preset_is_the_defaults() -> None:

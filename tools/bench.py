@@ -2,6 +2,7 @@
 """How long things take, against the plain way of doing them, in one run.
 
 tools/bench.py jf                 the evaluator against the official steps, done plainly
+tools/bench.py label-maps         1,449 label maps of VOC's size against their truth: time, memory
 tools/bench.py crf DATA           the fast CRF against pydensecrf, on frames of a DAVIS tree
 tools/bench.py temporal SPRITES   clips segmented frame by frame, and along time
 tools/bench.py real DATA          DAVIS frames with CLIP simulated, frame by frame and along time
@@ -106,6 +107,32 @@ def evaluated(data: Path, protocol: str, workers: int) -> list[float]:
     """J and F of each object by the evaluator."""
     report = evaluate(data / "predictions", data, protocol, workers=workers)
     return [value for o in report.objects for value in (o.j.mean, o.f.mean)]
+
+
+@app.command("label-maps")
+def label_maps(
+    maps: Annotated[list[int], typer.Option(help="How many; VOC's val has 1449.")] = [1449, 300],  # noqa: B006
+    workers: Annotated[list[int], typer.Option(help="Processes.")] = [1, 2],  # noqa: B006
+    repeats: Annotated[int, typer.Option(help="Runs; the fastest counts.")] = 2,
+) -> None:
+    """Time the scoring of drawn label maps, and tell the largest process's resident memory.
+
+    Memory is flat if many maps take as much as few.
+    """
+    import label_maps_bench
+
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        with ProcessPoolExecutor(1, context) as alone:
+            alone.submit(label_maps_bench.draw_set, Path(folder), max(maps)).result()
+        for count in maps:
+            for processes in workers:
+                runs = []
+                for _ in range(repeats):
+                    with ProcessPoolExecutor(1, context) as alone:  # with memory of its own
+                        run = alone.submit(label_maps_bench.measure, Path(folder), count, processes)
+                        runs.append(run.result())
+                print(json.dumps(min(runs, key=lambda each: float(each["score_s"]))))
 
 
 @app.command()

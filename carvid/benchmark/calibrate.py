@@ -256,7 +256,7 @@ class _Search:
     def _with(self, changes: Sequence[str]) -> Carvid:
         model = self._model
         config = load_config(model.config, changes)
-        return Carvid(config, *model.backbones, model.segmenter.sam)
+        return Carvid(config, *model.backbones, model.segmenter.sharpen.sam)
 
 
 def _winner(rows: Sequence[Row]) -> int | None:

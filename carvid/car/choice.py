@@ -237,3 +237,12 @@ def representatives(
                 result[i] = j
                 break
     return result
+
+
+def rows_in(owners: NDArray[np.int64], owner: int) -> slice | NDArray[np.int64]:
+    """Return which rows are an owner's, of int64 (C,); as a slice, which copies nothing, where they
+    lie side by side."""
+    rows = np.flatnonzero(owners == owner)
+    if rows[-1] - rows[0] + 1 == len(rows):
+        return slice(int(rows[0]), int(rows[-1]) + 1)
+    return rows

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from carvid.base.masks import box_of
 from carvid.base.scale import Scales
+from carvid.car.queries import in_template
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.preprocessing import OPENAI, Preprocessing, to_pixels
 from carvid.config import ClassifierConfig
@@ -94,7 +95,7 @@ class MaskClassifier:
         return result
 
     def _in_templates(self, texts: Sequence[str]) -> list[list[str]]:
-        return [[template.format(text) for text in texts] for template in self.config.templates]
+        return [[in_template(each, text) for text in texts] for each in self.config.templates]
 
     def _view(
         self, image: NDArray[np.uint8], mask: NDArray[np.bool_], side: int, scales: Scales | None

@@ -72,8 +72,12 @@ def not_named(text: str, background: Sequence[str]) -> NDArray[np.bool_]:
     """Return which background words an expression does not name, bool (B,).
 
     "the streets" names street, and its synonym road. "a duck on the sea" names sea, but not water:
-    synonyms count only in the head of the expression.
+    synonyms count only in the head of the expression. Of a text of several lines, all of them must
+    not name it.
     """
+    if "\n" in text:
+        free = np.stack([not_named(line, background) for line in text.split("\n")])
+        return np.asarray(free.all(axis=0), bool)
     head = _singulars(_HEAD_ENDS.split(text.lower(), maxsplit=1)[0])
     named = _singulars(text).union(*(same for same in SAME_THING if same & head))
     missing = [not all(_singulars(each) & named for each in _words(word)) for word in background]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.car.competitors import not_named
+from carvid.car.queries import in_template
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.gradient_cam import PatchFeatures
 from carvid.clip.preprocessing import to_pixels
@@ -112,6 +113,7 @@ class ProposalGenerator:
         size_hw: tuple[int, int],
         *,
         bare: Sequence[str] = (),
+        background: Sequence[str] | None = None,
     ) -> Proposals:
         """Return the proposals of `texts`, already in their template, at `size_hw`.
 
@@ -121,24 +123,30 @@ class ProposalGenerator:
             size_hw: of the masks.
             bare: the same outside their template, if they stand in one; background queries that
                 one of them names do not compete with it (`proposals.skip_own_words`).
+            background: the background queries; those of the settings, if none are given.
         """
-        cams, recomputed = self._cams(frame.features, texts, bare or texts)
+        words = self.config.background if background is None else background
+        cams, recomputed = self._cams(frame.features, texts, bare or texts, words)
         boxes = tuple(affinity_boxes(cam, self.config.lambda_) for cam in cams)
         refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
         return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
 
     def _cams(
-        self, features: PatchFeatures, texts: Sequence[str], bare: Sequence[str]
+        self,
+        features: PatchFeatures,
+        texts: Sequence[str],
+        bare: Sequence[str],
+        words: Sequence[str],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         queries = self.backbone.encode_texts(texts)
-        words = [self.config.template.format(word) for word in self.config.background]
-        background = self.backbone.encode_texts(words) if words else queries[:0]
+        in_templates = [in_template(self.config.template, word) for word in words]
+        background = self.backbone.encode_texts(in_templates) if words else queries[:0]
         # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
             features,
             queries,
             background,
-            self._competing_background(bare),
+            self._competing_background(bare, words),
             competing=self.competing,
         )
         zero = raw.flatten(1).amax(dim=1) <= 0
@@ -146,9 +154,10 @@ class ProposalGenerator:
             raw[i] = self._cam_without_background(features, queries, i)
         return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
 
-    def _competing_background(self, bare: Sequence[str]) -> NDArray[np.bool_] | None:
+    def _competing_background(
+        self, bare: Sequence[str], words: Sequence[str]
+    ) -> NDArray[np.bool_] | None:
         """Which background queries compete with each text, bool (N, B); None: all with all."""
-        words = self.config.background
         if not (self.config.skip_own_words and words):
             return None
         against = np.stack([not_named(text, words) for text in bare])

@@ -30,35 +30,65 @@ class Queries:
     """The N expressions, in the user's order; expression k, from 1, is label k."""
     distractors: tuple[str, ...] = ()
     """Further queries, which compete but get neither label nor mask."""
+    stuff: frozenset[str] = frozenset()
+    """Those of the texts that name stuff, not things (semantic mode, `carvid.car.passes`)."""
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    """For each text other words for the same, which are asked for with it as one query; none of
+    any, if there are none."""
+    limit: int = MOST_TEXTS
+    """How many texts there may be: as many as the labels that are written."""
 
     def __post_init__(self) -> None:
         if not self.texts:
             raise ExpressionError("no expression is given; name at least one object")
-        if len(self.texts) > MOST_TEXTS:
+        if len(self.texts) > self.limit:
             raise ExpressionError(
-                f"{len(self.texts)} expressions are given, and labels are for {MOST_TEXTS} at "
+                f"{len(self.texts)} expressions are given, and labels are for {self.limit} at "
                 "most; ask for them in several runs"
             )
         for name in ("texts", "distractors"):
             object.__setattr__(self, name, tuple(in_one_line(text) for text in getattr(self, name)))
+        given = self.synonyms or ((),) * len(self.texts)
+        clean = tuple(tuple(in_one_line(word) for word in words) for words in given)
+        if len(clean) != len(self.texts):
+            raise ValueError(
+                f"synonyms are for {len(clean)} texts, and there are {len(self.texts)}"
+            )
+        object.__setattr__(self, "synonyms", clean)
+        object.__setattr__(self, "stuff", frozenset(in_one_line(text) for text in self.stuff))
 
     @classmethod
     def of(
-        cls, texts: str | Iterable[str], distractors: str | Iterable[str] | None = ()
+        cls, texts: str | Iterable[str] | Queries, distractors: str | Iterable[str] | None = ()
     ) -> Queries:
-        """Return what a caller asks: one text, or several in any iterable that has an order.
+        """Return what a caller asks: one text, or several in any iterable that has an order; or
+        queries, as they are.
 
         Raises:
             ExpressionError: as the class.
-            ValueError: something else than text is given, or what has no order.
+            ValueError: something else than text is given, or what has no order; or distractors
+                beside queries, which have theirs.
         """
-        others = () if distractors is None else distractors
-        return cls(_texts_of(texts, "texts"), _texts_of(others, "distractors"))
+        others = _texts_of(() if distractors is None else distractors, "distractors")
+        if not isinstance(texts, Queries):
+            return cls(_texts_of(texts, "texts"), others)
+        if others:
+            raise ValueError("distractors are given beside queries; put them into those")
+        return texts
 
     @property
     def all(self) -> tuple[str, ...]:
         """Expressions, then distractors: Q queries."""
         return (*self.texts, *self.distractors)
+
+    def synonyms_of(self, query: int) -> tuple[str, ...]:
+        """Return other words for the same as a query's, which is an index into `all`."""
+        return self.synonyms[query] if query < len(self.texts) else ()
+
+
+def in_template(template: str, text: str) -> str:
+    """Put a query's text into a template; each line of one that has synonyms, a line each."""
+    return "\n".join(template.format(line) for line in text.split("\n"))
 
 
 def _texts_of(given: object, name: str) -> tuple[str, ...]:

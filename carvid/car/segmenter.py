@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,15 +20,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.base.memory import release_unused
-from carvid.base.scale import Scales, cut_masks, resize, shrink, working_size
-from carvid.car.choice import Candidates, TrackPrior, rate, representatives
+from carvid.base.scale import Scales, cut_masks, shrink, working_size
+from carvid.car.choice import Candidates, TrackPrior, rate, representatives, rows_in
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
-from carvid.car.crf import crf_masks
+from carvid.car.frame import LoopFrame, Outcome
+from carvid.car.passes import Pass, passes_of, stuff_rows
 from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import (
-    EncodedFrame,
     ProposalGenerator,
     Proposals,
     join_proposals,
@@ -37,7 +36,8 @@ from carvid.car.proposals import (
     take_rows,
     to_masks,
 )
-from carvid.car.queries import Queries
+from carvid.car.queries import Queries, in_template
+from carvid.car.sharpen import Sharpener
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace, TraceStep
 from carvid.clip.backbone import ClipBackbone
@@ -48,48 +48,9 @@ ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.f
 """Proposals, float32 (n, H, W), and the candidates that each is the best of → proposals."""
 
 
-@dataclass
-class _Frame:
-    """What is computed once for a frame, whatever the number of steps."""
-
-    image: NDArray[np.uint8]
-    """uint8 (h, w, 3) RGB, at the size of `prompts.scale`."""
-    full: NDArray[np.uint8]
-    """uint8 (H, W, 3) RGB."""
-    encoded: EncodedFrame
-    """The generator's one pass."""
-    prior: TrackPrior | None
-    """What earlier frames say."""
-    proposals: dict[tuple[str, ...], Proposals] = field(default_factory=dict)
-    """Proposals made so far, by the texts that competed for them."""
-    prompted: dict[bytes, Tensor] = field(default_factory=dict)
-    """Features of the prompted images encoded so far, float32 (D,), by kinds of prompt and mask."""
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        return self.image.shape[0], self.image.shape[1]
-
-
-class _Outcome:
-    """What the steps of one frame have found so far, of Q queries."""
-
-    def __init__(self, total: int) -> None:
-        self.scores = np.zeros(total, np.float32)
-        """float32 (Q,): P[i, i] when query i was last asked."""
-        self.cosines = np.full(total, np.nan, np.float32)
-        """float32 (Q,): cosine of the same view and text."""
-        self.proposals: dict[int, NDArray[np.float32]] = {}
-        """y, float32 (H, W), of the queries of the last step that proposed anything."""
-        self.candidates: dict[int, Candidates] = {}
-        """Of each query that was asked: what it could choose from."""
-
-    def add(self, step: TraceStep) -> None:
-        """Note what a step has found."""
-        h = list(step.queries)
-        if step.proposals.masks.any():  # else the proposals of the step before stand
-            self.proposals = dict(zip(h, step.proposals.masks, strict=True))
-        self.candidates.update(zip(h, step.candidates, strict=True))
-        self.scores[h], self.cosines[h] = step.own, step.cosines
+NEW_VIEWS = 64
+"""So many prompted images are drawn and encoded at a time; of hundreds of queries all would not fit
+into memory."""
 
 
 class RecurrentSegmenter:
@@ -103,7 +64,7 @@ class RecurrentSegmenter:
         sam: SamRefiner | None = None,
     ) -> None:
         self.config = config
-        self.sam = sam
+        self.sharpen = Sharpener(config, sam)
         self.competing = config.car.mode == "semantic"
         self.generator = ProposalGenerator(generator, config.proposals, competing=self.competing)
         self.classifier = MaskClassifier(classifier, config.classifier)
@@ -118,11 +79,19 @@ class RecurrentSegmenter:
         Raises:
             ExpressionError: an expression is longer than a text encoder reads.
         """
-        texts = [self.understand(text).text for text in queries.all]
+        texts = [self._text(queries, i) for i in range(len(queries.all))]
         template = self.config.proposals.template
-        self.generator.backbone.encode_texts([template.format(text) for text in texts])
+        self.generator.backbone.encode_texts([in_template(template, text) for text in texts])
         for template in self.config.classifier.templates:
-            self.classifier.backbone.encode_texts([template.format(text) for text in texts])
+            self.classifier.backbone.encode_texts([in_template(template, text) for text in texts])
+
+    def stuff_of(self, queries: Queries) -> NDArray[np.bool_]:
+        """Return which of the expressions name stuff, bool (N,)."""
+        return stuff_rows(queries, self.config)[: len(queries.texts)]
+
+    def _text(self, queries: Queries, query: int) -> str:
+        """What CLIP is asked for, without template; a line for each synonym."""
+        return "\n".join((self.understand(queries.all[query]).text, *queries.synonyms_of(query)))
 
     def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
         """Return height and width at which the loop works on an image (`prompts.scale`)."""
@@ -158,48 +127,67 @@ class RecurrentSegmenter:
             raise ValueError(f"image must be uint8 (H, W, 3), got {image.dtype} {image.shape}")
         total = len(queries.all)
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
-        outcome = _Outcome(total)
+        outcome = Outcome(total)
         small = shrink(image, self.size_of(image))
-        frame = _Frame(small, image, self.generator.encode(image), prior) if h else None
-        before = 0 if self.config.car.stop == "equal-counts" else len(h)
-        for t in range(self.config.car.max_steps):
-            if frame is None or not h:
-                break
-            step = self._step(frame, queries, h, first=t == 0)
-            if trace is not None:
-                trace.steps.append(step)
-            outcome.add(step)
-            h = list(step.kept)
-            if len(h) == before:
-                break
-            before = len(h)
+        frame = LoopFrame(small, image, self.generator.encode(image), prior) if h else None
+        left: list[int] = []
+        for asked in passes_of(queries, self.config):
+            alive_in_pass = [i for i in h if i in asked.queries]
+            if frame is not None and alive_in_pass:
+                left += self._loop(frame, queries, asked, alive_in_pass, outcome, trace)
         if frame is not None and small is not image:
             frame = None
             release_unused()
-        kept = self._kept(queries, h)
-        maps, masks = self._masks(image, len(queries.texts), kept, outcome, apply_memory)
+        kept = self._kept(queries, left)
+        maps, masks = self._masks(image, queries, kept, outcome, apply_memory)
         return StepResult(maps, masks, outcome.scores, outcome.cosines, kept, outcome.candidates)
 
-    def _step(self, frame: _Frame, queries: Queries, h: list[int], *, first: bool) -> TraceStep:
-        """One pass of f, v, g and σ over the queries of h."""
+    def _loop(
+        self,
+        frame: LoopFrame,
+        queries: Queries,
+        asked: Pass,
+        h: list[int],
+        outcome: Outcome,
+        trace: Trace | None,
+    ) -> list[int]:
+        """Repeat steps from h_0 = `h`, queries of one pass, until it no longer changes; return the
+        last one."""
+        before = 0 if self.config.car.stop == "equal-counts" else len(h)
+        for t in range(self.config.car.max_steps):
+            step = self._step(frame, queries, asked, h, first=t == 0)
+            if trace is not None:
+                trace.steps.append(step)
+            outcome.add(step, asked.queries)
+            h = list(step.kept)
+            if not h or len(h) == before:
+                break
+            before = len(h)
+        return h
+
+    def _step(
+        self, frame: LoopFrame, queries: Queries, asked: Pass, h: list[int], *, first: bool
+    ) -> TraceStep:
+        """One time f, v, g and σ over the queries of h."""
         phrases = [self.understand(queries.all[i]) for i in h]
-        texts = [phrase.text for phrase in phrases]
-        proposals = self._propose(frame, texts, first=first)  # f: y_t
+        texts = [self._text(queries, i) for i in h]
+        proposals = self._propose(frame, texts, asked.background, first=first)  # f: y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
-        competitors = self._competitors(queries, h)
-        texts_of_masks = [texts[row] for row in owners]
-        scores, cosines = self._scores(frame, texts_of_masks, owners, masks, competitors)  # v, g
+        competitors = self._competitors(queries, asked, h)
+        kinds = self._kinds_of(queries, [h[row] for row in owners])
+        scores, cosines = self._scores(frame, kinds, owners, masks, competitors)  # v, g
         own = scores[np.arange(len(owners)), competitors.own[owners]]  # P_t[i, i]
+        rows_of = [rows_in(owners, row) for row in range(len(h))]
         rated = [
             rate(
-                own[owners == row], masks[owners == row], query, phrase,
+                own[rows], masks[rows], query, phrase,
                 theta=self.config.car.theta, wish_weight=self.config.phrases.weight,
                 prior=frame.prior, always_there=query in self.always_there(len(queries.texts)),
             )
-            for row, (query, phrase) in enumerate(zip(h, phrases, strict=True))
+            for rows, query, phrase in zip(rows_of, h, phrases, strict=True)
         ]  # fmt: skip
         best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(rated)]
-        chosen = np.stack([each.masks[each.best] for each in rated])
+        chosen = masks if len(masks) == len(h) else masks[best]
         return TraceStep(
             queries=tuple(h),
             proposals=dataclasses.replace(proposals, masks=chosen),
@@ -212,7 +200,7 @@ class RecurrentSegmenter:
         )
 
     def _candidates(
-        self, frame: _Frame, proposals: Proposals, h: list[int], phrases: Sequence[Phrase]
+        self, frame: LoopFrame, proposals: Proposals, h: list[int], phrases: Sequence[Phrase]
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Candidate masks of the queries in h: connected parts of their CAMs, and their tracks.
 
@@ -243,26 +231,40 @@ class RecurrentSegmenter:
             most = min(most, prior.max_new)  # a known thing is not looked for everywhere
         return most
 
-    def _propose(self, frame: _Frame, texts: list[str], *, first: bool) -> Proposals:
+    def _propose(
+        self, frame: LoopFrame, texts: list[str], background: tuple[str, ...], *, first: bool
+    ) -> Proposals:
         """f: the proposals y_t; those of an earlier step where they would be the same."""
-        as_said = first and self.config.proposals.switch_text
-        cam_texts = texts if as_said else [self.config.proposals.template.format(t) for t in texts]
+        as_said, template = (
+            first and self.config.proposals.switch_text,
+            self.config.proposals.template,
+        )
+        cam_texts = texts if as_said else [in_template(template, text) for text in texts]
         # Texts compete in semantic mode, so there a proposal belongs to its whole group.
         groups = [tuple(cam_texts)] if self.competing else [(text,) for text in cam_texts]
-        missing = [group for group in dict.fromkeys(groups) if group not in frame.proposals]
+        made = frame.proposals
+        missing = [each for each in dict.fromkeys(groups) if (each, background) not in made]
         if missing:
             flat = [text for group in missing for text in group]
             bare = [texts[cam_texts.index(text)] for text in flat]
-            made = self.generator.propose(frame.encoded, flat, frame.size_hw, bare=bare)
+            new = self.generator.propose(
+                frame.encoded, flat, frame.size_hw, bare=bare, background=background
+            )
             for group in missing:
+                whole = len(missing) == 1 and len(set(flat)) == len(flat)
                 rows = [flat.index(text) for text in group]
-                frame.proposals[group] = take_rows(made, rows)
-        return join_proposals([frame.proposals[group] for group in groups])
+                made[group, background] = new if whole else take_rows(new, rows)
+        return join_proposals([made[group, background] for group in groups])
+
+    def _kinds_of(self, queries: Queries, asked: Sequence[int]) -> list[tuple[str, ...]]:
+        """The prompts that each of the queries `asked` gets."""
+        prompts, stuff = self.config.prompts, stuff_rows(queries, self.config)
+        return [prompts.stuff_kinds if stuff[query] else prompts.kinds for query in asked]
 
     def _scores(
         self,
-        frame: _Frame,
-        texts: Sequence[str],
+        frame: LoopFrame,
+        kinds: Sequence[tuple[str, ...]],
         owners: NDArray[np.int64],
         masks: NDArray[np.float32],
         competitors: Competitors,
@@ -271,7 +273,7 @@ class RecurrentSegmenter:
 
         Args:
             frame: the frame.
-            texts: C texts, each candidate's own.
+            kinds: C times the prompts that are drawn.
             owners: int64 (C,): the row in h of each one's query.
             masks: float32 (C, H, W) in [0, 1].
             competitors: M texts.
@@ -282,44 +284,52 @@ class RecurrentSegmenter:
         """
         if len(competitors.texts) == 1:  # a softmax over one text is 1, whatever it sees
             return np.ones((len(masks), 1), np.float32), np.full(len(masks), np.nan, np.float32)
-        features = self._classify(frame, texts, masks)
+        features = self._classify(frame, kinds, masks)
         allowed = competitors.allowed[owners]
         scores = self.classifier.score(features, competitors.texts, allowed)
         cosines = self.classifier.cosines(features, competitors.texts)
         return scores, cosines[np.arange(len(owners)), competitors.own[owners]]
 
     def _classify(
-        self, frame: _Frame, texts: Sequence[str], candidates: NDArray[np.float32]
+        self,
+        frame: LoopFrame,
+        kinds: Sequence[tuple[str, ...]],
+        candidates: NDArray[np.float32],
     ) -> Tensor:
         """v, and the image encoder of g: features, float32 (C, D), of the frame with the prompt of
         each candidate, float32 (C, H, W). No image is encoded twice."""
         config = self.config.prompts
         masks = candidates > config.eta
-        kinds_of = [config.stuff_kinds if text in config.stuff else config.kinds for text in texts]
         if frame.prior is not None:  # what was carried here is often what is found here
-            masks = masks[representatives(masks, kinds_of, frame.prior.same_iou)]
-        keys, images, new = [], [], []
-        for kinds, mask in zip(kinds_of, masks, strict=True):  # x'_t
-            key = " ".join(kinds).encode() + np.packbits(mask).tobytes()
-            if key not in frame.prompted and key not in keys:
-                images.append(draw_prompts(frame.image, mask, kinds, swap_gray=config.swap_gray))
-                new.append((key, mask))
-            keys.append(key)
-        if new:
+            masks = masks[representatives(masks, kinds, frame.prior.same_iou)]
+        keys = [
+            " ".join(each).encode() + np.packbits(mask).tobytes()
+            for each, mask in zip(kinds, masks, strict=True)
+        ]
+        new = {
+            key: row for row, key in reversed(list(enumerate(keys))) if key not in frame.prompted
+        }
+        todo = sorted(new.values())
+        for start in range(0, len(todo), NEW_VIEWS):
+            rows = todo[start : start + NEW_VIEWS]
+            images = [
+                draw_prompts(frame.image, masks[row], kinds[row], swap_gray=config.swap_gray)
+                for row in rows
+            ]  # x'_t
             scales = Scales(frame.image, frame.full)
-            encoded = self.classifier.encode(images, np.stack([mask for _, mask in new]), scales)
-            frame.prompted.update(zip((key for key, _ in new), encoded, strict=True))
+            encoded = self.classifier.encode(images, masks[rows], scales)
+            frame.prompted.update(zip((keys[row] for row in rows), encoded, strict=True))
         return torch.stack([frame.prompted[key] for key in keys])
 
-    def _competitors(self, queries: Queries, h: list[int]) -> Competitors:
-        """The texts of the softmax: those of all queries of the run (or only of h, as in the
+    def _competitors(self, queries: Queries, asked: Pass, h: list[int]) -> Competitors:
+        """The texts of the softmax: those of all queries of the pass (or only of h, as in the
         released code), and background words."""
-        config, everyone = self.config, list(range(len(queries.all)))
-        competing = h if config.classifier.competitors == "living" else everyone
+        config = self.config
+        competing = h if config.classifier.competitors == "living" else list(asked.queries)
         return compete(
-            [self.understand(queries.all[i]).text for i in competing],
+            [self._text(queries, i) for i in competing],
             [competing.index(i) for i in h],
-            config.proposals.background if config.classifier.background == "always" else (),
+            asked.background if config.classifier.background == "always" else (),
             collapse=config.car.duplicates == "collapse",
             skip_own=config.proposals.skip_own_words,
         )
@@ -352,17 +362,18 @@ class RecurrentSegmenter:
     def _masks(
         self,
         image: NDArray[np.uint8],
-        count: int,
+        queries: Queries,
         kept: NDArray[np.bool_],
-        outcome: _Outcome,
+        outcome: Outcome,
         apply_memory: ApplyMemory | None,
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Turn the last proposals into masks of the N = `count` expressions (section 3.3).
+        """Turn the last proposals into masks of the N expressions (section 3.3).
 
         Returns:
             The proposals, float32 (N, h, w), and the masks, bool (N, H, W); empty where a query is
             not kept.
         """
+        count = len(queries.texts)
         maps = np.zeros((count, *self.size_of(image)), np.float32)
         masks = np.zeros((count, *image.shape[:2]), bool)
         # Distractors have no mask of their own, but in a joint CRF they compete for pixels.
@@ -373,27 +384,11 @@ class RecurrentSegmenter:
         last = np.stack([outcome.proposals[i] for i in drawn])
         if apply_memory is not None:
             last = apply_memory(last, [outcome.candidates[i] for i in drawn])
-        for i, proposal, mask in zip(drawn, last, self.sharpen(image, last), strict=True):
+        sharp = self.sharpen(image, last, stuff_rows(queries, self.config)[drawn])
+        for i, proposal, mask in zip(drawn, last, sharp, strict=True):
             if i >= count:
                 continue
             maps[i], masks[i] = proposal, mask
             if self.config.car.present == "each" and not mask.any():
                 masks[i] = cut_masks(proposal[None] / (proposal.max() or 1), image)[0]
         return maps, masks
-
-    def sharpen(
-        self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
-    ) -> NDArray[np.bool_]:
-        """Turn proposals, float32 (n, h, w), into masks of the image, bool (n, H, W), by the CRF
-        and SAM (section 3.3); without a CRF, by the threshold η."""
-        crf = self.config.crf
-        if crf.enabled:
-            small = shrink(image, working_size(image, crf.scale))
-            proposals = resize(proposals, (small.shape[0], small.shape[1]))
-            found = crf_masks(small, proposals, crf, joint=self.competing)
-            masks = found if small is image else cut_masks(found.astype(np.float32), image)
-        else:
-            masks = np.zeros((len(proposals), *image.shape[:2]), bool)
-            for mask, plane in zip(masks, proposals, strict=True):
-                mask[:] = resize(plane[None], mask.shape)[0] > self.config.prompts.eta
-        return masks if self.sam is None else self.sam(image, masks)

@@ -38,6 +38,10 @@ class StepResult(Brief):
         """`maps` at the frame's size, float32 (N, H, W)."""
         return resize(self.maps, (self.masks.shape[1], self.masks.shape[2]))
 
+    def proposals_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of some of the N expressions, int64 (n,), the `proposals`, float32 (n, H, W)."""
+        return resize(self.maps[rows], (self.masks.shape[1], self.masks.shape[2]))
+
     @property
     def scores(self) -> NDArray[np.float32]:
         """float32 (N,): the expressions' scores."""

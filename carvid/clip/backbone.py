@@ -78,20 +78,29 @@ class ClipBackbone:
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return unit features, float32 (S, D); each text is encoded once in the model's life.
 
+        A text of several lines has the mean of its lines' features, made unit: words for the same.
+
         Raises:
             ExpressionError: a text is longer than the text encoder reads, or it has the features
                 of another one.
             WeightsError: features are not numbers.
         """
-        missing = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        lines = dict.fromkeys(line for text in texts for line in text.split("\n"))
+        missing = [line for line in lines if line not in self._texts]
         for start in range(0, len(missing), TEXTS_PER_BATCH):
             batch = missing[start : start + TEXTS_PER_BATCH]
             self.remember_texts(batch, self._encode_texts(batch))
-        features = torch.stack([self._texts[text] for text in texts])
-        if frozenset(texts) not in self._checked:
+        features = torch.stack([self._feature(text) for text in texts])
+        if not any(done.issuperset(texts) for done in self._checked):
             self._check_features(texts, features)
             self._checked.add(frozenset(texts))
         return features
+
+    def _feature(self, text: str) -> Tensor:
+        lines = text.split("\n")
+        if len(lines) == 1:
+            return self._texts[text]
+        return F.normalize(torch.stack([self._texts[line] for line in lines]).mean(dim=0), dim=0)
 
     def remember_texts(self, texts: Sequence[str], features: Tensor) -> None:
         """Keep unit features, float (S, D); `encode_texts` returns them from then on."""

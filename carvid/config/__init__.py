@@ -4,6 +4,7 @@ from carvid.config.expectations import ExpectConfig
 from carvid.config.presets import (
     load_config,
     load_expectations,
+    load_over,
     load_run_config,
     preset_names,
     settings_files,
@@ -49,6 +50,7 @@ __all__ = [
     "WeightsConfig",
     "load_config",
     "load_expectations",
+    "load_over",
     "load_run_config",
     "preset_names",
     "settings_files",

@@ -35,6 +35,22 @@ def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> C
     return config
 
 
+def load_over(base: Config, preset: str) -> Config:
+    """Return `base` with what a preset sets of its own, and those that it extends but for the
+    first: a benchmark's settings in another way of working than the one they were released for.
+
+    Raises:
+        ConfigError: no such preset, or a setting that cannot be used.
+    """
+    chain = [read_preset(preset)]
+    while (parent := chain[-1].pop("extends", None)) is not None:
+        chain.append(read_preset(str(parent)))
+    for values in reversed(chain[:-1] or chain):
+        values.pop("expect", None)
+        base = Config.from_dict(values, base=base)
+    return base
+
+
 def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
     """Return what a preset, by name or as a YAML file, says that it reaches; none of a run.json.
 

@@ -1,1 +1,1 @@
-"""J, F and the protocols that sum them up; NumPy and OpenCV only."""
+"""J and F, confusion matrices, and the protocols that sum them up; NumPy and OpenCV only."""

@@ -130,7 +130,7 @@ class Report:
             (title, *(f"{100 * value:.2f}" for value in (each.j_and_f, each.j.mean, each.f.mean)))
             for title, each in self._titled()
         ]
-        table = _columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
+        table = columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
         return f"{table}\ntruth: {self.truth}"
 
     def to_markdown(self) -> str:
@@ -181,7 +181,7 @@ class Comparison:
 
     def to_text(self) -> str:
         """Return the same table as `to_markdown`, in columns."""
-        return _columns([self._head(), *self._rows()])
+        return columns([self._head(), *self._rows()])
 
     def to_markdown(self) -> str:
         """Return a table of J&F in percent."""
@@ -316,7 +316,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> str:
+def columns(rows: Sequence[Sequence[str]]) -> str:
     """Align text to the left in the first column and to the right in the others."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return "\n".join(

@@ -29,9 +29,9 @@ whose scores differ by less are equally good."""
 MIN_WEIGHT = 1e-6
 """The smallest sum of weights that a share is computed from; scores may be zero."""
 
-Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32]], NDArray[np.bool_]]
-"""Turns proposals, float32 (n, h, w), of an image, uint8 (H, W, 3) RGB, into masks, bool (n, H, W);
-`RecurrentSegmenter.sharpen`."""
+Sharpen = Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]], NDArray[np.bool_]]
+"""Turns proposals, float32 (n, h, w), of an image, uint8 (H, W, 3) RGB, and of the expressions
+int64 (n,) into masks, bool (n, H, W); `carvid.car.sharpen`."""
 
 
 def smooth(
@@ -148,7 +148,7 @@ class _Smoother:
         found = others[tracks[others] != NO_TRACK]
         if len(found):
             followed = from_levels(state.maps[tracks[found]])
-            masks[found] = self._sharpen(key.image.image(), followed)
+            masks[found] = self._sharpen(key.image.image(), followed, found)
             maps[found] = shrink_masks(masks[found], key.flow_size_hw)
             if self._present == "each":
                 empty = ~masks[found].any(axis=(1, 2))
