@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,65 +15,8 @@ from carvid.media.frames import check_size
 from carvid.media.images import DAMAGED, open_image
 from carvid.media.label_images import read_labels
 
-VOID = 65535
-"""In a truth: the pixel is left out."""
 MAP_FORMATS = ("PNG", "TIFF")
 """Formats of label maps; those that lose something change labels."""
-_NONE = VOID - 1
-
-
-@dataclass(frozen=True)
-class Coding:
-    """Which values of a published map stand for which labels."""
-
-    order: tuple[int, ...]
-    """The labels of the values `first`, `first` + 1, …"""
-    first: int
-    """1 where 0 stands for background, which stays 0; else 0."""
-    void: int | None = None
-    """A further value, for what is void."""
-    void_label: int = VOID
-    """What becomes of it: `VOID`, or 0."""
-
-    def labels(self, path: Path, values: NDArray[np.uint16], remedy: str) -> NDArray[np.uint16]:
-        """Turn values into labels.
-
-        Args:
-            path: where they come from.
-            values: uint16 (H, W).
-            remedy: what to do where there are others.
-
-        Returns:
-            uint16 (H, W): 0, 1 to `len(order)`, or `VOID`.
-
-        Raises:
-            DatasetError: a value stands for nothing.
-        """
-        labels = _table(self)[values]
-        wrong = values[labels == _NONE]
-        if wrong.size:
-            known = f"0 to {self.first + len(self.order) - 1}"
-            known += "" if self.void is None else f" and {self.void}"
-            raise DatasetError(
-                f"'{path}' has the value {wrong.max()} in {(wrong == wrong.max()).sum()} pixels, "
-                f"and labels here are {known}; {remedy}"
-            )
-        return labels
-
-
-@lru_cache(maxsize=16)
-def _table(coding: Coding) -> NDArray[np.uint16]:
-    table = np.full(1 << 16, _NONE, np.uint16)
-    table[: coding.first] = 0
-    table[coding.first : coding.first + len(coding.order)] = coding.order
-    if coding.void is not None:
-        table[coding.void] = coding.void_label
-    return table
-
-
-def in_order(count: int, first: int, void: int | None = None, void_label: int = VOID) -> Coding:
-    """Return the coding whose values are in the order of the labels."""
-    return Coding(tuple(range(1, count + 1)), first, void, void_label)
 
 
 def read_label_map(path: Path, *, colors: bool = False) -> NDArray[np.uint16]:
@@ -123,6 +64,60 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         return np.array(picture.convert("RGB"))
 
 
+def read_color_map(path: Path) -> NDArray[np.uint8]:
+    """Read a label map whose colours hold numbers.
+
+    Returns:
+        uint8 (H, W, 3) RGB.
+
+    Raises:
+        DatasetError: no such file, damaged, too large, or without colours.
+    """
+    with _opened(path, MAP_FORMATS, "a label map") as picture:
+        if picture.mode not in ("RGB", "RGBA"):
+            raise DatasetError(
+                f"'{path}' has no colours (mode {picture.mode}), which hold its labels; unpack it "
+                "again"
+            )
+        return np.array(picture.convert("RGB"))
+
+
+def read_mat(path: Path, name: str) -> NDArray[np.uint16]:
+    """Read a label map from a MATLAB file, level 5.
+
+    Args:
+        path: a `.mat`.
+        name: of the variable.
+
+    Returns:
+        uint16 (H, W).
+
+    Raises:
+        DatasetError: no such file, damaged, too large, without the variable, or it is no label map.
+    """
+    from scipy.io import loadmat, whosmat  # a quarter of a second
+
+    try:
+        shapes = {key: shape for key, shape, _ in whosmat(path)}
+        shape = shapes.get(name)
+        if shape is None or len(shape) != 2:
+            there = ", ".join(shapes) or "nothing"
+            raise DatasetError(
+                f"'{path}' has no map '{name}' ({there} is in it); unpack the published file again"
+            )
+        check_size(path, shape, DatasetError)
+        values = np.asarray(loadmat(path, variable_names=[name])[name])
+    except FileNotFoundError:
+        raise DatasetError(f"no label map '{path}'; unpack it again") from None
+    except DatasetError:
+        raise
+    except Exception as error:  # whatever it meets in a damaged file; its own has no base
+        raise _cannot_read(path, error) from None
+    if values.dtype.kind not in "uif" or (values != values.astype(np.uint16)).any():
+        raise DatasetError(f"'{path}' has no whole numbers as '{name}'; unpack it again")
+    return values.astype(np.uint16)
+
+
 def picture_size(path: Path) -> tuple[int, int]:
     """Return the height and width of an image or label map, pixels, from its header.
 
@@ -145,7 +140,10 @@ def _opened(path: Path, formats: tuple[str, ...] | None, what: str) -> Iterator[
         kinds = f" ({' or '.join(formats)})" if formats else ""
         raise DatasetError(f"'{path}' is not {what}{kinds}; unpack it again") from None
     except DAMAGED as error:
-        told = str(error).strip().splitlines()
-        raise DatasetError(
-            f"cannot read '{path}': {told[0] if told else type(error).__name__}; unpack it again"
-        ) from None
+        raise _cannot_read(path, error) from None
+
+
+def _cannot_read(path: Path, error: Exception) -> DatasetError:
+    told = str(error).strip().splitlines()
+    why = told[0] if told else type(error).__name__
+    return DatasetError(f"cannot read '{path}': {why}; unpack it again")

@@ -14,6 +14,8 @@ from carvid.datasets.folders import existing_root, few
 from carvid.datasets.semantic_dataset import LabelledImage
 
 IMAGE_ENDING = ".jpg"
+SPLIT_FOLDERS = {"val": "validation", "train": "training"}
+"""How ADE20K and detectron2 call the folders of these splits."""
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from carvid.base.errors import ConfigError, suggest
+from carvid.datasets.ade import Ade150, Ade847
 from carvid.datasets.class_lists import class_list
+from carvid.datasets.coco_object import CocoObject
+from carvid.datasets.context import SAY, Context
 from carvid.datasets.semantic_dataset import SemanticDataset
 from carvid.datasets.voc import Voc
 
 SEMANTIC_SETS: dict[str, tuple[type[SemanticDataset], str]] = {
     "voc20": (Voc, "voc"),
     "voc21": (Voc, "voc"),
+    "context59": (Context, "context59"),
+    "context60": (Context, "context59"),
+    "context459": (Context, "context459"),
+    "coco-object": (CocoObject, "coco-object"),
+    "ade150": (Ade150, "ade150"),
+    "ade847": (Ade847, "ade847"),
 }
 """The data set and the list of classes of each benchmark."""
 
@@ -39,4 +48,8 @@ def open_semantic(
     if name not in SEMANTIC_SETS:
         raise ConfigError(f"no data set '{name}'{suggest(name, SEMANTIC_SETS)}")
     kind, classes = SEMANTIC_SETS[name]
-    return kind.open(root, split, class_list(classes)).tried()
+    if not old_order:
+        return kind.open(root, split, class_list(classes)).tried()
+    if classes != "context59":
+        raise ConfigError(f"{SAY} is of context59 and context60; leave it out for {name}")
+    return Context.open(root, split, class_list(classes), old_order=True).tried()

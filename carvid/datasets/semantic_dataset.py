@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
 from carvid.datasets.class_lists import ClassList
-from carvid.datasets.label_files import VOID, picture_size, read_picture
+from carvid.datasets.label_coding import VOID
+from carvid.datasets.label_files import picture_size, read_picture
 
 __all__ = ["VOID", "LabelledImage", "SemanticDataset"]
 
@@ -61,7 +62,7 @@ class SemanticDataset(ABC):
 
     @abstractmethod
     def labels(self, image: LabelledImage) -> NDArray[np.uint16]:
-        """Read a truth as `truth` gives it, whatever its size is.
+        """Read a truth's labels, as `truth` gives them, whatever its size is.
 
         Raises:
             DatasetError: it is damaged, or has a label that there is not.
@@ -78,7 +79,7 @@ class SemanticDataset(ABC):
             DatasetError: it is damaged, has a label that there is not, or not its image's size.
         """
         labels = self.labels(image)
-        size_hw = self.size_hw(image)
+        size_hw = picture_size(image.image)
         if labels.shape != size_hw:
             raise DatasetError(
                 f"the truth '{image.truth}' has {_pixels(labels.shape)} pixels, and its image "
@@ -93,14 +94,6 @@ class SemanticDataset(ABC):
             DatasetError: it is damaged.
         """
         return read_picture(image.image)
-
-    def size_hw(self, image: LabelledImage) -> tuple[int, int]:
-        """Return the height and width of `picture`, without decoding it.
-
-        Raises:
-            DatasetError: the image is damaged.
-        """
-        return picture_size(image.image)
 
     def files(self) -> list[Path]:
         """Return the files that the data set is read from."""

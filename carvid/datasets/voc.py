@@ -11,15 +11,18 @@ Everingham et al., *The Pascal Visual Object Classes (VOC) Challenge*, IJCV 2010
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.errors import DatasetError
 from carvid.datasets.class_lists import ClassList
 from carvid.datasets.folders import IMAGE_FOLDER, LIST_FOLDER
-from carvid.datasets.label_files import in_order, read_label_map
+from carvid.datasets.label_coding import in_order
+from carvid.datasets.label_files import read_label_map
 from carvid.datasets.labelled_folders import (
     IMAGE_ENDING,
     Files,
@@ -32,6 +35,8 @@ from carvid.datasets.semantic_dataset import LabelledImage, SemanticDataset
 
 TRUTHS = ("SegmentationClass", "SegmentationClassAug")
 """Folders of truths; of two that are there that is taken which lacks fewer, the first if equal."""
+OTHER_YEAR = re.compile(r"VOC20(?!12)\d\d")
+"""They have the same folders and other images."""
 PLACES = ("", "VOC2012", "VOCdevkit/VOC2012")
 
 _CODING = in_order(20, 1, void=255)
@@ -51,6 +56,8 @@ class Voc(SemanticDataset):
             DatasetError: something is missing; the message lists all of it.
         """
         base = find_base(root, PLACES, (IMAGE_FOLDER, *TRUTHS), cls.download)
+        if OTHER_YEAR.fullmatch(base.name):
+            raise DatasetError(f"'{base}' is another year's VOC; give VOC2012, of {cls.download}")
         path = base / LIST_FOLDER / "Segmentation" / f"{split}.txt"
         listed = read_split([path])
         names = listed[1] if listed else ()
