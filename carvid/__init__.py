@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from carvid.base.errors import CarvidError
     from carvid.batch.manifest import Clip, read_manifest
     from carvid.batch.run import BatchResult, run_batch
+    from carvid.benchmark.bench import bench
+    from carvid.benchmark.bench_result import BenchResult
     from carvid.benchmark.predict import Prediction, predict
     from carvid.car.step import StepResult
     from carvid.car.trace import Trace
@@ -45,6 +47,7 @@ logging.getLogger("carvid").addFilter(ShowNames())
 
 _HOMES = {
     "BatchResult": "carvid.batch.run",
+    "BenchResult": "carvid.benchmark.bench_result",
     "Carvid": "carvid.pipeline",
     "CarvidError": "carvid.base.errors",
     "Clip": "carvid.batch.manifest",
@@ -58,6 +61,7 @@ _HOMES = {
     "Trace": "carvid.car.trace",
     "Track": "carvid.run.track",
     "VideoReader": "carvid.media.frames",
+    "bench": "carvid.benchmark.bench",
     "evaluate": "carvid.evaluation.protocols",
     "export": "carvid.exports.export",
     "load": "carvid.pipeline",
@@ -71,6 +75,7 @@ _HOMES = {
 
 __all__ = [
     "BatchResult",
+    "BenchResult",
     "Carvid",
     "CarvidError",
     "Clip",
@@ -85,6 +90,7 @@ __all__ = [
     "Track",
     "VideoReader",
     "__version__",
+    "bench",
     "errors",
     "evaluate",
     "export",

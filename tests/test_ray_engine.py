@@ -17,9 +17,9 @@ import pytest
 
 from carvid.base.errors import CarvidError
 from carvid.base.processes import Processes, Workers, follow
+from carvid.base.ray_actors import ATTEMPTS, RayActors, _begin, find_ray
 from carvid.base.threads import WAITING
 from carvid.batch.manifest import read_manifest
-from carvid.batch.ray import ATTEMPTS, RayActors, _begin, find_ray
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,

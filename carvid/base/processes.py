@@ -55,7 +55,7 @@ def worker_number() -> int:
 
 
 class Workers(Protocol):
-    """Those who do tasks: `Processes` of this machine, or `carvid.batch.ray.RayActors`."""
+    """Those who do tasks: `Processes` of this machine, or `carvid.base.ray_actors.RayActors`."""
 
     def run(
         self,

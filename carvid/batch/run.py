@@ -21,8 +21,8 @@ from carvid.base.errors import ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import finishing_frames, never
 from carvid.base.processes import Processes, Workers, follow
+from carvid.base.ray_actors import RayActors, find_ray
 from carvid.batch.manifest import Clip
-from carvid.batch.ray import RayActors, find_ray
 from carvid.car.queries import Queries
 from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -131,17 +132,21 @@ class CurrentImage:
         self._name = ""
         self._pixels: NDArray[np.uint8] | None = None
         self.encoded: dict[Any, EncodedFrame] = {}
-        """Settings of a generator → what it encoded."""
+        """What its encoding depends on → what a generator encoded."""
 
     def read(self, sample: Sample) -> NDArray[np.uint8]:
         """Return a sample's image; it is read unless it is that of the sample before."""
-        if self._pixels is None or sample.image_name != self._name:
-            self._name, self._pixels, self.encoded = sample.image_name, sample.image(), {}
+        return self.take(sample.image_name, sample.image)
+
+    def take(self, name: str, read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """Return the image of a name, uint8 (H, W, 3) RGB; it is read unless it is at hand."""
+        if self._pixels is None or name != self._name:
+            self._name, self._pixels, self.encoded = name, read(), {}
         return self._pixels
 
 
 class SharedGenerator(ProposalGenerator):
-    """A generator that encodes an image once for all models that have the same settings for it."""
+    """A generator that encodes an image once for all models that encode it alike."""
 
     def __init__(self, generator: ProposalGenerator, current: CurrentImage) -> None:
         super().__init__(generator.backbone, generator.config, competing=generator.competing)
@@ -149,9 +154,12 @@ class SharedGenerator(ProposalGenerator):
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """As `ProposalGenerator.encode`; `image` is the current one."""
-        if self.config not in self._current.encoded:
-            self._current.encoded[self.config] = super().encode(image)
-        return self._current.encoded[self.config]
+        config = self.config
+        size = (config.max_side, config.max_tokens)
+        key = (id(self.backbone), *size, config.affinity_blocks)
+        if key not in self._current.encoded:
+            self._current.encoded[key] = super().encode(image)
+        return self._current.encoded[key]
 
 
 class MeasurementFile:

@@ -21,12 +21,12 @@ from tqdm import tqdm
 
 from carvid.base.background import run_in_background
 from carvid.base.errors import ConfigError
-from carvid.base.processes import Processes, follow, worker_number
-from carvid.base.threads import cores
+from carvid.base.processes import Processes, follow
 from carvid.base.words import plural
 from carvid.benchmark.jobs import SetRun, VideoJob, video_job
-from carvid.benchmark.predictions_folder import begin_out, check_out, inputs_of
+from carvid.benchmark.predictions_folder import FOLDER, check_out, inputs_of
 from carvid.benchmark.set_folder import SetFolder
+from carvid.benchmark.workers import share_machine
 from carvid.car.queries import Queries
 from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
@@ -140,7 +140,7 @@ def predict(
 
         def begin() -> None:
             stack.enter_context(locked(out))
-            begin_out(out, inputs, overwrite=overwrite)
+            FOLDER.begin(out, inputs, overwrite=overwrite)
 
         def count(job: int, _: None) -> None:
             frames[job] += 1
@@ -172,13 +172,8 @@ def predict(
 
 
 def _load(config: Config, workers: int) -> Carvid:
-    """Load the models; several workers share the cores, and take the GPUs in turn."""
-    import torch
-
-    if workers > 1:
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // workers)))
-        if config.weights.device in ("auto", "cuda") and (count := torch.cuda.device_count()):
-            torch.cuda.set_device(worker_number() % count)  # `cuda` then means that one
+    """Load the models in one of several workers."""
+    share_machine(config.weights.device, workers)
     return load(config)
 
 

@@ -1,4 +1,4 @@
-"""The folder of predictions for a data set as a whole: what it may hold, and how it begins.
+"""The folder of predictions for a data set of videos as a whole.
 
 out/run.json      version, data set, resolved settings
 …                 what `jobs.py` draws
@@ -6,42 +6,34 @@ out/run.json      version, data set, resolved settings
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from carvid.base.errors import OVERWRITE, RESUME, OutputError
-from carvid.base.files import cannot_write, make_folder, read_json, write_text
+from carvid.base.errors import OutputError
 from carvid.base.guard import check_apart
 from carvid.benchmark.jobs import RUNS_FOLDER
+from carvid.benchmark.kept_folder import KeptFolder
 from carvid.clip.content import contents_meanwhile
 from carvid.config import Config
 from carvid.datasets.open import is_inside
 from carvid.datasets.refdavis import SET_NAMES
 from carvid.datasets.video_dataset import VideoDataset
 from carvid.evaluation.protocols import EXPRESSION_FOLDER
-from carvid.run.earlier import differences, listed
-from carvid.run.layout import (
-    CHOOSE,
-    MOVING,
-    PROGRESS_FOLDER,
-    REPLACED,
-    check_contents,
-    check_place,
-    is_half_moved,
-    set_aside,
-)
+from carvid.run.layout import CHOOSE
 from carvid.version import __version__
 
-NAMES = (RUNS_FOLDER, *SET_NAMES, EXPRESSION_FOLDER, "run.json")
-"""What an earlier call left; runs first: none may look whole when its masks are gone."""
-CONTENTS = re.compile(
-    r"runs/[^/]+/[^/]+/(\.carvid/)?(run\.json|progress\.json|scores\.csv)"
-    r"|anno_\d/[^/]+/[^/]+\.png|expressions/[^/]+/[^/]+/[^/]+\.png"
+FOLDER = KeptFolder(
+    # Runs first: none may look whole when its masks are gone.
+    names=(RUNS_FOLDER, *SET_NAMES, EXPRESSION_FOLDER, "run.json"),
+    contents=re.compile(
+        r"runs/[^/]+/[^/]+/(\.carvid/)?(run\.json|progress\.json|scores\.csv)"
+        r"|anno_\d/[^/]+/[^/]+\.png|expressions/[^/]+/[^/]+/[^/]+\.png"
+    ),
+    keys=frozenset({"carvid", "dataset"}),
+    title="predictions for a data set",
 )
-"""What may be in its folders."""
 
 
 def inputs_of(
@@ -81,60 +73,10 @@ def check_out(
         OutputError: `out` holds something else, or other settings than these, or is where the data
             set or something else is read from.
     """
-    check_apart(read, [out / name for name in NAMES])
+    check_apart(read, [out / name for name in FOLDER.names])
     if is_inside(dataset, out):
         raise OutputError(
             f"'{out}' is in the data set '{dataset.root}', of which it would become a "
             f"part; {CHOOSE}"
         )
-    if not check_place(out, holds=None):
-        return overwrite
-    saved = _saved_inputs(out)
-    damaged = not saved and (out / RUNS_FOLDER).is_dir()
-    if damaged and not overwrite:
-        raise OutputError(
-            f"'{out / 'run.json'}' is damaged; {CHOOSE}, or replace the predictions with "
-            f"{OVERWRITE}"
-        )
-    if not damaged and not {"carvid", "dataset"} <= saved.keys():
-        raise OutputError(f"'{out}' holds something else than predictions for a data set; {CHOOSE}")
-    others = differences(saved, inputs)
-    if overwrite and (others or not resume):
-        check_contents(out, NAMES, CONTENTS)
-        return True
-    if others:
-        raise OutputError(
-            f"'{out}' holds predictions for another data set or with other settings: "
-            f"{listed(others)}; {CHOOSE}, or replace them with {OVERWRITE}"
-        )
-    if not resume:
-        raise OutputError(
-            f"'{out}' holds predictions already; add {RESUME} to continue them, {OVERWRITE} to "
-            f"replace them, or {CHOOSE}"
-        )
-    return False
-
-
-def begin_out(out: Path, inputs: dict[str, Any], *, overwrite: bool) -> None:
-    """Make the folder, which its run.json marks as one of predictions from the first moment.
-
-    Raises:
-        OutputError: the place cannot be written.
-    """
-    make_folder(out)
-    if overwrite or is_half_moved(out):
-        try:
-            set_aside(out, NAMES)
-        except OSError as error:
-            raise cannot_write(out, str(error.strerror or error)) from None
-    write_text(out / "run.json", json.dumps(inputs, indent=2, ensure_ascii=False) + "\n")
-
-
-def _saved_inputs(out: Path) -> dict[str, Any]:
-    """The inputs of an earlier call, though a kill came while that was set aside; or nothing."""
-    for folder in (out, *(out / PROGRESS_FOLDER / name for name in (MOVING, REPLACED))):
-        try:
-            return dict(read_json(folder / "run.json"))
-        except (OSError, ValueError, TypeError):
-            continue
-    return {}
+    return FOLDER.check(out, inputs, resume=resume, overwrite=overwrite)

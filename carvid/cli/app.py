@@ -18,10 +18,11 @@ from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import printing_any_text, shown
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
+from carvid.cli.bench import ablation, bench
 from carvid.cli.data import calibrate, davis, evaluate
 from carvid.cli.export import export
 from carvid.cli.messages import NAME, messages_on_stderr
-from carvid.cli.panels import PanelCommand
+from carvid.cli.panels import CommandGroup, PanelCommand
 from carvid.cli.run import run
 from carvid.cli.show import overlay, view
 from carvid.version import __version__
@@ -33,6 +34,7 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name=NAME,
+    cls=CommandGroup,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Masks in every frame of a video for the object that a sentence names, without training.",
@@ -46,6 +48,8 @@ for name, command, example in (
     ("davis", davis, "carvid davis DAVIS -o runs/a --resume"),
     ("eval", evaluate, "carvid eval runs/a DAVIS --protocol refdavis17"),
     ("calibrate", calibrate, "carvid calibrate DAVIS -o calibrated.yaml"),
+    ("bench", bench, "carvid bench voc21 DATA -o runs/voc21 --preset reference --resume"),
+    ("bench ablation", ablation, "carvid bench ablation prompts DATA -o runs --limit 100"),
     ("demo", demo, "carvid demo -o out/demo"),
     ("config", config, "carvid config default --set car.theta=0.4"),
     ("info", info, "carvid info --json"),

@@ -21,6 +21,13 @@ FORMATS = ("coco", "alpha", "alpha-each", "green", "matte", "cutouts", "html")
 """Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
 PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
 """Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""
+BENCHMARKS = (
+    "voc20", "voc21", "context59", "context60", "context459", "coco-object", "ade150", "ade847",
+    "refcoco", "refcoco+", "refcocog", "grefcoco",
+)  # fmt: skip
+"""Names of `carvid.benchmark.sets.SETS`, likewise."""
+TABLES = ("recurrence", "backbones", "prompts", "thresholds", "background")
+"""Names of `carvid.benchmark.ablation_tables.NAMES`, likewise."""
 SPLITS = ("valid", "train", "test", "valid_u")
 """Splits of Ref-DAVIS, Ref-YouTube-VOS and MeViS."""
 
@@ -54,6 +61,16 @@ def complete_formats(incomplete: str) -> list[str]:
 def complete_protocols(incomplete: str) -> list[str]:
     """Protocols that begin so."""
     return _beginning(incomplete, PROTOCOLS)
+
+
+def complete_benchmarks(incomplete: str) -> list[str]:
+    """Benchmarks that begin so, and the word that asks for a table of the paper's."""
+    return _beginning(incomplete, (*BENCHMARKS, "ablation"))
+
+
+def complete_tables(incomplete: str) -> list[str]:
+    """Tables of ablations that begin so."""
+    return _beginning(incomplete, TABLES)
 
 
 def complete_splits(incomplete: str) -> list[str]:

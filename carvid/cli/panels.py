@@ -1,4 +1,4 @@
-"""A command's help, with its options in groups.
+"""A command's help, with its options in groups; and commands of two words.
 
 Typer draws groups only by rich: boxes, colours, and half a second. Here they are plain text, which
 is the same in a pipe and fits a narrow terminal.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 NO_PANEL = "Options"
 """Heading of the options that are in no group, below the groups."""
@@ -39,3 +39,13 @@ class PanelCommand(TyperCommand):
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
+
+
+class CommandGroup(TyperGroup):
+    """Commands, some of whose names are two words, though the first is a command, too."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        if (name := " ".join(args[:2])) in self.commands:
+            return name, self.commands[name], args[2:]
+        found: tuple[Any, Any, list[str]] = super().resolve_command(ctx, args)
+        return found

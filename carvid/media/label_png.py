@@ -60,6 +60,20 @@ def write_label_png(path: Path, labels: NDArray[np.uint8]) -> None:
         picture.save(partial, format="PNG")
 
 
+def write_deep_labels(path: Path, labels: NDArray[np.uint16]) -> None:
+    """Write uint16 (H, W) labels as grey levels of 16 bits, where there are more than indices; the
+    file is whole or absent.
+
+    Raises:
+        ValueError: `labels` has another dtype or shape.
+        OutputError: the place cannot be written.
+    """
+    if labels.dtype != np.uint16 or labels.ndim != 2:
+        raise ValueError(f"labels must be uint16 (H, W), got {labels.dtype} {labels.shape}")
+    with replacing(path) as partial:
+        Image.fromarray(labels).save(partial, format="PNG")
+
+
 def read_label_png(path: Path) -> NDArray[np.uint8]:
     """Read an indexed PNG (mode P): uint8 (H, W) labels.
 
