@@ -108,8 +108,7 @@ def write_benchmark(
     root, drawings = Path(root), shipped_sprites() if sprites is None else sprites
     seeds = range(seed, seed + images)
     if name == REFCOCO:
-        nouns = drawn_nouns(class_list("coco-object"), drawings)
-        nouns = tuple(n for n in nouns if all(colorful(each) > COLORFUL for each in drawings[n]))
+        nouns = colorful_nouns(drawings)
         specs = [StillSpec(each, nouns, side=side, colors=tuple(HUES)) for each in seeds]
         write_refcoco(zip(seeds, (draw_still(s, drawings) for s in specs), strict=True), root)
         return
@@ -124,6 +123,12 @@ def write_benchmark(
 def drawn_nouns(classes: ClassList, sprites: Sprites) -> tuple[str, ...]:
     """Return the nouns of some drawings that are a class of a data set."""
     return tuple(noun for noun in NOUNS if noun in sprites and label_of_noun(noun, classes))
+
+
+def colorful_nouns(sprites: Sprites) -> tuple[str, ...]:
+    """Return those of COCO's nouns whose drawings take another colour."""
+    nouns = drawn_nouns(class_list("coco-object"), sprites)
+    return tuple(n for n in nouns if all(colorful(each) > COLORFUL for each in sprites[n]))
 
 
 def label_of_noun(noun: str, classes: ClassList) -> int:
@@ -216,9 +221,7 @@ def write_refcoco(stills: Iterable[tuple[int, Still]], root: Path) -> None:
                     for k, text in enumerate(texts)
                 ],
             })  # fmt: skip
-    categories = [
-        {"id": k, "name": name} for k, name in zip(ids, classes.names, strict=True)
-    ]
+    categories = [{"id": k, "name": name} for k, name in zip(ids, classes.names, strict=True)]
     folder = root / REFCOCO
     make_folder(folder)
     values = {"images": pictures, "annotations": objects, "categories": categories}

@@ -13,7 +13,6 @@ from importlib import resources
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
 from carvid.demo.pictures import (
@@ -85,7 +84,7 @@ def shipped_sprites() -> dict[str, list[Image]]:
     folder = resources.files("carvid") / "demo" / "sprites"
     sprites: dict[str, list[Image]] = {}
     for noun in NOUNS:
-        file = folder / f"{noun.replace(' ', '_')}.png"
+        file = folder / sprite_name(noun)
         if file.is_file():
             data = np.frombuffer(file.read_bytes(), np.uint8)
             picture = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -95,6 +94,11 @@ def shipped_sprites() -> dict[str, list[Image]]:
     if not sprites:
         raise DatasetError(f"the drawings are not in '{folder}'; install carvid again")
     return sprites
+
+
+def sprite_name(noun: str) -> str:
+    """Return how the file of a noun's drawing is called."""
+    return f"{noun.replace(' ', '_')}.png"
 
 
 def draw_still(spec: StillSpec, sprites: Sprites) -> Still:
@@ -118,9 +122,7 @@ def draw_still(spec: StillSpec, sprites: Sprites) -> Still:
         sprite = recolor(drawing, color) if color else drawing
         height = rng.uniform(*spec.heights) * min(size_hw)
         height *= min(1.0, 1.3 * sprite.shape[0] / sprite.shape[1])  # wide ones would fill it
-        drawn = transform(
-            sprite, height, rng.normal(0, TILT_DEG), flip=bool(rng.random() < 0.5)
-        )
+        drawn = transform(sprite, height, rng.normal(0, TILT_DEG), flip=bool(rng.random() < 0.5))
         paste(image, labels, drawn, center_xy, label)
         things.append(StillThing(noun, color, center_xy))
     return Still(image, labels, tuple(things), ground, surfaces)
@@ -145,10 +147,3 @@ def _pick_places(
     if width >= height:
         return [(float(a * width), float(b * height)) for a, b in zip(along, across, strict=True)]
     return [(float(b * width), float(a * height)) for a, b in zip(along, across, strict=True)]
-
-
-def things_map(still: Still, values: Sequence[int]) -> NDArray[np.uint16]:
-    """Return uint16 (H, W) with `values[k]` where thing k, from 0, is, and 0 elsewhere."""
-    table = np.array([0, *values], np.uint16)
-    found: NDArray[np.uint16] = table[still.labels]
-    return found
