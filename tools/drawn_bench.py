@@ -2,124 +2,149 @@
 """Measure on drawn images in VOC's layout what recurrence and background words are worth.
 
     tools/drawn_bench.py WORK --images 100
-    tools/drawn_bench.py WORK --images 40 --first-seed 5000000 --rows car.theta=0.5 car.theta=0.7
+    tools/drawn_bench.py WORK --images 100 --set proposals.parts=1
+    tools/drawn_bench.py WORK --images 40 --first-seed 5000000 --set car.theta=0.35
     tools/drawn_bench.py WORK --images 40 --cams
 
-WORK gets the data and a folder of predictions for each row; with --resume, those that are there are
-not made again. All 20 classes are asked of each image, and two or three are there. A row is mIoU
-with background over the whole set, as `carvid bench voc21` counts it, and how many classes an image
-shows that are not there, and does not show that are. With --cams the first step's proposals alone:
-IoU of those of the classes that are there with the truth, as all 20 are asked for, and as only
-those that are there.
+WORK gets the data. All 20 classes are asked of each image, and two or three are there. A row is mIoU
+with background over the whole set, as `carvid bench voc21` has it, and how many classes an image
+shows that are not there, and does not show that are. A recurrence of one step is that run's first
+step: what `car.max_steps=1` gives, and with `car.theta=0`, too, where nothing is dropped. In the last
+row only what is there is asked for: what perfect dropping would be worth. With --cams the first
+step's proposals alone: IoU of those of the classes that are there with the truth, as all 20 are
+asked for, and as only those that are there.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 import carvid
 from carvid.base.errors import CarvidError
-from carvid.benchmark.bench import predict_runs, result_of
-from carvid.benchmark.bench_models import BenchRun
-from carvid.benchmark.bench_plan import BenchPlan, plan_bench
-from carvid.benchmark.sets import bench_set
+from carvid.car.label_map import label_map
+from carvid.car.queries import Queries
+from carvid.car.segmenter import RecurrentSegmenter
 from carvid.config import load_config
+from carvid.datasets.open_semantic import open_semantic
 from carvid.datasets.semantic_dataset import SemanticDataset
 from carvid.demo.benchmark_trees import write_benchmark
-from carvid.evaluation.label_maps import LABEL_FOLDER
-from carvid.media.label_png import read_label_png
+from carvid.evaluation.confusion import confusion, semantic_scores
 
 FIRST_SEED = 6_000_000
 """Nothing was chosen on stills from here on; what was chosen was so on those from 5,000,000."""
-STEPS = {
-    "until nothing changes": (),
-    "one step, what scores above θ": ("car.max_steps=1",),
-    "one step, nothing dropped": ("car.max_steps=1", "car.theta=0"),
-}
+SETTINGS = ("car.mode=semantic", "car.theta=0.5")
+"""What is put over the preset."""
 WORDS = {
     "everywhere": (),
-    "in the CAMs only": ("classifier.background=never",),
+    "in the CAMs": ("classifier.background=never",),
     "nowhere": ("classifier.background=never", "proposals.background="),
 }
-VARIANTS = {
-    f"{step} | {words}": (*more, *changes)
-    for words, changes in WORDS.items()
-    for step, more in STEPS.items()
-}
-"""Steps and background words → settings."""
+"""Where background words compete → settings."""
+GIVEN = ("car.max_steps=1", "car.theta=0")
+"""Nothing is dropped of what is asked for."""
+
+Labels = NDArray[np.uint16]
 
 
-def counts(plan: BenchPlan, out: Path) -> tuple[float, float]:
-    """Return how many classes an image shows that are not there, and does not show that are."""
-    assert isinstance(plan.dataset, SemanticDataset)
-    too_many, missing = 0, 0
-    for image in plan.dataset.images:
-        there = set(np.unique(plan.dataset.truth(image))) - {0}
-        shown = set(np.unique(read_label_png(out / LABEL_FOLDER / f"{image.name}.png"))) - {0}
-        too_many, missing = too_many + len(shown - there), missing + len(there - shown)
-    return too_many / len(plan.samples), missing / len(plan.samples)
+@dataclass
+class Row:
+    """What has been counted of the label maps of one way."""
+
+    classes: int
+    """Without the background."""
+    matrix: NDArray[np.int64] = field(init=False)
+    too_many: int = 0
+    missing: int = 0
+    images: int = 0
+
+    def __post_init__(self) -> None:
+        self.matrix = np.zeros((self.classes + 1, self.classes + 1), np.int64)
+
+    def add(self, truth: Labels, labels: Labels) -> None:
+        self.matrix += confusion(truth, labels, self.classes + 1)
+        there, shown = (set(np.unique(each).tolist()) - {0} for each in (truth, labels))
+        self.too_many += len(shown - there)
+        self.missing += len(there - shown)
+        self.images += 1
+
+    def to_text(self) -> str:
+        miou = 100 * semantic_scores(self.matrix, background=True).miou
+        return f"{miou:.1f} | {self.too_many / self.images:.2f} | {self.missing / self.images:.2f}"
 
 
-def print_rows(
-    plan: BenchPlan, work: Path, config: carvid.Config, rows: Mapping[str, Sequence[str]],
-    options: argparse.Namespace,
-) -> None:  # fmt: skip
-    runs = [
-        BenchRun(work / f"row-{k}", load_config(config, changes))
-        for k, changes in enumerate(rows.values())
-    ]
-    began = time.monotonic()
-    _, failed = predict_runs(
-        plan, runs, resume=options.resume, overwrite=True, workers=options.workers,
-        engine="local", progress=True,
-    )  # fmt: skip
-    assert not failed, failed
-    print("| steps | background words | mIoU | absent shown | present missing |\n|-|-|-|-|-|")
-    for name, run in zip(rows, runs, strict=True):
-        miou = result_of(plan, run.out, run.config).miou
-        absent, missing = counts(plan, run.out)
-        print(f"| {name} | {miou:.1f} | {absent:.2f} | {missing:.2f} |", flush=True)
-    print(f"{len(plan.samples)} images, {time.monotonic() - began:.0f} s", file=sys.stderr)
+def first_step(
+    segmenter: RecurrentSegmenter, image: NDArray[np.uint8], trace: carvid.Trace, *, drop: bool
+) -> Labels:
+    """The label map that one step leaves, uint16 (H, W)."""
+    step = trace.steps[0]
+    rows = [k for k, query in enumerate(step.queries) if query in step.kept or not drop]
+    labels = np.zeros(image.shape[:2], np.uint16)
+    if rows:
+        masks = segmenter.sharpen(image, step.proposals.masks[rows])
+        for k in np.argsort(step.own[rows], kind="stable"):
+            labels[masks[k]] = step.queries[rows[k]] + 1
+    return labels
+
+
+def print_words(
+    words: str, data: SemanticDataset, config: carvid.Config, changes: Sequence[str]
+) -> None:
+    """Print the rows of one use of background words."""
+    model, given = (carvid.load(config, [*changes, *more]).segmenter for more in ((), GIVEN))
+    queries = Queries(data.classes.queries)
+    things = np.zeros(len(queries.texts), bool)
+    names = ("until nothing changes", "one step", "one step, nothing dropped", "what is there")
+    rows = {name: Row(len(queries.texts)) for name in names}
+    for sample in tqdm(data.images, desc=words, unit="image"):
+        image, truth = data.picture(sample), data.truth(sample)
+        trace, alive = carvid.Trace(), np.isin(np.arange(len(things)) + 1, truth)
+        found = label_map(model.segment(image, queries, trace=trace), things)
+        each = (
+            found,
+            first_step(model, image, trace, drop=True),
+            first_step(model, image, trace, drop=False),
+            label_map(given.segment(image, queries, alive=alive), things),
+        )
+        for row, labels in zip(rows.values(), each, strict=True):
+            row.add(truth, labels)
+    for name, row in rows.items():
+        print(f"| {words} | {name} | {row.to_text()} |", flush=True)
 
 
 def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float((one & other).sum() / max(1, (one | other).sum()))
 
 
-def print_cams(plan: BenchPlan, config: carvid.Config) -> None:
+def print_cams(
+    words: str, data: SemanticDataset, config: carvid.Config, changes: Sequence[str]
+) -> None:
     """Print IoU of the proposals above η of the classes that are there."""
-    assert isinstance(plan.dataset, SemanticDataset)
-    torch.set_num_threads(1)
-    queries = plan.dataset.classes.queries
-    print("| background words | all 20 asked | those that are there asked |\n|-|-|-|")
-    for words, changes in (("23", ()), ("none", ("proposals.background=",))):
-        generator = carvid.load(config, changes).segmenter.generator
-        template, eta = config.proposals.template, config.prompts.eta
-        found: list[tuple[float, float]] = []
-        for image in plan.dataset.images:
-            picture, truth = plan.dataset.picture(image), plan.dataset.truth(image)
-            labels = [int(label) for label in np.unique(truth) if label]
-            encoded = generator.encode(picture)
-            asked: tuple[list[int], list[int]] = (list(range(1, len(queries) + 1)), labels)
-            both = []
-            for each in asked:
-                texts = [queries[label - 1] for label in each]
-                proposals = generator.propose(
-                    encoded, [template.format(text) for text in texts], truth.shape, bare=texts
-                )
-                masks = proposals.masks > eta
-                both.append([iou(masks[each.index(k)], truth == k) for k in labels])
-            found += zip(*both, strict=True)
-        every, there = np.mean(found, axis=0) * 100
-        print(f"| {words} | {every:.1f} | {there:.1f} |", flush=True)
+    generator = carvid.load(config, changes).segmenter.generator
+    template, queries = config.proposals.template, data.classes.queries
+    found: list[tuple[float, float]] = []
+    for sample in tqdm(data.images, desc=words, unit="image"):
+        encoded, truth = generator.encode(data.picture(sample)), data.truth(sample)
+        there = [int(label) for label in np.unique(truth) if label]
+        both = []
+        for asked in (list(range(1, len(queries) + 1)), there):
+            bare = [queries[label - 1] for label in asked]
+            texts = [template.format(text) for text in bare]
+            masks = generator.propose(encoded, texts, truth.shape, bare=bare).masks
+            both.append(
+                [iou(masks[asked.index(k)] > config.prompts.eta, truth == k) for k in there]
+            )
+        found += zip(*both, strict=True)
+    every, alone = np.mean(found, axis=0) * 100
+    print(f"| {words} | {every:.1f} | {alone:.1f} |", flush=True)
 
 
 def main() -> int:
@@ -129,23 +154,24 @@ def main() -> int:
     parser.add_argument("work", type=Path)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--preset", default="tiny-semantic")
+    parser.add_argument("--preset", default="tiny")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
-    parser.add_argument("--rows", nargs="+", metavar="SETTINGS", help="these rows instead")
+    parser.add_argument("--words", nargs="+", choices=WORDS, default=list(WORDS))
     parser.add_argument("--cams", action="store_true", help="only look at the first proposals")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    data = options.work / f"data-{options.first_seed}-{options.images}"
+    torch.set_num_threads(1)
+    root = options.work / f"voc-{options.first_seed}-{options.images}"
+    head = "| background words | all 20 asked | what is there asked |\n|-|-|-|"
+    if not options.cams:
+        head = "| background words | steps | mIoU | absent shown | present missing |\n|-|-|-|-|-|"
     try:
-        write_benchmark("voc21", data, images=options.images, seed=options.first_seed)
-        plan = plan_bench(bench_set("voc21"), data.resolve())
-        config = load_config(options.preset, options.overrides)
-        if options.cams:
-            print_cams(plan, config)
-        else:
-            rows = {f"{row} |": row.split() for row in options.rows or ()} or VARIANTS
-            print_rows(plan, options.work, config, rows, options)
+        write_benchmark("voc21", root, images=options.images, seed=options.first_seed)
+        data = open_semantic("voc21", root)
+        config = load_config(options.preset, [*SETTINGS, *options.overrides])
+        print(head, flush=True)
+        for words in options.words:
+            tell = print_cams if options.cams else print_words
+            tell(words, data, config, WORDS[words])
     except CarvidError as error:
         print(f"drawn_bench: {error}", file=sys.stderr)
         return 1
