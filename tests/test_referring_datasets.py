@@ -268,6 +268,8 @@ def test_pickles_of_python_2(root: Path) -> None:
     assert open_referring("refcoco", root).samples[0].sentences == ("café",)
     path.write_bytes(python2_pickle(["café".encode("latin-1")]))
     assert read_pickle(path) == ["café"]
+    path.write_bytes(pickle.dumps({b"ref_id": [b"a", {b"b": 3}]}, protocol=4))  # Python 2's, again
+    assert read_pickle(path) == {"ref_id": ["a", {"b": 3}]}
 
 
 # what is missing ------------------------------------------------------------------------------
@@ -314,7 +316,7 @@ def test_missing_images_and_objects(root: Path) -> None:
     with pytest.raises(DatasetError) as error:
         open_referring("refcoco", root)
     assert "1 image (COCO_train2014_000000000007.jpg; from train2014.zip" in line_of(error)
-    assert "1 object of instances.json (71; from refcoco.zip" in line_of(error)
+    assert "1 object of its images in instances.json (71; from refcoco.zip" in line_of(error)
 
 
 def test_a_truth_of_another_size(root: Path) -> None:

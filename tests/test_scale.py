@@ -244,15 +244,15 @@ def prompt_change(
         monkeypatch.setattr(unit.generator, "encode", lambda _: None)
         small = shrink(image, unit.size_of(image))
         frame = _frame(small, image)
-        unit._classify(frame, ["a dog"], resize(mask[None], small.shape[:2]))
+        unit._classify(frame, [config.prompts.kinds], resize(mask[None], small.shape[:2]))
     prompted, plain = views
     return float((prompted - plain).abs().mean())
 
 
 def _frame(small: NDArray[np.uint8], full: NDArray[np.uint8]) -> object:
-    from carvid.car.segmenter import _Frame
+    from carvid.car.frame import LoopFrame
 
-    return _Frame(small, full, None, None)  # type: ignore[arg-type]
+    return LoopFrame(small, full, None, None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("view", ["letterbox", "center-crop", "mask-crop"])

@@ -506,6 +506,22 @@ def speed(
 
 
 @app.command()
+def classes(
+    n: Annotated[list[int], typer.Option("-n", help="Classes.")] = [1, 20, 80],  # noqa: B006
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (375, 500),
+    preset: str = "voc",
+    runs: Annotated[int, typer.Option(help="Of each; the median is told.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """What an image of so many classes costs before pruning, generator and CAMs, in full-size
+    networks of random weights."""
+    import speed_bench
+
+    for line in speed_bench.measure_classes(n, size, preset, runs, threads):
+        typer.echo(json.dumps(line))
+
+
+@app.command()
 def busy(
     rounds: Annotated[int, typer.Option(help="Runs of each kind, in turn; medians count.")] = 3,
     spinning: Annotated[

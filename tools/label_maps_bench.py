@@ -72,21 +72,20 @@ def measure(root: Path, maps: int, workers: int) -> dict[str, Any]:
     (listing / "part.txt").write_text("\n".join(names) + "\n")
     began = time.perf_counter()
     data = open_semantic("voc21", root / "data", split="part")
-    opened = time.perf_counter()
+    opened, began_cpu = time.perf_counter(), time.process_time()
     report = score_label_maps(
         data, root / "predictions", protocol="released", background=True, workers=workers
     )
     ended = time.perf_counter()
-    own, helpers = (
-        resource.getrusage(who).ru_maxrss / 1024
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
+    own, helpers = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    cpu_s = time.process_time() - began_cpu + helpers.ru_utime + helpers.ru_stime
     return {
         "maps": len(report.images),
         "workers": workers,
         "open_s": round(opened - began, 2),
         "score_s": round(ended - opened, 2),
-        "peak_mb": round(own, 1),
-        "helpers_peak_mb": round(helpers, 1),
+        "cpu_s": round(cpu_s, 2),
+        "peak_mb": round(own.ru_maxrss / 1024, 1),
+        "helpers_peak_mb": round(helpers.ru_maxrss / 1024, 1),
         "mIoU": round(report.own.miou, 4),
     }

@@ -33,7 +33,7 @@ TARGETS = {
     "choice": "carvid.car.choice:rate",
     "is it there": "carvid.car.choice:Candidates.is_there",
     "queries": "carvid.car.queries:Queries.all",
-    "masks of proposals": "carvid.car.segmenter:RecurrentSegmenter.sharpen",
+    "masks of proposals": "carvid.car.sharpen:Sharpener.__call__",
     "CRF": "carvid.car.crf:crf_masks",
     "flow": "carvid.temporal.flow:flow_between",
     "carrying": "carvid.temporal.carry:carry",

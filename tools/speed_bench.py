@@ -35,6 +35,7 @@ from transformers import BatchEncoding, CLIPConfig, CLIPModel
 
 import carvid.car.proposals
 import carvid.car.segmenter
+import carvid.car.sharpen
 import carvid.media.open
 import carvid.pipeline
 from carvid.car.classifier import MaskClassifier
@@ -43,6 +44,7 @@ from carvid.car.crf import crf_masks
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.sharpen import Sharpener
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
@@ -75,10 +77,13 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     ),
     "prompts": (
         (carvid.car.segmenter, "draw_prompts"), (MaskClassifier, "_view"),
-        (carvid.car.segmenter, "shrink"),
+        (carvid.car.segmenter, "shrink"), (carvid.car.sharpen, "shrink"),
     ),
     "classifier": ((ClipBackbone, "encode_images"),),
-    "crf": ((carvid.car.segmenter, "crf_masks"), (carvid.car.segmenter, "cut_masks")),
+    "crf": (
+        (carvid.car.sharpen, "crf_masks"), (carvid.car.sharpen, "cut_masks"),
+        (carvid.car.segmenter, "cut_masks"),
+    ),
     "carry": (
         *((carvid.pipeline, name) for name in ("observe", "after_key", "after_carrying")),
         (carvid.pipeline, "select_maps"),
@@ -212,14 +217,18 @@ class OneByOneProposals(ProposalGenerator):
         return EncodedFrame(features, normalize_affinity(features.attention))
 
     def _cams(
-        self, features: PatchFeatures, texts: Sequence[str], bare: Sequence[str]
+        self,
+        features: PatchFeatures,
+        texts: Sequence[str],
+        bare: Sequence[str],
+        words: Sequence[str],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        rows, zero, against = [], [], self._competing_background(bare)
+        rows, zero, against = [], [], self._competing_background(bare, words)
         for index in range(len(texts)):
             if not self._fresh:
                 features = self.encode(self._image).features
             self._fresh = False
-            names = [self.config.template.format(word) for word in self.config.background]
+            names = [self.config.template.format(word) for word in words]
             every = self.backbone.encode_texts([*texts, *names])
             queries, background = every[: len(texts)], every[len(texts) :]
             if against is not None:
@@ -242,44 +251,54 @@ class OneByOne(RecurrentSegmenter):
             model.config, crf=replace(model.config.crf, mode="exact", pad_slow_sizes=False)
         )
         super().__init__(*model.backbones, config)
+        self.sharpen = OneByOneSharpener(config, None)
         self.generator = OneByOneProposals(
             model.backbones[0], config.proposals, competing=self.competing
         )
 
-    def _propose(self, frame: Any, texts: list[str], *, first: bool) -> Any:
+    def _propose(
+        self, frame: Any, texts: list[str], background: tuple[str, ...], *, first: bool
+    ) -> Any:
         frame.proposals.clear()
         for backbone in (self.generator.backbone, self.classifier.backbone):
             backbone.forget_texts()
-        return super()._propose(frame, texts, first=first)
+        return super()._propose(frame, texts, background, first=first)
 
     def _scores(
         self,
         frame: Any,
-        texts: Sequence[str],
+        kinds: Sequence[tuple[str, ...]],
         owners: NDArray[np.int64],
         masks: NDArray[np.float32],
         competitors: Competitors,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """One text alone is classified too; the released code has no cosines."""
-        features = self._classify(frame, texts, masks)
+        features = self._classify(frame, kinds, masks)
         allowed = competitors.allowed[owners]
         scores = self.classifier.score(features, competitors.texts, allowed)
         return scores, np.full(len(masks), np.nan, np.float32)
 
     def _classify(
-        self, frame: Any, texts: Sequence[str], candidates: NDArray[np.float32]
+        self, frame: Any, kinds: Sequence[tuple[str, ...]], candidates: NDArray[np.float32]
     ) -> Tensor:
         for _ in self.config.classifier.templates:
             frame.prompted.clear()
-            features = super()._classify(frame, texts, candidates)
+            features = super()._classify(frame, kinds, candidates)
         return features
 
-    def sharpen(
-        self, image: NDArray[np.uint8], proposals: NDArray[np.float32]
+
+class OneByOneSharpener(Sharpener):
+    """Masks of different expressions have a CRF each, one after the other."""
+
+    def __call__(
+        self,
+        image: NDArray[np.uint8],
+        proposals: NDArray[np.float32],
+        stuff: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_]:
         crf = self.config.crf
-        if not crf.enabled or self.competing:
-            return super().sharpen(image, proposals)
+        if not crf.enabled or self.config.car.mode == "semantic":
+            return super().__call__(image, proposals, stuff)
         each = [crf_masks(image, proposal[None], crf, joint=False) for proposal in proposals]
         return np.concatenate(each)
 
@@ -458,6 +477,28 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
         result |= {"released_s": medians["released"], "gain": medians["released"] / each,
                    "released_peak_mb": peaks["released"]}  # fmt: skip
     return result
+
+
+def measure_classes(
+    counts: Sequence[int], size_hw: tuple[int, int], preset: str, runs: int, threads: int
+) -> Iterator[dict[str, Any]]:
+    """Time generator and CAMs of an image for so many classes, texts encoded before; the counts in
+    turn, so that all see the machine as it is."""
+    torch.set_num_threads(threads)
+    generator = random_model(load_config(preset)).segmenter.generator
+    noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
+    image = cv2.GaussianBlur(noise, (0, 0), 8)
+    names = [f"class {number}" for number in range(max(counts))]
+    seconds: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(runs + 1):
+        for count in counts:
+            began = time.perf_counter()
+            generator.propose(generator.encode(image), names[:count], size_hw)
+            seconds[count].append(time.perf_counter() - began)
+    medians = {count: float(np.median(each[1:])) for count, each in seconds.items()}
+    for count, median in medians.items():
+        times = round(median / medians[min(counts)], 2)
+        yield {"classes": count, "seconds": round(median, 3), "times_the_fewest": times}
 
 
 def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:

@@ -95,7 +95,8 @@ class ProposalGenerator:
     def input_size(self, size_hw: Sequence[int]) -> tuple[int, int]:
         """Return the size at which a frame is encoded: whole patches, within the limits."""
         limits = (self.config.max_side, self.config.max_tokens)
-        return patch_multiple(size_hw, self.backbone.patch_size, *limits)
+        multiple = self.config.size_multiple or self.backbone.patch_size
+        return patch_multiple(size_hw, multiple, *limits)
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""

@@ -132,8 +132,11 @@ def gradient_cams(
             score(pooled), mean, torch.eye(count, device=projection.device), is_grads_batched=True
         )  # (N, D)
     # A unit gradient, whatever a saturated softmax leaves of it, suits half precision.
-    size = gradients.norm(dim=1, keepdim=True)  # (N, 1)
-    gradients = gradients / size.clamp(min=torch.finfo(torch.float32).tiny)
+    # What is left may be 1e-30, whose square is 0.
+    largest = gradients.abs().amax(dim=1, keepdim=True)  # (N, 1)
+    gradients = gradients / largest.clamp(min=torch.finfo(torch.float32).tiny)
+    norm = gradients.norm(dim=1, keepdim=True)  # (N, 1)
+    size, gradients = largest * norm, gradients / norm.clamp(min=torch.finfo(torch.float32).tiny)
     attention = vision.encoder.layers[-1].self_attn
     weights = []
     for some in torch.split(gradients.to(features.attended.dtype), GRADIENTS_PER_BATCH):

@@ -84,6 +84,9 @@ class ProposalsConfig(Section):
     """Share of a CAM's maximum above which patches are connected to a part."""
     max_side: int = setting(0, low=0)
     """Scale frames down to this longer side in pixels before the generator; 0 keeps the size."""
+    size_multiple: int = setting(0, low=0)
+    """Frames get sides of a multiple of so many pixels; 0 is the generator's patch size. The
+    released code has 16, so that of a patch of 14 pixels what is left over at the edges is lost."""
     max_tokens: int = setting(1620, low=0)
     """Scale frames down, too, until they are at most so many patches: each attends to every other
     one. 1620 is what 854×480 has of 16 pixels; 0 is no limit."""

@@ -12,7 +12,8 @@
 
 Where detectron2's pairs of the full data set are not there they are made of its own files: class
 (R // 10) · 256 + G of a pixel; a shorter side above 512 becomes 512, the image by linear
-interpolation, labels by the nearest. The pairs' images have been through JPEG once more.
+interpolation, labels by the nearest. The pairs' images have been through JPEG once more, which is
+not done here.
 
 Zhou et al., *Scene Parsing through ADE20K Dataset*, CVPR 2017. The 847: Cheng, Schwing and
 Kirillov, *Per-Pixel Classification is Not All You Need for Semantic Segmentation*, NeurIPS 2021.

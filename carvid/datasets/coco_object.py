@@ -15,6 +15,7 @@ Lin et al., *Microsoft COCO*, ECCV 2014; Caesar et al., *COCO-Stuff*, CVPR 2018;
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,9 +24,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import ConfigError, DatasetError
-from carvid.base.files import read_json
+from carvid.base.errors import DatasetError
+from carvid.base.files import read_text
 from carvid.datasets.class_lists import ClassList, class_ids, class_list
+from carvid.datasets.coco_instances import MAX_INSTANCES_BYTES, CocoInstances, mask_tools
 from carvid.datasets.label_coding import Coding, in_order
 from carvid.datasets.label_files import read_label_map
 from carvid.datasets.labelled_folders import IMAGE_ENDING, Files, find_base, paired
@@ -36,7 +38,7 @@ from carvid.media.images import stamp_of
 TRUTH_ENDING = "_instanceTrainIds.png"
 STUFF_CATEGORIES = 182
 """The highest category id in COCO-Stuff."""
-PLACES = ("", "coco", "coco2017")
+PLACES = ("coco", "coco2017", "")
 
 _FORM = "give annotations_trainval2017.zip's"
 
@@ -72,8 +74,10 @@ class CocoObject(SemanticDataset):
             return cls(base, split, classes, pairs, (), in_order(len(classes.names), 1))
         for place in (base / "annotations" / year, base / "stuffthingmaps" / year):
             truths = Files(place, ".png")
-            if any(name.isdecimal() for name in truths.found):
-                pairs = paired(base, tuple(images.found), images, truths, cls.download)
+            ids = {name for name in truths.found if name.isdecimal()}  # mmseg puts others beside
+            if ids:
+                names = sorted(ids.union(images.found))
+                pairs = paired(base, names, images, truths, cls.download)
                 return cls(base, split, classes, pairs, (), _stuff_coding())
         path = base / "annotations" / f"instances_{year}.json"
         if not path.is_file():
@@ -83,10 +87,9 @@ class CocoObject(SemanticDataset):
                 f"annotations/{year}/*{TRUTH_ENDING}, stuffthingmaps/{year}/*.png and "
                 f"annotations/{path.name}; unpack {cls.download} again"
             )
-        _mask_tools()
-        names = tuple(_instances(path, stamp_of(path)))
-        pairs = paired(base, names, images, images, cls.download)
-        pairs = tuple(LabelledImage(pair.name, pair.image, path) for pair in pairs)
+        mask_tools()
+        names = list(_instances(path, stamp_of(path))[1])
+        pairs = paired(base, names, images, path, cls.download)
         return cls(base, split, classes, pairs, (path,), None)
 
     def labels(self, image: LabelledImage) -> NDArray[np.uint16]:
@@ -105,10 +108,8 @@ class CocoObject(SemanticDataset):
 
 @dataclass(frozen=True)
 class _Instance:
+    id: int
     label: int
-    crowd: bool
-    area: float
-    segmentation: Any
 
 
 @dataclass(frozen=True)
@@ -125,31 +126,28 @@ def _stuff_coding() -> Coding:
 
 
 @lru_cache(maxsize=1)
-def _instances(path: Path, stamp: tuple[int, int]) -> dict[str, _Picture]:
-    """The instances of each image by its name; `stamp` changes with the file."""
+def _instances(path: Path, stamp: tuple[int, int]) -> tuple[CocoInstances, dict[str, _Picture]]:
+    """Outlines, and what to paint in each image by its name; `stamp` changes with the file."""
     try:
-        values = read_json(path)
+        values = json.loads(read_text(path, limit=MAX_INSTANCES_BYTES))
         label_of = _labels_by_category(path, values["categories"])
-        of_image: dict[int, list[_Instance]] = {int(each["id"]): [] for each in values["images"]}
-        for each in values["annotations"]:
-            of_image[each["image_id"]].append(
-                _Instance(
-                    label_of[each["category_id"]], bool(each["iscrowd"]), float(each["area"]),
-                    each["segmentation"],
-                )
-            )  # fmt: skip
-        return {
-            Path(str(each["file_name"])).stem: _Picture(
-                (int(each["height"]), int(each["width"])),
-                tuple(sorted(of_image[each["id"]], key=lambda i: (not i.crowd, -i.area))),
+        sizes = {int(i["id"]): (int(i["height"]), int(i["width"])) for i in values["images"]}
+        of_image: dict[int, list[_Instance]] = {key: [] for key in sizes}
+        for each in sorted(values["annotations"], key=lambda a: (not a["iscrowd"], -a["area"])):
+            instance = _Instance(int(each["id"]), label_of[each["category_id"]])
+            of_image[each["image_id"]].append(instance)
+        outlines = CocoInstances(sizes, {int(a["id"]): a for a in values["annotations"]})
+        return outlines, {
+            Path(str(image["file_name"])).stem: _Picture(
+                sizes[image["id"]], tuple(of_image[image["id"]])
             )
-            for each in values["images"]
+            for image in values["images"]
         }
     except OSError as error:
         raise DatasetError(f"cannot read '{path}': {error.strerror}; check the path") from None
     except KeyError as error:
         raise DatasetError(f"'{path}' lacks the key or id {error}; {_FORM} instances") from None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DatasetError(f"'{path}' cannot be read: {error}; {_FORM} instances") from None
 
 
@@ -166,41 +164,13 @@ def _labels_by_category(path: Path, categories: list[dict[str, Any]]) -> dict[in
 
 
 def _painted(image: LabelledImage) -> NDArray[np.uint16]:
-    tools = _mask_tools()
-    picture = _instances(image.truth, stamp_of(image.truth))[image.name]
+    outlines, pictures = _instances(image.truth, stamp_of(image.truth))
+    picture = pictures[image.name]
     check_size(image.truth, picture.size_hw, DatasetError)
     labels = np.zeros(picture.size_hw, np.uint16)
     for instance in picture.instances:
-        labels[_mask(tools, image, instance.segmentation, picture.size_hw)] = instance.label
+        try:
+            labels[outlines.parts(instance.id) > 0] = instance.label
+        except DatasetError as error:
+            raise DatasetError(f"'{image.truth}': {error}") from None
     return labels
-
-
-def _mask(
-    tools: Any, image: LabelledImage, segmentation: Any, size_hw: tuple[int, int]
-) -> NDArray[np.bool_]:
-    """An instance's mask, bool (H, W), of its polygons or run lengths."""
-    try:
-        if isinstance(segmentation, list):
-            codes = tools.merge(tools.frPyObjects(segmentation, *size_hw))
-        elif tuple(segmentation["size"]) != size_hw:
-            raise ValueError(f"its size is {segmentation['size']}")
-        elif isinstance(segmentation["counts"], list):
-            codes = tools.frPyObjects(segmentation, *size_hw)
-        else:
-            codes = segmentation
-        return np.asarray(tools.decode(codes), bool)
-    except Exception as error:  # whatever pycocotools raises
-        raise DatasetError(
-            f"'{image.truth}' has a segmentation of '{image.name}' that is no mask of it: {error}; "
-            f"{_FORM} instances"
-        ) from None
-
-
-def _mask_tools() -> Any:
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise ConfigError(
-            "COCO's instances are read with pycocotools; install it with pip install 'carvid[coco]'"
-        ) from None
-    return mask

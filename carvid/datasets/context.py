@@ -7,7 +7,7 @@
         annotations_detectron2/pc459_val/<name>.tif   0–458, 65535
         trainval/<name>.mat, labels.txt               as published: `LabelMap`, 1–459
         ImageSets/SegmentationContext/<split>.txt, pascalcontext_<split>.txt,
-        ImageSets/Main/<split>.txt                    the first that is there; detectron2's need none
+        ImageSets/Main/<split>.txt                    the first that is there; not for detectron2's
     pascal_ctx_d2/
         images/validation/<name>.jpg
         annotations_ctx59/validation/<name>.png       0–58, 255
@@ -61,8 +61,11 @@ OTHER_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "clo
 SAY = "--old-order (old_order=True)"
 """What says that maps are numbered so, as the command line and Python call it."""
 MAT_FOLDER, LABELS_NAME, LABELS_59_NAME = "trainval", "labels.txt", "59_labels.txt"
-HOLDS = (IMAGE_FOLDER, "SegmentationClassContext", "images", "annotations_detectron2")
-PLACES = ("", "VOC2010", "VOCdevkit/VOC2010", "pascal_ctx_d2")
+HOLDS = (
+    IMAGE_FOLDER, "images", "SegmentationClassContext", "annotations_ctx59", "annotations_ctx459",
+    "annotations_detectron2", MAT_FOLDER,
+)  # fmt: skip
+PLACES = ("VOCdevkit/VOC2010", "VOC2010", "pascal_ctx_d2", "")
 
 _D2_REMEDY = "maps of 0 for background and 1 to 59 belong into SegmentationClassContext"
 _REMEDY = "maps of 0 to 58 and 255 belong into annotations_detectron2/pc59_val"
@@ -70,13 +73,15 @@ _REMEDY = "maps of 0 to 58 and 255 belong into annotations_detectron2/pc59_val"
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where truths lie and what their values mean."""
+    """Where truths and images lie, and what values mean."""
 
-    truths: Files
+    folder: Path
+    ending: str
     images: Path
     coding: Coding
-    listed: bool
     remedy: str
+    listed: bool = False
+    """A list says which images are the split's."""
 
 
 @dataclass(frozen=True)
@@ -109,15 +114,16 @@ class Context(SemanticDataset):
         """
         base = find_base(root, PLACES, HOLDS, cls.download)
         known = _layouts(base, split, classes, old_order)
-        layout = next((each for each in known if each.truths.folder.is_dir()), None)
+        layout = next((each for each in known if each.folder.is_dir()), None)
         if layout is None:
-            looked = ", ".join(str(each.truths.folder.relative_to(base)) for each in known)
+            looked = ", ".join(str(each.folder.relative_to(base)) for each in known)
             raise DatasetError(
                 f"no truths in '{base}': looked for {looked}; unpack {cls.download} there"
             )
         lists = _checked_names(base, layout, old_order)
+        truths, images = Files(layout.folder, layout.ending), Files(layout.images, IMAGE_ENDING)
         # All of VOC 2010 lies beside the images: where there is no list, truths say what is asked.
-        names, faults = tuple(layout.truths.found), []
+        names, faults = tuple(truths.found), []
         if layout.listed:
             paths = _list_paths(base, split)
             listed = read_split(paths)
@@ -125,8 +131,7 @@ class Context(SemanticDataset):
                 faults.append(no_split(paths[0]))
             else:
                 lists, names = (listed[0], *lists), listed[1]
-        images = Files(layout.images, IMAGE_ENDING)
-        pairs = paired(base, names, images, layout.truths, cls.download, faults)
+        pairs = paired(base, names, images, truths, cls.download, faults)
         return cls(base, split, classes, pairs, lists, layout.coding, layout.remedy)
 
     def labels(self, image: LabelledImage) -> NDArray[np.uint16]:
@@ -144,37 +149,25 @@ class Context(SemanticDataset):
 
 def _layouts(base: Path, split: str, classes: ClassList, old_order: bool) -> list[_Layout]:
     """The layouts that a base may have, in the order in which they are looked for."""
-    count = len(classes.names)
-    folder = SPLIT_FOLDERS.get(split, split)
-    jpegs, images = base / IMAGE_FOLDER, base / "images" / folder
-    mats = Files(base / MAT_FOLDER, ".mat")
+    folder, detectron2 = SPLIT_FOLDERS.get(split, split), base / "annotations_detectron2"
+    jpegs, images, mats = base / IMAGE_FOLDER, base / "images" / folder, base / MAT_FOLDER
     if classes.name == "context459":
-        coding = in_order(count, 0, VOID, void_label=0)
-        remedy = "give the published maps of 459 classes"
+        tif, remedy = in_order(459, 0, VOID, void_label=0), "give the published maps"
         return [
-            _Layout(Files(base / "annotations_ctx459" / folder, ".tif"), images, coding, False, remedy),
-            _Layout(
-                Files(base / "annotations_detectron2" / f"pc459_{split}", ".tif"),
-                jpegs, coding, False, remedy,
-            ),
-            _Layout(mats, jpegs, in_order(count, 1), True, remedy),
-        ]  # fmt: skip
-    order = [classes.names.index(n) + 1 for n in (OLD_ORDER if old_order else classes.names)]
-    ours, theirs = Coding(tuple(order), 1), Coding(tuple(order), 0, 255, void_label=0)
-    all_names = class_list("context459").names
-    label_of = {name: k for k, name in enumerate(classes.names, 1)}
-    by_name = Coding(tuple(label_of.get(name, 0) for name in all_names), 1)
+            _Layout(base / "annotations_ctx459" / folder, ".tif", images, tif, remedy),
+            _Layout(detectron2 / f"pc459_{split}", ".tif", jpegs, tif, remedy),
+            _Layout(mats, ".mat", jpegs, in_order(459, 1), remedy, listed=True),
+        ]
+    label_of = {name: label for label, name in enumerate(classes.names, 1)}
+    labels = tuple(label_of[name] for name in (OLD_ORDER if old_order else classes.names))
+    grey, png = Coding(labels, 1), Coding(labels, 0, 255, void_label=0)
+    mat = Coding(tuple(label_of.get(name, 0) for name in class_list("context459").names), 1)
     return [
-        _Layout(Files(base / "SegmentationClassContext", ".png"), jpegs, ours, True, _REMEDY),
-        _Layout(
-            Files(base / "annotations_ctx59" / folder, ".png"), images, theirs, False, _D2_REMEDY
-        ),
-        _Layout(
-            Files(base / "annotations_detectron2" / f"pc59_{split}", ".png"),
-            jpegs, theirs, False, _D2_REMEDY,
-        ),
-        _Layout(mats, jpegs, by_name, True, "give the published .mat files"),
-    ]  # fmt: skip
+        _Layout(base / "SegmentationClassContext", ".png", jpegs, grey, _REMEDY, listed=True),
+        _Layout(base / "annotations_ctx59" / folder, ".png", images, png, _D2_REMEDY),
+        _Layout(detectron2 / f"pc59_{split}", ".png", jpegs, png, _D2_REMEDY),
+        _Layout(mats, ".mat", jpegs, mat, "give the published .mat files", listed=True),
+    ]
 
 
 def _list_paths(base: Path, split: str) -> list[Path]:
@@ -188,9 +181,9 @@ def _list_paths(base: Path, split: str) -> list[Path]:
 
 def _checked_names(base: Path, layout: _Layout, old_order: bool) -> tuple[Path, ...]:
     """The published lists of names, after a look at the order of labels that they tell."""
-    if old_order and layout.truths.ending == ".mat":
+    if old_order and layout.ending == ".mat":
         raise ConfigError(
-            f"'{layout.truths.folder}' holds .mat files, which have no old order; leave out {SAY}"
+            f"'{layout.folder}' holds .mat files, which have no old order; leave out {SAY}"
         )
     found = []
     for name in (LABELS_NAME, LABELS_59_NAME):
@@ -201,7 +194,7 @@ def _checked_names(base: Path, layout: _Layout, old_order: bool) -> tuple[Path, 
         if name == LABELS_NAME:
             check_order(path, class_list("context459").names)
         else:
-            _check_59(path, layout.truths.folder.name, old_order)
+            _check_59(path, layout.folder.name, old_order)
     return tuple(found)
 
 

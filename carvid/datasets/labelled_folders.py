@@ -102,7 +102,7 @@ def paired(
     root: Path,
     names: Collection[str],
     images: Files,
-    truths: Files,
+    truths: Files | Path,
     download: str,
     faults: Iterable[str] = (),
 ) -> tuple[LabelledImage, ...]:
@@ -112,7 +112,7 @@ def paired(
         root: of the data set.
         names: of the split's images; none where it has no list, and the folders say them.
         images: where images are.
-        truths: where truths are.
+        truths: where truths are; or the file that holds all of them.
         download: as in `SemanticDataset`.
         faults: what is already known to be missing, a clause each.
 
@@ -120,8 +120,9 @@ def paired(
         DatasetError: something is missing; the message lists all of it.
     """
     faults = list(faults)
-    names = names or sorted({*images.found, *truths.found})
-    for what, files in (("image", images), ("truth", truths)):
+    kinds = {"image": images} | ({"truth": truths} if isinstance(truths, Files) else {})
+    names = names or sorted({name for files in kinds.values() for name in files.found})
+    for what, files in kinds.items():
         lacking, place = files.lacking(names), _from(root, files.folder)
         if not files.found:
             faults.append(f"no {what}s in {place} (*{files.ending})")
@@ -130,7 +131,12 @@ def paired(
             faults.append(f"{len(lacking)} of {len(names)} {what}s missing in {place}: {shown}")
     if faults:
         raise DatasetError(f"'{root}' is not whole: {'; '.join(faults)}; unpack {download} again")
-    return tuple(LabelledImage(name, images.found[name], truths.found[name]) for name in names)
+    return tuple(
+        LabelledImage(
+            name, images.found[name], truths if isinstance(truths, Path) else truths.found[name]
+        )
+        for name in names
+    )
 
 
 def _from(root: Path, folder: Path) -> str:

@@ -183,13 +183,15 @@ def _check_samples(
     if sizes:
         missing.append(f"the sizes of {plural(len(sizes), 'image')} in {INSTANCES}")
     objects = dict.fromkeys(
-        each for sample in samples for each in sample.annotations
-        if each not in instances.annotations
-    )  # fmt: skip
+        each
+        for sample in samples
+        for each in sample.annotations
+        if instances.annotations.get(each, {}).get("image_id") != sample.image_id
+    )
     if objects:
         missing.append(
-            f"{plural(len(objects), 'object')} of {INSTANCES} ({few([str(k) for k in objects])}; "
-            f"from {kind.source})"
+            f"{plural(len(objects), 'object')} of its images in {INSTANCES} "
+            f"({few([str(k) for k in objects])}; from {kind.source})"
         )
     if missing or not samples:
         raise DatasetError(

@@ -12,6 +12,8 @@ from carvid.base.errors import DatasetError
 
 MAX_PICKLE_BYTES = 1_000_000_000
 """Longer pickles are not read; the refs of RefCOCOg have some 50 MB."""
+PROTOCOL = 0x80
+"""The first byte of a pickle of protocol 2 or later; the second is the protocol."""
 DAMAGED = (
     pickle.UnpicklingError, EOFError, ValueError, LookupError, AttributeError, TypeError,
     ArithmeticError, RecursionError, MemoryError, ImportError,
@@ -49,7 +51,12 @@ def read_pickle(path: Path) -> Any:
             f"'{path}' has more than {MAX_PICKLE_BYTES / 1e6:g} MB; download it anew"
         )
     try:
-        return _as_text(_DataUnpickler(io.BytesIO(data), encoding="bytes").load())
+        try:
+            value = _load(data, "ascii")
+        except UnicodeDecodeError:  # texts of Python 2, beyond ASCII
+            return _as_text(_load(data, "bytes"))
+        # Up to protocol 2 byte strings are texts of Python 2, and a walk through all is not quick.
+        return _as_text(value) if data[0] == PROTOCOL and data[1] > 2 else value
     except _NamesCodeError as error:
         raise DatasetError(
             f"'{path}' would run code when it is read (it names {str(error)[:60]!r}), which no "
@@ -60,6 +67,10 @@ def read_pickle(path: Path) -> Any:
         raise DatasetError(
             f"'{path}' cannot be read as a pickle: {told}; download it again"
         ) from None
+
+
+def _load(data: bytes, encoding: str) -> Any:
+    return _DataUnpickler(io.BytesIO(data), encoding=encoding).load()
 
 
 def _as_text(value: Any) -> Any:

@@ -37,7 +37,7 @@ TRUTHS = ("SegmentationClass", "SegmentationClassAug")
 """Folders of truths; of two that are there that is taken which lacks fewer, the first if equal."""
 OTHER_YEAR = re.compile(r"VOC20(?!12)\d\d")
 """They have the same folders and other images."""
-PLACES = ("", "VOC2012", "VOCdevkit/VOC2012")
+PLACES = ("VOCdevkit/VOC2012", "VOC2012", "")
 
 _CODING = in_order(20, 1, void=255)
 

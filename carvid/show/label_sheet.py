@@ -25,6 +25,8 @@ GAP_PX = 8
 FONT_PX = 14
 LINE_PX = FONT_PX + 8
 NAME_GAP_PX = 4
+ENDLESS_PX = 1e9
+"""Wider than any text."""
 LEGEND_LINES = 4
 """A row's legend has no more; what is over is counted."""
 SENTENCE_LINES = 5
@@ -171,7 +173,7 @@ def _line(text: str, number: int = 0) -> NDArray[np.uint8]:
 
 def _wrapped(text: str) -> list[str]:
     """A text in lines; a word wider than a panel stays whole, for `_line` to cut."""
-    _, font = lettering(text, 0, FONT_PX, PANEL_PX)
+    _, font = lettering(text, 0, FONT_PX, ENDLESS_PX)
     lines: list[str] = []
     for word in text.split():
         longer = f"{lines[-1]} {word}" if lines else word
