@@ -40,6 +40,14 @@ WIDTH, HEIGHT = 48, 34
 Finished = subprocess.CompletedProcess[str]
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Let one worker of pytest-xdist have all tests of a group."""
+    config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist")
+    if config.getoption("dist", "no") == "load":
+        config.option.dist = "loadgroup"
+
+
 @contextmanager
 def written_to(out: TextIO, err: TextIO) -> Iterator[None]:
     """Send there all that this process writes: by Python, by native libraries, by log handlers."""
@@ -59,15 +67,18 @@ def written_to(out: TextIO, err: TextIO) -> Iterator[None]:
         yield
 
 
-def in_this_process(command: Callable[[], object], *arguments: object) -> Finished:
-    """Run a program's main function as a process of its own would, without starting one."""
+def in_this_process(
+    command: Callable[[], object], *arguments: object, stderr: TextIO | None = None
+) -> Finished:
+    """Run a program's main function as a process of its own would, without starting one; what it
+    says goes to `stderr`, if that is given."""
     words = ["carvid", *map(str, arguments)]
     code: object = 0
     with (
         TemporaryFile("w+", buffering=1, encoding="utf-8") as out,
         TemporaryFile("w+", buffering=1, encoding="utf-8") as err,
     ):
-        with written_to(out, err), mock.patch.object(sys, "argv", words):
+        with written_to(out, stderr or err), mock.patch.object(sys, "argv", words):
             try:
                 command()
             except SystemExit as end:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Kill runs at random moments and resume them: `python -m tests.kill_runs WEIGHTS FOLDER COUNT`.
+"""Kill runs in the middle and resume them: `python -m tests.kill_runs WEIGHTS FOLDER COUNT`.
 
 WEIGHTS has the folders generator and classifier. One process loads the models and forks a child
-for each run, before any thread is there; the child is killed, and another one resumes.
+for each run, before any thread is there; the child kills itself, and another one resumes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -26,16 +28,77 @@ import carvid
 from carvid.base.files import is_partial
 from carvid.media.encode import VideoWriter
 from carvid.pipeline import Carvid
+from carvid.run.progress import Progress
+from carvid.show.run_overlay import RunOverlay
 from tests.conftest import make_frames
 
 TEXTS = ["a dog", "a white cat"]
 FORMATS = ["coco", "alpha", "green", "cutouts", "html"]
-FRAMES = 30
-TRIES = 5
-"""For each kill; some come after the run's end, and do not count."""
+FRAMES = 16
+PLACES = ("not begun", "frames", "overlay", "formats")
+BORDER = "border"
+"""Between two places: a kill there may fall into either."""
 
 
-def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> bool:
+class Steps:
+    """Notes how far a run has come, in the process that does it, and kills that on its way.
+
+    A kill falls between two steps, so that its place is certain, after a part of the time that is
+    between them: in the middle of whatever is done then.
+
+    Args:
+        kill_at: the step, from 0, after which the kill falls; None is none.
+        delay_s: how long after it, unless the next step comes earlier.
+    """
+
+    def __init__(self, kill_at: int | None = None, delay_s: float = 0) -> None:
+        self._kill_at, self._delay_s = kill_at, delay_s
+        self._asked = 0
+        self.seen: list[tuple[str, float]] = []
+        """Of each step the place that begins with it, and when it came, s."""
+
+    def step(self, place: str) -> None:
+        number = len(self.seen)
+        self.seen.append((place, time.monotonic()))
+        if self._kill_at is not None and number > self._kill_at:
+            die()
+        if number == self._kill_at:
+            threading.Thread(target=lambda: (time.sleep(self._delay_s), die())).start()
+
+    def stop(self) -> bool:
+        """Is asked after each frame, of the clip and then of each format."""
+        self._asked += 1
+        # When the last frame but one is asked for, the last cannot be written yet.
+        after_frame = "frames" if self._asked < FRAMES - 1 else BORDER
+        self.step(after_frame if self._asked <= FRAMES else "formats")
+        return False
+
+    def around(self, owner: type, name: str, within: str, afterwards: str) -> None:
+        """Take a call of a function for two steps."""
+        whole = getattr(owner, name)
+
+        def with_steps(*arguments: Any, **more: Any) -> Any:
+            self.step(within)
+            result = whole(*arguments, **more)
+            self.step(afterwards)
+            return result
+
+        setattr(owner, name, with_steps)
+
+    def of_run(self, work: Callable[[Callable[[], bool]], object]) -> None:
+        """Do a run, which is given `stop`."""
+        self.around(Progress, "begin", BORDER, "frames")
+        self.around(RunOverlay, "finish", "overlay", BORDER)
+        self.step("not begun")
+        work(self.stop)
+        self.step("ended")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_child(work: Callable[[], object]) -> bool:
     """Do something in a forked child; return whether it came to its end, which it must if it is not
     killed."""
     child = os.fork()
@@ -46,9 +109,6 @@ def in_child(work: Callable[[], object], kill_after_s: float | None = None) -> b
             code = 0
         finally:
             os._exit(code)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     assert status in (0, signal.SIGKILL)
     return status == 0
@@ -92,7 +152,7 @@ def where(folder: Path) -> str:
 
 
 def main(weights: Path, root: Path, count: int, seed: int = 1) -> dict[str, int]:
-    """Return how many of `count` kills fell where."""
+    """Return how many of `count` kills fell where; each place, and each border, has its turn."""
     model: Carvid = carvid.load(
         "default", ["crf.iterations=1", "car.theta=0", "weights.device=cpu"],
         generator=str(weights / "generator"), classifier=str(weights / "classifier"),
@@ -102,26 +162,31 @@ def main(weights: Path, root: Path, count: int, seed: int = 1) -> dict[str, int]
         for image in make_frames(FRAMES, 48, 96):
             writer.write(image)
 
-    def run(name: str, *, resume: bool = False) -> Callable[[], object]:
-        return lambda: model.segment(clip, TEXTS, out=root / name, resume=resume, formats=FORMATS)
+    def run(name: str, steps: Steps, *, resume: bool = False) -> None:
+        steps.of_run(
+            lambda stop: model.segment(
+                clip, TEXTS, out=root / name, resume=resume, formats=FORMATS, stop=stop
+            )
+        )
 
-    began = time.monotonic()
-    assert in_child(run("whole"))
-    lasts_s = time.monotonic() - began
+    def whole() -> None:
+        run("whole", steps := Steps())
+        (root / "steps.json").write_text(json.dumps(steps.seen))
+
+    assert in_child(whole)
     wanted, places, chance = contents(root / "whole"), Counter[str](), random.Random(seed)
-    for number in range(TRIES * count):
-        if places.total() == count:
-            break
-        name = f"killed-{number}"
-        # A part of the kills falls into the last third, where videos are encoded.
-        share = chance.uniform(0.65, 1) if number % 3 == 2 else chance.uniform(0, 1)
-        began = time.monotonic()
-        if in_child(run(name), share * lasts_s):
-            lasts_s = time.monotonic() - began
-            continue
+    seen = json.loads((root / "steps.json").read_text())
+    for number in range(count):
+        name, turn = f"killed-{number}", [*PLACES, BORDER][number % (len(PLACES) + 1)]
+        at = chance.choice([step for step, (place, _) in enumerate(seen) if place == turn])
+        steps = Steps(at, chance.uniform(0, seen[at + 1][1] - seen[at][1]))
+        assert not in_child(lambda name=name, steps=steps: run(name, steps))
         place = where(root / name) if (root / name).exists() else "not begun"
+        assert place == turn or turn == BORDER, f"kill {number} ({turn}) fell into {place}"
         places[place] += 1
-        assert in_child(run(name, resume=True)), f"kill {number} ({place}) cannot be resumed"
+        assert in_child(lambda name=name: run(name, Steps(), resume=True)), (
+            f"kill {number} ({place}) cannot be resumed"
+        )
         assert contents(root / name) == wanted, f"kill {number} ({place}) left other bytes"
         assert np.all(carvid.Track.open(root / name).scores >= 0)
     return dict(places)

@@ -31,6 +31,7 @@ from carvid.media.open import Selection, open_video
 from carvid.run.facts import RunFacts
 from carvid.run.track import Track
 from carvid.show.page import for_script
+from tests import HANGS_S
 from tests.conftest import make_frames
 
 COUNT, SIZE = 6, (34, 48)
@@ -232,7 +233,7 @@ def test_the_page_in_a_browser_shows_the_masks(track: Track, tmp_path: Path) -> 
          "--disable-background-networking", "--disable-component-update", "--disable-sync",
          f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=60000", "--dump-dom",
          page.as_uri()],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=HANGS_S,
     )  # fmt: skip
     printed = re.search("<pre>(.*)</pre>", result.stdout)
     assert printed is not None, result.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,11 +33,9 @@ def check() -> Callable[..., Finished]:
     return call
 
 
-def test_committed_goldens() -> None:
+def test_committed_goldens(check: Callable[..., Finished]) -> None:
     assert len(OURS) == 2
-    result = subprocess.run(
-        [sys.executable, TOOL, *OURS], capture_output=True, text=True, check=False
-    )
+    result = check(*OURS)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "semantic_voc loop: masks" in result.stdout
 

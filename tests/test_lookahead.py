@@ -30,16 +30,16 @@ from tests.squares import SIZE_HW, box, moving
 TEXTS = ["a dog", "a white cat"]
 WITH_CUT = 7
 """The cut of `long_clip` is before this frame."""
+SETTINGS = [
+    "crf.iterations=1", "car.theta=0.4", "weights.device=cpu", "temporal.key_every=3",
+    "temporal.lag=2", "proposals.parts=2",
+]  # fmt: skip
 HERE, THERE = box(10), box(70)
 
 
 @pytest.fixture
 def model(weights: dict[str, str]) -> Carvid:
-    settings = [
-        "crf.iterations=1", "car.theta=0.4", "weights.device=cpu", "temporal.key_every=3",
-        "temporal.lag=2", "proposals.parts=2",
-    ]  # fmt: skip
-    return carvid.load("default", settings, **weights)
+    return carvid.load("default", SETTINGS, **weights)
 
 
 @pytest.fixture(scope="module")
@@ -128,12 +128,22 @@ def test_key_frames_on_both_sides_are_mixed_where_they_see_the_same_thing() -> N
         assert (mix(nothing, THERE, share) == THERE).all()
 
 
+@pytest.fixture(scope="module")
+def whole(
+    long_clip: Path, weights: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run of it."""
+    folder = tmp_path_factory.mktemp("long") / "whole"
+    carvid.load("default", SETTINGS, **weights).segment(long_clip, TEXTS, out=folder)
+    return folder
+
+
 @pytest.mark.parametrize("stop", [1, 4, 8, 11, 13, 18])
 def test_a_run_that_looks_ahead_resumes_to_the_same_bytes(
-    model: Carvid, long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
-) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    model.segment(long_clip, TEXTS, out=whole)
+    model: Carvid, long_clip: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    stop: int,
+) -> None:  # fmt: skip
+    broken = tmp_path / "broken"
     reader = type(carvid.open_video(long_clip))
     frames = reader.frames
 

@@ -24,7 +24,7 @@ from carvid.media.open import open_video
 from tests.conftest import make_frames
 from tests.odd_files import COUNT, MAKERS, SIZE, VFR_MS, pictures, plain_frames
 
-LONGEST_S = 20.0
+LONGEST_S = 120.0
 Pictures = list[NDArray[np.uint8]]
 
 

@@ -7,10 +7,11 @@ import json
 import shlex
 import shutil
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,20 +19,22 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import carvid as package
+from carvid import pipeline
+from carvid.base import interrupt
 from carvid.base.errors import CarvidError, ExpressionError, OutputError
 from carvid.base.interrupt import SAME_WISH_S, finishing_frames
 from carvid.base.spreadsheet import as_text, from_text
 from carvid.base.words import plural
-from carvid.benchmark.set_folder import SetFolder
 from carvid.car.queries import MOST_TEXTS, Queries
 from carvid.clip.content import content_of
 from carvid.media.fingerprint import BLOCK_BYTES, BLOCKS, fingerprint
 from carvid.pipeline import Carvid
 from carvid.run.earlier import differences
-from carvid.run.folder import RunFolder
+from tests import HANGS_S
 from tests.conftest import Finished, carvid
-from tests.test_batch import start, wait_for, write_clips
-from tests.test_cli import options
+from tests.signalled import with_signal
+from tests.test_batch import write_clips
+from tests.test_cli import ENVIRONMENT, options
 from tests.test_pipeline import FAST, TEXTS, files
 from tests.test_predict import options as predict_options
 from tests.test_reliability import frames_in
@@ -56,27 +59,33 @@ def stopped_after(model: Carvid, clip: Path, out: Path, frames: int) -> None:
 
 
 def test_sigterm_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
-    (path,) = write_clips(tmp_path, 1, frames=24)
+    (path,) = write_clips(tmp_path, 1, frames=8)
     whole, broken = tmp_path / "whole", tmp_path / "my run"
     arguments = ["run", path, "-e", "the dog", "--causal", *TINY]
     assert carvid(*arguments, "-o", whole).returncode == 0
-    process = start(*arguments, "-o", broken)
-    wait_for(broken / "masks" / "00002.png", process)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.signalled", "SIGTERM", "4", *map(str, arguments),
+         "-o", broken],
+        capture_output=True, text=True, check=False, env=ENVIRONMENT, timeout=HANGS_S,
+    )  # fmt: skip
+    said = process.stderr
+    assert process.returncode == 143, said
     asked, last = said.splitlines()[-2:]
     assert asked == "carvid: finishing the frame; a second signal ends all at once"
     command = last.removeprefix("carvid: interrupted; continue with: ")
     assert command.endswith(f"-o '{broken}' --resume")
-    assert frames_in(broken / "overlay.mp4") > 2 and not (broken / "run.json").exists()
-    python, m, name, *words = shlex.split(command)
-    assert (python, m, name) == (sys.executable, "-m", "carvid")
+    assert frames_in(broken / "overlay.mp4") == 4 and not (broken / "run.json").exists()
+    name, *words = shlex.split(command)
+    assert name == "carvid"
     assert carvid(*words).returncode == 0
     assert files(broken) == files(whole)
 
 
-def test_a_second_signal_ends_all_at_once_but_a_closed_terminal_sends_several() -> None:
+def test_a_second_signal_ends_all_at_once_but_a_closed_terminal_sends_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 9.0
+    monkeypatch.setattr(interrupt, "time", SimpleNamespace(monotonic=lambda: now_s))
     with finishing_frames() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGHUP)  # systemd sends both
@@ -85,7 +94,7 @@ def test_a_second_signal_ends_all_at_once_but_a_closed_terminal_sends_several() 
             signal.raise_signal(signal.SIGTERM)
     with finishing_frames() as stop:
         signal.raise_signal(signal.SIGHUP)
-        time.sleep(SAME_WISH_S)
+        now_s += SAME_WISH_S
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
 
@@ -103,18 +112,13 @@ def test_what_nohup_ignores_stays_ignored() -> None:
 
 @pytest.fixture
 def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
-    """A command whose call of a function, the n-th of them, comes with a signal."""
+    """A command in which the n-th frame, or image, comes with a signal."""
 
-    def run(number: int, owner: type, name: str, call: int, *words: object) -> Finished:
-        whole, calls = getattr(owner, name), iter(range(1, 10_000))
-
-        def with_signal(*arguments: object, **more: object) -> object:
-            if next(calls) == call:
-                signal.raise_signal(number)
-            return whole(*arguments, **more)
-
+    def run(number: int, frame: int, *words: object) -> Finished:
         with monkeypatch.context() as patch:
-            patch.setattr(owner, name, with_signal)
+            for owner, name in ((pipeline, "observe"), (Carvid, "segment_image")):
+                call = with_signal(getattr(owner, name), number, frame)
+                patch.setattr(owner, name, call)
             return carvid(*words)
 
     return run
@@ -126,16 +130,16 @@ Signalled = Callable[..., Finished]
 def test_a_closed_terminal_ends_a_run(tmp_path: Path, signalled: Signalled) -> None:
     (path,) = write_clips(tmp_path, 1, frames=5)
     command = ["run", path, "-e", "the dog", "--causal", *TINY, "-o", tmp_path / "out"]
-    said = signalled(signal.SIGHUP, RunFolder, "write_masks", 2, *command)
+    said = signalled(signal.SIGHUP, 3, *command)
     assert said.returncode == 129 and said.stderr.endswith(" --resume\n"), said.stderr
-    assert frames_in(tmp_path / "out" / "overlay.mp4") in (2, 3, 4)
+    assert frames_in(tmp_path / "out" / "overlay.mp4") == 3
     assert carvid(*command, "--resume").returncode == 0
 
 
 def test_a_signal_ends_a_batch(tmp_path: Path, signalled: Signalled) -> None:
     command = ["run", *write_clips(tmp_path, 2, frames=5), "-e", "the dog", "--causal", *TINY]
     out = tmp_path / "out"
-    said = signalled(signal.SIGTERM, RunFolder, "write_masks", 2, *command, "-o", out)
+    said = signalled(signal.SIGTERM, 2, *command, "-o", out)
     assert said.returncode == 143 and said.stderr.endswith(f"-o {out} --resume\n")
     assert (out / "clip-00" / "overlay.mp4").exists() and not (out / "clip-01").exists()
     assert carvid(*command, "-o", out, "--resume").returncode == 0
@@ -150,7 +154,7 @@ def test_a_signal_ends_predictions_for_a_data_set(
     tree = unseen_tree(tmp_path / "data", {"bear": 4, "cow": 2})
     command = ["davis", tree, *predict_options(weights)]
     out, whole = tmp_path / "out", tmp_path / "whole"
-    said = signalled(signal.SIGTERM, SetFolder, "write_masks", 6, *command, "-o", out)
+    said = signalled(signal.SIGTERM, 6, *command, "-o", out)
     assert said.returncode == 143 and said.stderr.endswith(f"-o {out} --resume\n")
     assert carvid(*command, "-o", out, "--resume").returncode == 0
     assert carvid(*command, "-o", whole).returncode == 0
@@ -171,7 +175,7 @@ def test_a_signal_ends_a_calibration(
 ) -> None:
     tree = unseen_tree(tmp_path / "data", {"bear": 2, "cow": 2})
     command = ["calibrate", tree, "-o", tmp_path / "a.yaml", *options(weights), "--limit", 2]
-    said = signalled(signal.SIGTERM, Carvid, "segment_image", 2, *command)
+    said = signalled(signal.SIGTERM, 2, *command)
     assert said.returncode == 143 and said.stderr.endswith(" 2 --resume\n"), said.stderr
     said = carvid(*command, "--resume", "--set", "car.theta=0.5")
     assert said.returncode == 1 and "settings: car.theta was 0.3, is 0.5" in said.stderr

@@ -20,6 +20,7 @@ from carvid.media.encode import MAX_SIDE
 from carvid.media.open import Backend, Frame, Selection, VideoInfo, open_video
 from carvid.show import overlay
 from carvid.show.overlay import color_of, draw_overlay, write_overlay
+from tests import HANGS_S
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
 from tests.test_video import sound_packets, write_with_sound
@@ -142,7 +143,7 @@ def packets_of(path: Path, kind: str) -> list[dict[str, str]]:
     listed = subprocess.run(
         ["ffprobe", "-v", "error", "-select_streams", kind, "-show_packets", "-show_data_hash",
          "md5", "-of", "json", path],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=HANGS_S,
     )  # fmt: skip
     packets: list[dict[str, str]] = json.loads(listed.stdout)["packets"]
     return sorted(packets, key=lambda packet: float(packet["pts_time"]))
@@ -216,7 +217,7 @@ print(hashlib.sha1(path.read_bytes()).hexdigest())
     printed = {
         subprocess.run(
             [sys.executable, "-c", script, masks, clip, tmp_path / "out.mp4"],
-            capture_output=True, text=True, check=True, timeout=100,
+            capture_output=True, text=True, check=True, timeout=HANGS_S,
         ).stdout
         for _ in range(4)
     }  # fmt: skip

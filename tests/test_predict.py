@@ -8,9 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ from carvid.benchmark import workers as sharing
 from carvid.benchmark.predict import Prediction, predict
 from carvid.config import load_config
 from carvid.media.label_png import read_label_png
+from tests import HANGS_S
 from tests.conftest import HEIGHT, WIDTH, carvid
 from tests.trees import unseen_tree
 
@@ -108,33 +107,20 @@ def test_predictions_are_what_the_evaluation_reads(
     assert errors.startswith("carvid: ") and errors.count("\n") == 1 and "add --resume" in errors
 
 
-def begun(out: Path) -> bool:
-    """Whether some frames need not be done again."""
-    if list(out.glob("runs/*/*/run.json")):
-        return True
-    with suppress(FileNotFoundError):  # a run has just ended
-        saved = [path.read_text() for path in out.glob("runs/*/*/.carvid/progress.json")]
-        return any(json.loads(text)["next"] for text in saved)
-    return False
-
-
 def test_a_killed_run_resumes_to_the_same_bytes(
     tree: Path, tmp_path: Path, predicted: Predict, weights: dict[str, str]
 ) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     predicted(whole)
-    command = [sys.executable, "-m", "carvid", "davis", tree, "-o", killed]
-    process = subprocess.Popen(
-        [*command, *options(weights)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
-    )
-    until = time.monotonic() + 60
-    while not begun(killed):
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process = subprocess.run(  # in the third frame of the second run
+        [sys.executable, "-m", "tests.signalled", "SIGKILL", str(FRAMES["bear"] + 3),
+         "davis", tree, "-o", killed, *options(weights)],
+        env=ENVIRONMENT, stderr=subprocess.DEVNULL, check=False, timeout=HANGS_S,
+    )  # fmt: skip
+    assert process.returncode == -signal.SIGKILL
     result = predicted(killed, resume=True)
-    assert not result.failed and 0 < result.frames < 40
+    done = 40 - FRAMES["bear"]
+    assert not result.failed and done - 2 <= result.frames <= done
     assert files(killed) == files(whole)
     stamps = {p: p.stat().st_mtime_ns for p in killed.rglob("*")}
     assert predicted(killed, resume=True).frames == 0

@@ -13,6 +13,7 @@ import pytest
 
 from carvid.base.errors import CarvidError
 from carvid.base.processes import Event, Processes, follow, worker_number
+from tests import HANGS_S
 
 
 def prepare() -> int:
@@ -108,7 +109,7 @@ def meet(_: int, paths: tuple[Path, Path]) -> Generator[int, None, None]:
     """Touch the first path, and go on until somebody else has touched the second."""
     mine, other = paths
     mine.touch()
-    until = time.monotonic() + 30
+    until = time.monotonic() + HANGS_S
     while not other.exists():
         assert time.monotonic() < until
         yield os.getpid()
@@ -128,7 +129,7 @@ def test_a_caller_that_helps_works_beside_the_others(tmp_path: Path, name: str) 
 
 def prepare_late() -> int:
     if multiprocessing.parent_process() is not None:
-        time.sleep(30)
+        time.sleep(HANGS_S)  # and is ended before
     return 10
 
 
@@ -173,16 +174,18 @@ for _ in Processes(2).run(prepare, slow, [Path(word) for word in sys.argv[1:]]):
 """
     paths = [tmp_path / "a", tmp_path / "b"]
     parent = subprocess.Popen([sys.executable, "-c", script, *map(str, paths)])
-    until = time.monotonic() + 30
+    until = time.monotonic() + HANGS_S
     while not all(path.exists() for path in paths):
         assert parent.poll() is None and time.monotonic() < until
         time.sleep(0.01)
     parent.kill()
     parent.wait()
-    time.sleep(0.2)
-    stamps = [path.stat().st_mtime_ns for path in paths]
-    time.sleep(0.2)
-    assert [path.stat().st_mtime_ns for path in paths] == stamps
+    stamps: list[int] = []
+    until = time.monotonic() + HANGS_S
+    while (now := [path.stat().st_mtime_ns for path in paths]) != stamps:
+        assert time.monotonic() < until
+        stamps = now
+        time.sleep(0.2)  # 20 steps of those who go on
 
 
 def number_and_task(tool: int, task: str) -> Generator[tuple[int, int], None, None]:

@@ -20,6 +20,8 @@ from carvid.base.processes import Processes, Workers, follow
 from carvid.base.ray_actors import ATTEMPTS, RayActors, _begin, find_ray
 from carvid.base.threads import WAITING
 from carvid.batch.manifest import read_manifest
+from carvid.benchmark.bench import bench
+from tests.benchmark_trees import voc_tree
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
@@ -71,6 +73,22 @@ def test_two_workers_make_the_serial_bytes(ray: None, manifest: Path, tmp_path: 
         f"carvid: clip-{number:02d}.mp4: 4 frames" for number in range(12)
     ]
     assert_same_runs(tmp_path / "out", manifest.parent / "serial")
+
+
+def test_a_benchmark_has_the_numbers_of_one_process(
+    ray: None, tmp_path: Path, weights: dict[str, str]
+) -> None:
+    data = voc_tree(tmp_path / "voc", 3)
+    settings = ["crf.iterations=1", "crf.mode=fast", "weights.device=cpu"]
+    results = [
+        bench("voc21", data, tmp_path / engine, "reference", settings, engine=engine, **more,
+              **weights)
+        for engine, more in (("local", {}), ("ray", {"workers": 2}))
+    ]  # fmt: skip
+    assert results[0].scores == results[1].scores
+    one, other = ({p.name: p.read_bytes() for p in (tmp_path / engine / "labels").iterdir()}
+                  for engine in ("local", "ray"))  # fmt: skip
+    assert one == other and len(one) == 3
 
 
 def working(parent: int) -> list[int]:

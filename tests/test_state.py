@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from carvid.temporal.state import TemporalState
+from tests import HANGS_S
 from tests.squares import known_state
 
 
@@ -36,7 +37,7 @@ ROOMS = {"base", "car", "config", "temporal", "version"}
 
 def test_time_needs_no_network_and_no_video() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", IMPORT_TEMPORAL], capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", IMPORT_TEMPORAL], capture_output=True, text=True, timeout=HANGS_S,
         check=True,
     )  # fmt: skip
     names = [name.split(".") for name in done.stdout.split()]

@@ -21,6 +21,7 @@ from carvid.base.threads import (
     granted_cores,
     sleeping_threads,
 )
+from tests import HANGS_S
 
 UNDECIDED = {key: value for key, value in os.environ.items() if key not in (*WAITING, *COUNTING)}
 
@@ -36,7 +37,7 @@ def undecided(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 def run_python(*arguments: str) -> subprocess.CompletedProcess[str]:
     """A process in which OpenMP, when it is loaded, tells what it found in its environment."""
     return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=200,
+        [sys.executable, *arguments], capture_output=True, text=True, check=True, timeout=HANGS_S,
         env={**UNDECIDED, "OMP_DISPLAY_ENV": "VERBOSE"},
     )  # fmt: skip
 

@@ -11,8 +11,8 @@ with background over the whole set, as `carvid bench voc21` has it, and how many
 shows that are not there, and does not show that are. A recurrence of one step is that run's first
 step: what `car.max_steps=1` gives, and with `car.theta=0`, too, where nothing is dropped. In the last
 row only what is there is asked for: what perfect dropping would be worth. With --cams the first
-step's proposals alone: IoU of those of the classes that are there with the truth, as all 20 are
-asked for, and as only those that are there.
+step's proposals alone, of the classes that are there: their IoU with the truth, above η, and their
+mean where the ground is, in percent, as all 20 are asked for, and as only those that are there.
 """
 
 from __future__ import annotations
@@ -127,24 +127,25 @@ def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 def print_cams(
     words: str, data: SemanticDataset, config: carvid.Config, changes: Sequence[str]
 ) -> None:
-    """Print IoU of the proposals above η of the classes that are there."""
+    """Print how good the proposals of the classes that are there are."""
     generator = carvid.load(config, changes).segmenter.generator
     template, queries = config.proposals.template, data.classes.queries
-    found: list[tuple[float, float]] = []
+    found: list[list[float]] = []
     for sample in tqdm(data.images, desc=words, unit="image"):
         encoded, truth = generator.encode(data.picture(sample)), data.truth(sample)
         there = [int(label) for label in np.unique(truth) if label]
-        both = []
+        each: list[list[float]] = []
         for asked in (list(range(1, len(queries) + 1)), there):
             bare = [queries[label - 1] for label in asked]
             texts = [template.format(text) for text in bare]
             masks = generator.propose(encoded, texts, truth.shape, bare=bare).masks
-            both.append(
-                [iou(masks[asked.index(k)] > config.prompts.eta, truth == k) for k in there]
-            )
-        found += zip(*both, strict=True)
-    every, alone = np.mean(found, axis=0) * 100
-    print(f"| {words} | {every:.1f} | {alone:.1f} |", flush=True)
+            own = [masks[asked.index(label)] for label in there]
+            pairs = zip(there, own, strict=True)
+            each.append([iou(mask > config.prompts.eta, truth == label) for label, mask in pairs])
+            each.append([float(mask[truth == 0].mean()) for mask in own])
+        found += zip(*each, strict=True)
+    values = 100 * np.mean(found, axis=0)
+    print(f"| {words} | " + " | ".join(f"{value:.1f}" for value in values) + " |", flush=True)
 
 
 def main() -> int:
@@ -161,7 +162,10 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     root = options.work / f"voc-{options.first_seed}-{options.images}"
-    head = "| background words | all 20 asked | what is there asked |\n|-|-|-|"
+    head = (
+        "| background words | all 20 asked: IoU | on the ground | what is there asked: IoU | "
+        "on the ground |\n|-|-|-|-|-|"
+    )
     if not options.cams:
         head = "| background words | steps | mIoU | absent shown | present missing |\n|-|-|-|-|-|"
     try:

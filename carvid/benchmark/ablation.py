@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from carvid.base.errors import ConfigError, suggest
+from carvid.base.guard import check_apart
 from carvid.base.spreadsheet import as_text
 from carvid.base.words import plural
 from carvid.benchmark.ablation_tables import AblationTable, ablation_table
@@ -107,6 +108,7 @@ def ablate(
     workers: int | None = None,
     engine: Engine = "local",
     progress: bool = False,
+    written: Iterable[Path] = (),
 ) -> AblationResult:
     """Run the rows of one of the paper's ablations, and put their mIoU beside the paper's.
 
@@ -131,6 +133,8 @@ def ablate(
     config = settings_of(chosen, preset, overrides, generator=generator, classifier=classifier)
     known = _with_rows(ablation_table(table, on, config), rows)
     plan = plan_bench(chosen, Path(data).resolve(), split=split, limit=limit)
+    read = [*plan.dataset.files(), *settings_files(preset)]
+    check_apart(read, written, remedy="choose another file")
     runs = [
         BenchRun(Path(out) / known.name / row.name, load_config(config, row.changes))
         for row in known.rows

@@ -95,7 +95,10 @@ def _recurrence() -> tuple[AblationRow, ...]:
 
 def _backbones(config: Config) -> tuple[AblationRow, ...]:
     models = {"B": config.weights.generator, "L": config.weights.classifier}
-    papers = {"BB": (54.1, 15.9), "BL": (FULL, FULL_COCO), "LB": (50.6, 14.1), "LL": (57.6, 32.5)}
+    papers = {
+        ("B", "B"): (54.1, 15.9), ("B", "L"): (FULL, FULL_COCO), ("L", "B"): (50.6, 14.1),
+        ("L", "L"): (57.6, 32.5),
+    }  # fmt: skip
     return tuple(
         _row(
             f"{first}-{second}",

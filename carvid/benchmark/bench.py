@@ -69,6 +69,7 @@ def bench(
     workers: int | None = None,
     engine: Engine = "local",
     progress: bool = False,
+    written: Iterable[Path] = (),
 ) -> BenchResult:
     """Run one of the paper's image benchmarks, and put its numbers beside the paper's.
 
@@ -97,6 +98,7 @@ def bench(
             GPU. With more than one, scripts need `if __name__ == "__main__":`.
         engine: `local`, processes of this machine, or `ray`: see `RayActors`.
         progress: show bars with the time left on stderr.
+        written: where further results are to be written to, which nothing is to be read from.
 
     Raises:
         ConfigError: an unknown benchmark, preset, setting or option; or neither or both of `out`
@@ -104,8 +106,8 @@ def bench(
         DatasetError: the data set or the predictions are not whole; the message lists what is
             missing.
         WeightsError: weights that are missing or no CLIP.
-        OutputError: `out` holds something else, or other settings than these, or is where the data
-            set or something else is read from.
+        OutputError: `out` holds something else, or other settings than these, or it or one of
+            `written` is where the data set or something else is read from.
         ValueError: an unknown engine.
     """
     if (out is None) == (predictions is None):
@@ -117,6 +119,10 @@ def bench(
     plan = plan_bench(
         chosen, Path(data).resolve(), split=split, by=by, old_order=old_order, limit=limit
     )
+    check_apart(
+        [*plan.dataset.files(), *settings_files(preset), *_pictures_in(predictions or out)],
+        written, remedy="choose another file",
+    )  # fmt: skip
     if out is None:
         assert predictions is not None
         folder, more = Path(predictions), ["predictions are given: how they were made is not known"]
@@ -186,9 +192,7 @@ def predict_runs(
     total = len(runs) * len(plan.samples)
     found = total - sum(missing.values())
     device = runs[0].config.weights.device
-    team, prepare = workers_of(
-        engine, workers, device, partial(load_models, runs, work), len(todo)
-    )
+    team, prepare = workers_of(engine, workers, device, partial(load_models, runs, work), len(todo))
     done = 0
     with ExitStack() as stack, tqdm(
         total=total, initial=found, desc=plan.bench.name, unit=plan.bench.noun,
@@ -278,6 +282,12 @@ def result_of(
     if config is not None:
         result.save(folder / RESULTS)
     return result
+
+
+def _pictures_in(folder: Path | None) -> list[Path]:
+    """The predictions that are in a folder, and in a run's folders below it."""
+    places = [] if folder is None else [Path(folder), *(Path(folder) / name for name in FOLDERS)]
+    return [path for place in places for path in place.glob("*.png")]
 
 
 def _check_out(

@@ -179,7 +179,6 @@ class BenchPlan:
     """How many samples the split has."""
     split: str
     by: str | None
-    old_order: bool
     limit: int
 
     @property
@@ -208,15 +207,16 @@ class BenchPlan:
         ]))  # fmt: skip
 
     def facts(self) -> dict[str, object]:
-        """Return what tells these data from others; JSON-able."""
+        """Return what tells what is predicted for from others; JSON-able. An image that could not
+        be read may be mended later, so of all but the first the name is all that counts."""
         digest = hashlib.sha256()
-        for path in self.dataset.files():
-            digest.update(f"{path.name}\0{path.stat().st_size}\0".encode(errors="replace"))
         for sample in self.samples:
-            digest.update(f"{sample.name}\0".encode(errors="replace"))
+            asked = sample.sentences if isinstance(sample, ReferringSample) else ()
+            told = "\0".join((sample.name, sample.image.name, *asked, ""))
+            digest.update(told.encode(errors="replace"))
+        digest.update(b"%d" % self.samples[0].image.stat().st_size)
         return {
-            "set": self.bench.name, "split": self.split, "by": self.by,
-            "old_order": self.old_order, "limit": self.limit,
+            "set": self.bench.name, "split": self.split, "by": self.by, "limit": self.limit,
             "data": f"sha256:{digest.hexdigest()}",
         }  # fmt: skip
 
@@ -258,7 +258,7 @@ def plan_bench(
     if 0 < limit < total:
         chosen = np.linspace(0, total - 1, limit).round().astype(int).tolist()
         dataset = _with_samples(dataset, [samples[k] for k in chosen])
-    return BenchPlan(bench, dataset, total, split, by, old_order, limit)
+    return BenchPlan(bench, dataset, total, split, by, limit)
 
 
 def _can_be_asked(text: str) -> bool:

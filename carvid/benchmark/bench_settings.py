@@ -8,8 +8,7 @@ from typing import Any
 
 from carvid.benchmark.sets import BenchSet
 from carvid.clip.weights import EMBEDDED_NAME, resolve
-from carvid.config import Config, load_config
-from carvid.config.presets import read_preset
+from carvid.config import Config, load_config, load_over
 
 BASES = ("default", "reference")
 """Presets that a benchmark's own settings are put over; any other is used as it stands."""
@@ -40,18 +39,8 @@ def settings_of(
         ConfigError: an unknown preset or setting.
     """
     if preset in BASES:
-        preset = Config.from_dict(_own(bench.preset), base=load_config(str(preset)))
+        preset = load_over(load_config(preset), bench.preset)
     return resolve(preset, overrides, generator=generator, classifier=classifier)
-
-
-def _own(preset: str) -> dict[str, Any]:
-    """What a preset sets, with what it extends down to one of `BASES`."""
-    values = read_preset(preset)
-    values.pop("expect", None)
-    parent = values.pop("extends", None)
-    below = {} if parent is None or parent in BASES else _own(str(parent))
-    sections = dict.fromkeys((*below, *values))
-    return {name: {**below.get(name, {}), **values.get(name, {})} for name in sections}
 
 
 def notes_on(bench: BenchSet, config: Config) -> list[str]:

@@ -154,9 +154,8 @@ class SharedGenerator(ProposalGenerator):
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """As `ProposalGenerator.encode`; `image` is the current one."""
-        config = self.config
-        size = (config.max_side, config.max_tokens)
-        key = (id(self.backbone), *size, config.affinity_blocks)
+        size_hw = self.input_size(image.shape[:2])
+        key = (id(self.backbone), size_hw, self.config.affinity_blocks)
         if key not in self._current.encoded:
             self._current.encoded[key] = super().encode(image)
         return self._current.encoded[key]

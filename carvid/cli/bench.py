@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -144,19 +145,19 @@ def bench(
             "give either a folder for predictions, -o, or one of predictions to score, "
             "--predictions"
         )
-    _check_files(csv, plot)
+    written = _checked(csv, plot)
 
     from carvid.base.threads import cores
     from carvid.benchmark.bench import bench as run
 
     if predictions is not None and workers is None:
         workers = cores()
-    with resumable(predictions if out is None else out):
+    with nullcontext() if out is None else resumable(out):
         result = run(
             name, data, out, preset, overrides(settings, device), generator=weights_generator,
             classifier=weights_classifier, split=split, by=by, old_order=old_order, limit=limit,
             predictions=predictions, resume=resume, overwrite=overwrite, workers=workers,
-            engine=engine, progress=bars,
+            engine=engine, progress=bars, written=written,
         )  # fmt: skip
     _tell(result, csv, as_json=as_json)
     if plot is not None:
@@ -213,7 +214,7 @@ def ablation(
 ) -> None:  # fmt: skip
     """Run the rows of one of the paper's ablations, each beside the paper's number."""
     bars = show_progress(quiet)
-    _check_files(csv)
+    written = _checked(csv)
 
     from carvid.benchmark.ablation import ablate
 
@@ -222,6 +223,7 @@ def ablation(
             table, data, out, preset, overrides(settings, device), on=on, rows=rows,
             generator=weights_generator, classifier=weights_classifier, split=split, limit=limit,
             resume=resume, overwrite=overwrite, workers=workers, engine=engine, progress=bars,
+            written=written,
         )  # fmt: skip
     _tell(result, csv, as_json=as_json)
     if not as_json:
@@ -229,14 +231,15 @@ def ablation(
     exit_if_failed(result.failed, result.results[0].samples, "image")
 
 
-def _check_files(*paths: Path | None) -> None:
-    """Say early which files cannot be written."""
+def _checked(*paths: Path | None) -> list[Path]:
+    """Return the files that are to be written; say early which cannot be."""
     from carvid.base.guard import check_distinct, check_writable
 
     written = [path for path in paths if path is not None]
     check_distinct(written, remedy="give --csv and --plot a file each")
     for path in written:
         check_writable(path)
+    return written
 
 
 def _tell(result: BenchResult | AblationResult, csv: Path | None, *, as_json: bool) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from carvid.base.names import shown
 from carvid.base.words import plural
+
+if TYPE_CHECKING:
+    from carvid.config import PhrasesConfig
 
 
 def print_json(values: Mapping[str, Any]) -> None:
@@ -27,6 +30,19 @@ def print_place(line: str, *, quiet: bool) -> None:
     """Print where files are: what is asked for is in them, so `--quiet` leaves the line away."""
     if not quiet:
         typer.echo(shown(line))
+
+
+def print_phrases(texts: Iterable[str], config: PhrasesConfig, *, as_json: bool) -> None:
+    """Print how texts are understood."""
+    from carvid.car.phrases import understand
+    from carvid.car.queries import in_one_line
+
+    phrases = [understand(in_one_line(text), config) for text in texts]
+    if as_json:
+        print_json({"texts": [phrase.to_json() for phrase in phrases]})
+    else:
+        for phrase in phrases:
+            typer.echo(phrase)
 
 
 def print_found(facts: Mapping[str, Any], name: str = "") -> None:

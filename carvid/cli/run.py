@@ -39,7 +39,7 @@ from carvid.cli.options import (
     complete_formats,
     overrides,
 )
-from carvid.cli.results import print_found, print_json, print_place
+from carvid.cli.results import print_found, print_json, print_phrases, print_place
 
 if TYPE_CHECKING:
     from carvid.batch.manifest import Clip
@@ -201,7 +201,9 @@ def run(
     clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors)
     if explain:
-        _explain(clips, texts, distractors, config, as_json=as_json)
+        asked = [text for clip in clips for text in clip.texts] or texts
+        print_phrases([*dict.fromkeys(asked), *distractors], config.phrases, as_json=as_json)
+        raise typer.Exit
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
@@ -303,29 +305,6 @@ def _check_texts(clips: list[Clip], texts: list[str], distractors: list[str]) ->
         raise typer.BadParameter("say what to find with --expr")
     for each in asked:
         Queries(each, tuple(distractors))
-
-
-def _explain(
-    clips: list[Clip],
-    texts: list[str],
-    distractors: list[str],
-    config: Config,
-    *,
-    as_json: bool,
-) -> None:
-    """Say how all that is asked for is understood, each text once, and end."""
-    from carvid.car.phrases import understand
-    from carvid.car.queries import in_one_line
-
-    asked = [text for clip in clips for text in clip.texts] or texts
-    phrases = [understand(in_one_line(text), config.phrases)
-               for text in (*dict.fromkeys(asked), *distractors)]  # fmt: skip
-    if as_json:
-        print_json({"texts": [phrase.to_json() for phrase in phrases]})
-    else:
-        for phrase in phrases:
-            typer.echo(phrase)
-    raise typer.Exit
 
 
 def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) -> None:
