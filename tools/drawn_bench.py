@@ -6,13 +6,14 @@
     tools/drawn_bench.py WORK --images 40 --first-seed 5000000 --set car.theta=0.35
     tools/drawn_bench.py WORK --images 40 --cams
 
-WORK gets the data. All 20 classes are asked of each image, and two or three are there. A row is mIoU
-with background over the whole set, as `carvid bench voc21` has it, and how many classes an image
-shows that are not there, and does not show that are. A recurrence of one step is that run's first
-step: what `car.max_steps=1` gives, and with `car.theta=0`, too, where nothing is dropped. In the last
-row only what is there is asked for: what perfect dropping would be worth. With --cams the first
-step's proposals alone, of the classes that are there: their IoU with the truth, above η, and their
-mean where the ground is, in percent, as all 20 are asked for, and as only those that are there.
+WORK gets the data. All 20 classes are asked of each image, and two or three are there. A row is
+mIoU with background over the whole set, as `carvid bench voc21` has it, and how many classes an
+image shows that are not there, and does not show that are. A recurrence of one step is that run's
+first step: what `car.max_steps=1` gives, and with `car.theta=0`, too, where nothing is dropped. In
+the last row only what is there is asked for: what perfect dropping would be worth. With --cams the
+first step's proposals alone, of the classes that are there: their IoU with the truth, above η, and
+their mean where the ground is, in percent, as all 20 are asked for, and as only those that are
+there.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from carvid.base.errors import ConfigError, suggest
 from carvid.base.files import make_folder, replacing, write_text
 from carvid.datasets.class_lists import ClassList, class_ids, class_list
 from carvid.demo.pictures import HUES, NOUNS, Sprites
-from carvid.demo.scenes import COLORFUL, colorful
+from carvid.demo.scenes import COLORFUL, colorfulness
 from carvid.demo.stills import Still, StillSpec, StillThing, draw_still, shipped_sprites
 from carvid.demo.write import JPEG_QUALITY
 from carvid.media.label_png import VOID_LABEL, write_label_png
@@ -128,7 +128,7 @@ def drawn_nouns(classes: ClassList, sprites: Sprites) -> tuple[str, ...]:
 def colorful_nouns(sprites: Sprites) -> tuple[str, ...]:
     """Return those of COCO's nouns whose drawings take another colour."""
     nouns = drawn_nouns(class_list("coco-object"), sprites)
-    return tuple(n for n in nouns if all(colorful(each) > COLORFUL for each in sprites[n]))
+    return tuple(n for n in nouns if all(colorfulness(each) > COLORFUL for each in sprites[n]))
 
 
 def label_of_noun(noun: str, classes: ClassList) -> int:
