@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from carvid.benchmark.bench import bench
     from carvid.benchmark.bench_result import BenchResult
     from carvid.benchmark.predict import Prediction, predict
+    from carvid.car.classes import Classes, read_classes
     from carvid.car.step import StepResult
     from carvid.car.trace import Trace
     from carvid.config import Config, load_config
@@ -50,6 +51,7 @@ _HOMES = {
     "BenchResult": "carvid.benchmark.bench_result",
     "Carvid": "carvid.pipeline",
     "CarvidError": "carvid.base.errors",
+    "Classes": "carvid.car.classes",
     "Clip": "carvid.batch.manifest",
     "Config": "carvid.config",
     "Frame": "carvid.media.frames",
@@ -68,6 +70,7 @@ _HOMES = {
     "load_config": "carvid.config",
     "open_video": "carvid.media.open",
     "predict": "carvid.benchmark.predict",
+    "read_classes": "carvid.car.classes",
     "read_manifest": "carvid.batch.manifest",
     "run_batch": "carvid.batch.run",
 }
@@ -78,6 +81,7 @@ __all__ = [
     "BenchResult",
     "Carvid",
     "CarvidError",
+    "Classes",
     "Clip",
     "Config",
     "Frame",
@@ -98,6 +102,7 @@ __all__ = [
     "load_config",
     "open_video",
     "predict",
+    "read_classes",
     "read_manifest",
     "run_batch",
 ]

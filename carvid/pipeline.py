@@ -7,11 +7,8 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.guard import check_apart
@@ -19,6 +16,8 @@ from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, unti
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import shown
 from carvid.base.scale import cut_masks
+from carvid.car.classes import Texts, queries_of
+from carvid.car.competing import takes_classes
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
@@ -33,7 +32,7 @@ from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, fil
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
-from carvid.run.layout import run_paths, tidy
+from carvid.run.layout import run_paths
 from carvid.run.lock import locked
 from carvid.run.names import check_names
 from carvid.run.record import record
@@ -48,9 +47,6 @@ from carvid.temporal.observe import observe
 from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
-
-Texts: TypeAlias = str | Iterable[str] | Queries
-"""One expression, or several; or queries, which have distractors of their own."""
 
 
 @telling_out_of_memory()
@@ -125,6 +121,7 @@ class Carvid:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
 
+    @takes_classes
     @telling_out_of_memory()
     def segment_image(
         self,
@@ -138,7 +135,7 @@ class Carvid:
 
         Args:
             image: uint8 (H, W, 3) RGB, or another picture that `to_rgb` knows.
-            texts: the N expressions, or one.
+            texts: the N expressions, one, or classes.
             distractors: texts that compete but get no mask.
             trace: is filled with the recurrent steps.
 
@@ -146,9 +143,10 @@ class Carvid:
             ValueError: `image` is no picture.
             ExpressionError: an expression is empty or too long.
         """
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         return self.segmenter.segment(to_rgb(image), queries, trace=trace)
 
+    @takes_classes
     def stream(
         self,
         frames: Iterable[Frame | Picture],
@@ -161,7 +159,7 @@ class Carvid:
 
         Args:
             frames: `Frame`s, or pictures: uint8 (H, W, 3) RGB, or others that `to_rgb` knows.
-            texts: the N expressions, or one.
+            texts: the N expressions, one, or classes.
             distractors: texts that compete but get no mask.
             state: the state that an earlier frame left (`FrameResult.state`), to go on from.
 
@@ -169,11 +167,13 @@ class Carvid:
             ExpressionError: an expression is empty or too long.
             ValueError: a frame is no picture.
         """
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
+        stuff = self.segmenter.stuff_of(queries) if self.segmenter.competing else None
         with telling_out_of_memory():
             for frame in self._causal_pass(frames, queries, state):
-                yield FrameResult.of(frame)
+                yield FrameResult.of(frame, stuff)
 
+    @takes_classes
     def offline(
         self,
         frames: Iterable[Frame | Picture],
@@ -184,24 +184,19 @@ class Carvid:
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
         that they have a say; as `stream` otherwise."""
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         config = self.config.temporal
         if not config.looks_ahead:
             yield from self.stream(frames, queries, state=state)
             return
         causal, stuff = self._causal_pass(frames, queries, state), self.segmenter.stuff_of(queries)
-
-        def sharpen(
-            image: NDArray[np.uint8], maps: NDArray[np.float32], expressions: NDArray[np.int64]
-        ) -> NDArray[np.bool_]:
-            return self.segmenter.sharpen(image, maps, stuff[expressions])
-
         with telling_out_of_memory():
             decided = smooth(
-                causal, len(queries.texts), config, sharpen,
+                causal, len(queries.texts), config, self.segmenter.sharpen.of(stuff),
                 present=self.config.car.present,
             )  # fmt: skip
-            yield from map(FrameResult.of, decided)
+            for frame in decided:
+                yield FrameResult.of(frame, stuff if self.segmenter.competing else None)
 
     def _causal_pass(
         self,
@@ -240,6 +235,7 @@ class Carvid:
                 masks=masks, maps=maps, state=state,
             )  # fmt: skip
 
+    @takes_classes
     @telling_out_of_memory()
     def segment(
         self,
@@ -263,7 +259,7 @@ class Carvid:
         Args:
             video: a video file, a folder or a pattern of images, one image, what `open_video` reads
                 live, or frames: any iterable of `Frame`s or pictures, which is read once.
-            texts: the N expressions, or one; expression k, from 1, is label k.
+            texts: the N expressions, one, or classes; text k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
                 memory, packed, until `Track.save`.
@@ -294,7 +290,7 @@ class Carvid:
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
-        queries = Queries.of(texts, distractors)
+        queries = queries_of(texts, distractors)
         given = open_source(video, frame_rate=frame_rate, selection=selection, raw=raw)
         with given as reader, stop_when(stop):
             if keep_names:
@@ -339,7 +335,7 @@ class Carvid:
         """Segment a clip into a run's folder, which is locked, with what else is to be written."""
         ending = EndingQuietly()
         if resume and folder.done(resume=resume, overwrite=overwrite):
-            tidy(folder.folder)
+            folder.complete()
         else:
             results = partial(
                 self._results, reader, queries,

@@ -303,7 +303,8 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "Several clips", "Options",
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
-    assert names["What to find"] == ["--expr", "--distractor", "--negative", "--explain"]
+    wanted = ["--expr", "--distractor", "--negative", "--classes", "--explain"]
+    assert names["What to find"] == wanted
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]
 

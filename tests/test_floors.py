@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import carvid
+from carvid.base.palette import VIVID
 from carvid.car.trace import Trace
 from carvid.clip.preprocessing import to_pixels
 from carvid.demo.example import NAME, TEXT, example_folder
@@ -28,7 +29,6 @@ from carvid.media.label_png import read_label_png
 from carvid.media.open import open_video
 from carvid.pipeline import Carvid
 from carvid.run.result import FrameResult
-from carvid.show.overlay import VIVID
 from tests.conftest import carvid as command
 
 CLIPS = Path(__file__).parent / "clips"

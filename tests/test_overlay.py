@@ -15,11 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from carvid.base.errors import OutputError
+from carvid.base.palette import color_of, contrast
 from carvid.config import PALETTES, OverlayConfig
 from carvid.media.encode import MAX_SIDE
 from carvid.media.open import Backend, Frame, Selection, VideoInfo, open_video
 from carvid.show import overlay
-from carvid.show.overlay import color_of, draw_overlay, write_overlay
+from carvid.show.overlay import draw_overlay, write_overlay
 from tests import HANGS_S
 from tests.conftest import make_frames
 from tests.odd_files import MAKERS, VFR_MS
@@ -68,7 +69,7 @@ def luminance(color: tuple[int, int, int]) -> float:
 
 def test_ink_is_legible_on_every_plate() -> None:
     for color in [*(color_of(k) for k in range(60)), overlay.GREY]:
-        dark, light = sorted((luminance(color), luminance(overlay._contrast(color))))
+        dark, light = sorted((luminance(color), luminance(contrast(color))))
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 
@@ -272,7 +273,7 @@ def test_a_halo_shows_the_outline_on_every_ground(palette: str, ground: str) -> 
     labels = one_square()
     config = OverlayConfig(labels=False, halo=True, outline_width=3, palette=palette)
     made = draw_overlay(image, labels, ["a"], config)
-    ink = overlay._contrast(color)
+    ink = contrast(color)
     dark, light = sorted((luminance(color), luminance(ink)))
     assert (light + 0.05) / (dark + 0.05) >= 4.5
     assert (made[20, 19:22] == color).all() and (made[20, [16, 24]] == ink).all()
@@ -309,7 +310,7 @@ def test_the_palette_is_that_of_okabe_and_ito() -> None:
     made = draw_overlay(image, 2 * labels, ["a", "b"], config)
     assert (made[labels == 1] == colors[1]).all()
     for color in colors:
-        dark, light = sorted((luminance(color), luminance(overlay._contrast(color))))
+        dark, light = sorted((luminance(color), luminance(contrast(color))))
         assert (light + 0.05) / (dark + 0.05) >= 4.5
 
 

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from carvid.base.errors import CarvidError, ConfigError, suggest
 from carvid.base.names import existing, existing_in, is_there, is_unicode
 from carvid.batch.tables import Columns, Fault, decoded, read_table
+from carvid.car.classes import Classes, Texts, queries_of
 from carvid.car.queries import Queries
 from carvid.media.frames import ALL, Selection, rate_of, seconds
 from carvid.media.open import is_live
@@ -65,6 +66,13 @@ class Clip:
     """Which frames are used."""
     frame_rate: Fraction | None = None
     """Of images, frames per second; None is their own times, or else 24."""
+    classes: Classes | None = None
+    """What the texts are the names of, if they are classes."""
+
+    @property
+    def asked(self) -> Classes | tuple[str, ...]:
+        """What is to be found."""
+        return self.classes or self.texts
 
 
 def read_manifest(
@@ -104,22 +112,23 @@ def read_manifest(
 
 def clips_of(
     videos: Iterable[str],
-    texts: Sequence[str],
+    texts: Texts,
     selection: Selection = ALL,
     frame_rate: Fraction | None = None,
 ) -> list[Clip]:
-    """Return one run for each video, with the same expressions.
+    """Return one run for each video, with the same expressions or classes.
 
     Raises:
         ConfigError: a video is not there, or two would share a folder; all of that at once.
         ExpressionError: an expression is empty.
     """
-    asked = Queries(tuple(texts))
+    asked, classes = queries_of(texts), texts if isinstance(texts, Classes) else None
     clips: dict[str, Clip] = {}
     faults = []
     for video in videos:
         try:
-            clip = Clip(_derived_name(video), _there(video), asked.texts, selection, frame_rate)
+            place = _derived_name(video), _there(video)
+            clip = Clip(*place, asked.texts, selection, frame_rate, classes)
         except ConfigError as error:
             faults.append(str(error))
             continue

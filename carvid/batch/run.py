@@ -23,7 +23,7 @@ from carvid.base.interrupt import finishing_frames, never
 from carvid.base.processes import Processes, Workers, follow
 from carvid.base.ray_actors import RayActors, find_ray
 from carvid.batch.manifest import Clip
-from carvid.car.queries import Queries
+from carvid.car.classes import config_for, queries_of
 from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
@@ -31,6 +31,7 @@ from carvid.exports.export import check_formats
 from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load
 from carvid.run.earlier import check_earlier
+from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
 from carvid.run.lock import locked
 
@@ -112,7 +113,7 @@ def run_batch(
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     check_formats(formats)
     for clip in clips:
-        Queries(clip.texts, tuple(distractors))
+        queries_of(clip.asked, distractors)
     _check_places(clips, out, config, distractors, resume=resume, overwrite=overwrite)
     inputs = [path for clip in clips for path in input_files(clip.video)]
     check_apart(
@@ -192,7 +193,7 @@ def _work(
     with finishing_frames() if finish_frames else nullcontext(never) as stop:
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(
-            clip.video, clip.texts, distractors=distractors, out=folder,
+            clip.video, clip.asked, distractors=distractors, out=folder,
             resume=resume or not overwrite,
             overwrite=overwrite, progress=progress, selection=clip.selection,
             frame_rate=clip.frame_rate, formats=formats, keep_names=keep_names, stop=stop,
@@ -231,8 +232,8 @@ def _check_places(
 
 def _asked_of(clip: Clip, config: Config, distractors: Sequence[str]) -> dict[str, Any]:
     """What a run.json says of a clip's run, as far as it is known without reading the clip."""
-    asked = Queries(clip.texts, tuple(distractors))
     return {
-        "texts": asked.texts, "distractors": asked.distractors, "config": config.to_dict(),
+        **queries_in_json(queries_of(clip.asked, distractors)),
+        "config": config_for(clip.asked, config).to_dict(),
         "video": {"selection": asdict(clip.selection)},
     }  # fmt: skip

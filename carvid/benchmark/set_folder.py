@@ -32,6 +32,9 @@ class SetFolder(RunFolder):
     def mask_files(self, index: int) -> list[Path]:
         return [folder / f"{self._run.frames[index]}.png" for folder in self._run.mask_folders]
 
+    def write_classes(self, frames: int) -> None:
+        """Write nothing: a data set's expressions are no classes."""
+
     def write_masks(self, result: FrameResult, labels: NDArray[np.uint8]) -> None:
         name = f"{self._run.frames[result.index]}.png"
         for folder, mask in zip(self._run.expression_folders, result.masks, strict=True):

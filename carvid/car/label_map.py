@@ -18,10 +18,16 @@ def label_map(result: StepResult, is_stuff: NDArray[np.bool_]) -> NDArray[np.uin
         result: of N texts.
         is_stuff: bool (N,).
     """
-    labels = np.zeros(result.masks.shape[1:], np.uint16)
-    order = np.lexsort((result.scores, ~is_stuff))  # by pass, then by score
-    for text in order[result.kept[order]].tolist():
-        labels[result.masks[text]] = text + 1
+    return paint(result.masks, result.scores, is_stuff)
+
+
+def paint(
+    masks: NDArray[np.bool_], scores: NDArray[np.float32], is_stuff: NDArray[np.bool_]
+) -> NDArray[np.uint16]:
+    """Return `label_map` of masks, bool (N, H, W), and scores, float32 (N,)."""
+    labels = np.zeros(masks.shape[1:], np.uint16)
+    for text in np.lexsort((scores, ~is_stuff)).tolist():  # by pass, then by score
+        labels[masks[text]] = text + 1
     return labels
 
 

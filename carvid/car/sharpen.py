@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,6 +42,13 @@ class Sharpener:
         else:
             masks = self._cut(image, proposals, joint=joint)
         return masks if self.sam is None else self.sam(image, masks)
+
+    def of(
+        self, stuff: NDArray[np.bool_]
+    ) -> Callable[[NDArray[np.uint8], NDArray[np.float32], NDArray[np.int64]], NDArray[np.bool_]]:
+        """Return the same for some of N expressions, whose indices, int64 (n,), are given with the
+        proposals; `stuff`, bool (N,), are those that name stuff."""
+        return lambda image, proposals, rows: self(image, proposals, stuff[rows])
 
     def _cut(
         self, image: NDArray[np.uint8], proposals: NDArray[np.float32], *, joint: bool

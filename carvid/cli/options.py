@@ -137,7 +137,7 @@ Style = Annotated[
     typer.Option(
         metavar="KEY=VALUE", rich_help_panel=OUTPUT,
         help="How the overlay is drawn, repeatable; as --set overlay.KEY=VALUE: fill, opacity, "
-        "outline, outline_width, halo, dim, labels, scores, palette, side_by_side.",
+        "outline, outline_width, halo, dim, labels, legend, scores, palette, side_by_side.",
     ),
 ]  # fmt: skip
 Videos = Annotated[

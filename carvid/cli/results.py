@@ -52,13 +52,19 @@ def print_found(facts: Mapping[str, Any], name: str = "") -> None:
         facts: of `Track.summary`.
         name: how each line begins.
     """
-    for entry in facts["expressions"]:
+    shown = facts["expressions"]
+    if facts.get("mode") == "semantic":  # of hundreds of classes most are in no frame
+        shown = [entry for entry in shown if entry["frames_found"]]
+    for entry in shown:
         typer.echo(
             f"{name}{entry['label']}: {entry['text']}: in {entry['frames_found']} of "
             f"{plural(facts['frames'], 'frame')}, mean score {entry['mean_score']:.2f}"
         )
         if not entry["frames_found"] and facts["frames"]:
             typer.echo(f"{name}{entry['label']}: {_why_not(entry, facts['theta'])}")
+
+    if absent := len(facts["expressions"]) - len(shown):
+        typer.echo(f"{name}in no frame: {absent} of {len(facts['expressions'])} classes")
 
 
 def _why_not(entry: Mapping[str, Any], theta: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from carvid.base.words import plural
+from carvid.cli.classes import Asked, ClassesFile, asked_of, explain_classes, settings_of
 from carvid.cli.messages import (
     exit_if_failed,
     resumable,
@@ -70,6 +71,7 @@ def run(
             help="What else may be there; competes, gets no mask. Repeatable.",
         ),
     ] = None,
+    classes: ClassesFile = None,
     explain: Annotated[
         bool,
         typer.Option(
@@ -185,30 +187,35 @@ def run(
     bars = show_progress(quiet)
 
     from carvid.base.names import to_unicode
-    from carvid.config import load_config
+    from carvid.config import load_config, settings_files
     from carvid.exports.export import check_formats
     from carvid.media.frames import rate_of, raw_frames
 
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
-    config = load_config(preset, [*overrides(settings, device, sam, style, threshold), *looks])
+    asked = [*settings_of(classes), *overrides(settings, device, sam, style, threshold), *looks]
+    config = load_config(preset, asked)
     selection = _selection(start, end, stride, max_side)
     rate = None if fps is None else rate_of(fps)
     sources = videos or []
-    texts, distractors = (
-        [to_unicode(text) for text in asked or ()] for asked in (expr, distractor)
+    expressions, distractors = (
+        [to_unicode(text) for text in given or ()] for given in (expr, distractor)
     )
+    texts = asked_of(classes, expressions, manifest, config)
     clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors)
     if explain:
-        asked = [text for clip in clips for text in clip.texts] or texts
-        print_phrases([*dict.fromkeys(asked), *distractors], config.phrases, as_json=as_json)
+        if isinstance(texts, list):
+            every = [text for clip in clips for text in clip.texts] or texts
+            print_phrases([*dict.fromkeys(every), *distractors], config.phrases, as_json=as_json)
+        else:
+            explain_classes(texts, distractors, as_json=as_json)
         raise typer.Exit
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
     task = _Task(
-        config, preset, out,
+        config, [*settings_files(preset), *([] if classes is None else [classes])], out,
         {"generator": weights_generator, "classifier": weights_classifier},
         {
             "distractors": distractors, "formats": formats or (), "resume": resume,
@@ -239,8 +246,8 @@ class _Task:
     """What was asked for, whether of one clip or of several."""
 
     config: Config
-    preset: str
-    """What `config` was made of; nothing is written onto its files."""
+    read: list[Path]
+    """What `config` and classes were read from; nothing is written onto it."""
     out: Path
     models: dict[str, Any]
     """Of `load` and `run_batch`."""
@@ -267,7 +274,7 @@ def _selection(start: str | None, end: str | None, stride: int, max_side: int) -
 def _clips_of_manifest(
     manifest: Path | None,
     sources: list[str],
-    texts: list[str],
+    texts: Asked,
     selection: Selection,
     rate: Fraction | None,
 ) -> list[Clip]:
@@ -289,29 +296,29 @@ def _clips_in(folders: list[str]) -> list[str]:
 
 
 def _clips(
-    sources: list[str], texts: list[str], selection: Selection, rate: Fraction | None
+    sources: list[str], texts: Asked, selection: Selection, rate: Fraction | None
 ) -> list[Clip]:
     from carvid.batch.manifest import clips_of
 
     return clips_of(sources, texts, selection, rate)
 
 
-def _check_texts(clips: list[Clip], texts: list[str], distractors: list[str]) -> None:
+def _check_texts(clips: list[Clip], texts: Asked, distractors: list[str]) -> None:
     """Check all that is asked for, of each clip."""
-    from carvid.car.queries import Queries
+    from carvid.car.classes import queries_of
 
-    asked = [clip.texts for clip in clips] or [tuple(texts)]
+    asked: list[Asked] = [list(clip.texts) for clip in clips] or [texts]
     if not asked[0]:
-        raise typer.BadParameter("say what to find with --expr")
+        raise typer.BadParameter("say what to find with --expr, or --classes")
     for each in asked:
-        Queries(each, tuple(distractors))
+        queries_of(each, distractors)
 
 
-def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) -> None:
+def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> None:
     """Say what is wrong with a clip or its folder, without loading torch."""
     from carvid.base.guard import check_apart
-    from carvid.car.queries import Queries
-    from carvid.config import Config, settings_files
+    from carvid.car.classes import queries_of
+    from carvid.config import Config
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
     from carvid.run.earlier import check_earlier
@@ -319,10 +326,10 @@ def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) 
     from carvid.run.layout import run_paths
     from carvid.run.names import check_names
 
-    check_apart([*input_files(source), *settings_files(task.preset)], run_paths(task.out))
+    check_apart([*input_files(source), *task.read], run_paths(task.out))
     models = {name: model for name, model in task.models.items() if model is not None}
     config = Config.from_dict({"weights": models}, base=task.config)
-    queries = Queries.of(texts, task.options["distractors"])
+    queries = queries_of(texts, task.options["distractors"])
     now: dict[str, Any] = {}
     if not is_live(source):
         with open_source(source, **how) as reader:
@@ -338,7 +345,7 @@ def _check_one(task: _Task, source: str, texts: list[str], how: dict[str, Any]) 
 def _run_one(
     task: _Task,
     source: str,
-    texts: list[str],
+    texts: Asked,
     how: dict[str, Any],
 ) -> None:
     """Segment a clip and print what was found."""
@@ -366,9 +373,8 @@ def _run_several(
 ) -> None:
     """Segment several clips and print what was found in each; exit 1 if one failed."""
     from carvid.batch.run import run_batch
-    from carvid.config import settings_files
 
-    read = [*settings_files(task.preset), *([] if manifest is None else [manifest])]
+    read = [*task.read, *([] if manifest is None else [manifest])]
     with resumable(task.out):
         batch = run_batch(
             clips, task.out, task.config, engine=engine, workers=workers, read=read,

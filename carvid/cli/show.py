@@ -47,11 +47,13 @@ def overlay(
     from carvid.show.masks_over_video import (
         draw_masks,
         expressions_beside,
+        is_semantic_beside,
         rate_beside,
         selection_beside,
     )
+    from carvid.show.overlay import with_legend
 
-    config = load_config(preset, overrides(settings, style=style))
+    config = load_config(preset, overrides(settings, style=style)).overlay
     check_apart(settings_files(preset), [out])
     texts = [to_unicode(text) for text in expr or ()] or expressions_beside(masks)
     count = draw_masks(
@@ -59,7 +61,7 @@ def overlay(
         video,
         out,
         texts,
-        config.overlay,
+        with_legend(config, semantic=is_semantic_beside(masks)),
         frame_rate=rate_beside(masks) if fps is None else rate_of(fps),
         selection=selection_beside(masks),
         progress=bars,

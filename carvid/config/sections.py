@@ -310,6 +310,9 @@ class OverlayConfig(Section):
     """How much of its light what is outside the masks loses."""
     labels: bool = setting(True)
     """Draw the expressions."""
+    legend: str = setting("auto", choices=("auto", "on", "off"))
+    """`on`: what a frame has is listed beside it, each with its colour, and what it has not is
+    named nowhere. `auto`: in semantic mode (`car.mode`)."""
     scores: bool = setting(True)
     """Draw the scores behind the expressions, where there are any."""
     palette: str = setting("vivid", choices=PALETTES)

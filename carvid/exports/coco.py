@@ -57,11 +57,17 @@ def write_coco(track: Track, path: Path, frames: Iterable[Frame]) -> None:
         "licenses": [],
         "images": images,
         "categories": [
-            {"id": k, "name": text, "supercategory": ""} for k, text in enumerate(track.texts, 1)
+            {"id": k, "name": text, "supercategory": "", **_kind(track, text)}
+            for k, text in enumerate(track.texts, 1)
         ],
         "annotations": annotations,
     }
     write_text(path, json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def _kind(track: Track, text: str) -> dict[str, int]:
+    """Of a class, whether it is a thing, as COCO's panoptic categories say it."""
+    return {"isthing": int(not track.facts.is_stuff(text))} if track.facts.semantic else {}
 
 
 def mask_tools() -> Any:

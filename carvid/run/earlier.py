@@ -17,7 +17,19 @@ from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_pla
 
 NOT_INPUTS = ("timing", "lost", "frame_count")
 """What a run.json says of how the run went."""
-TOLD = frozenset({"texts", "distractors", "video", "config", "weights", "contents", "keep_names"})
+TOLD = frozenset(
+    {
+        "texts",
+        "distractors",
+        "synonyms",
+        "stuff",
+        "video",
+        "config",
+        "weights",
+        "contents",
+        "keep_names",
+    }
+)
 """Of whose differences more is said than that there is one."""
 MOST_TOLD = 4
 """Differences that a message lists."""
@@ -94,6 +106,8 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, noun in (("texts", "expression"), ("distractors", "distractor")):
         if name in now:
             told |= _of_texts(noun, _list(saved.get(name)), now[name])
+    if "texts" in now:
+        told |= _of_classes(saved, now)
     told |= _of_input(saved, now)
     for name in ("weights", "config"):  # what both have is told once
         if name in now:
@@ -128,6 +142,24 @@ def _of_texts(noun: str, saved: Sequence[str], now: Sequence[str]) -> Iterator[t
             elif new is None:
                 told = f"{name} {_shown(old)} is no longer asked for"
             yield name, told
+
+
+def _of_classes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How synonyms and kinds of the expressions that both have differ."""
+    old, new = (
+        dict(zip_longest(_list(values.get("texts")), _list(values.get("synonyms"))))
+        for values in (saved, now)
+    )
+    stuff, now_stuff = _list(saved.get("stuff")), now.get("stuff", [])
+    for text in now["texts"]:
+        if text not in old:
+            continue
+        if (old[text] or []) != (new[text] or []):
+            told = f"{_shown(', '.join(old[text] or []))}, are {_shown(', '.join(new[text] or []))}"
+            yield f"synonyms of {text}", f"the synonyms of '{text}' were {told}"
+        if (text in stuff) != (text in now_stuff):
+            told = "was a thing, is stuff" if text in now_stuff else "was stuff, is a thing"
+            yield f"kind of {text}", f"'{text}' {told}"
 
 
 def _of_input(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

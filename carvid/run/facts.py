@@ -15,6 +15,19 @@ from carvid.run.names import is_inside, png_name
 from carvid.version import __version__
 
 
+def queries_in_json(
+    asked: Queries | RunFacts,
+) -> dict[str, Any]:
+    """Return what a run.json says of queries; nothing of synonyms and stuff where none has any."""
+    stuff = [text for text in asked.texts if text in asked.stuff]
+    return {
+        "texts": list(asked.texts),
+        "distractors": list(asked.distractors),
+        **({"synonyms": list(map(list, asked.synonyms))} if any(asked.synonyms) else {}),
+        **({"stuff": stuff} if stuff else {}),
+    }
+
+
 @dataclass(frozen=True)
 class RunFacts:
     """What run.json says of a run, besides its timing."""
@@ -30,6 +43,10 @@ class RunFacts:
     `sam`) from others of the same name, as far as that can be told."""
     keep_names: bool = False
     """Whether masks are named as the frames, which then have names."""
+    synonyms: tuple[tuple[str, ...], ...] = ()
+    """Further words of each expression; none at all where no expression has any."""
+    stuff: tuple[str, ...] = ()
+    """The expressions that name stuff, in their order."""
 
     @classmethod
     def of_input(
@@ -46,7 +63,20 @@ class RunFacts:
         weights."""
         seen = None if video.backend == "frames" else fingerprint(video.path)
         known = {**(contents or {}), **({} if seen is None else {"video": seen})}
-        return cls(config, video, queries.texts, queries.distractors, weights, known, keep_names)
+        asked = queries_in_json(queries)
+        return cls(
+            config, video, queries.texts, queries.distractors, weights, known, keep_names,
+            tuple(map(tuple, asked.get("synonyms", ()))), tuple(asked.get("stuff", ())),
+        )  # fmt: skip
+
+    @property
+    def semantic(self) -> bool:
+        """Whether the expressions are classes, of which each pixel gets one, or none."""
+        return self.config.car.mode == "semantic"
+
+    def is_stuff(self, text: str) -> bool:
+        """Whether an expression names stuff."""
+        return text in self.stuff or text in self.config.prompts.stuff
 
     def mask_name(self, index: int) -> str:
         """Return what the mask of frame `index` is called, from the folder of masks, with `/`."""
@@ -58,8 +88,7 @@ class RunFacts:
         kept = {"keep_names": True} if self.keep_names else {}
         return {
             "carvid": __version__,
-            "texts": list(self.texts),
-            "distractors": list(self.distractors),
+            **queries_in_json(self),
             "video": self.video.to_dict(),
             **names,
             **kept,
@@ -85,4 +114,5 @@ class RunFacts:
             tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
             values.get("contents", {}),
             bool(values.get("keep_names", False)),
+            tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
         )  # fmt: skip

@@ -4,6 +4,7 @@
     out/masks/        %05d.png, or named as the frames, DAVIS label maps
     out/scores.csv    a row for each frame and expression
     out/overlay.mp4   of one picture overlay.png
+    out/classes.json  in semantic mode: what the labels stand for
 
 While a run goes on, `out/.carvid/` holds its progress (`carvid.run.progress`).
 """
@@ -15,6 +16,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -24,7 +26,8 @@ from numpy.typing import NDArray
 from carvid.base.errors import OVERWRITE, OutputError
 from carvid.base.files import cannot_write, make_folder, read_json, write_text
 from carvid.media.frames import Frame
-from carvid.media.label_png import is_whole_png, write_label_png
+from carvid.media.label_png import is_whole_png, read_label_png, write_label_png
+from carvid.run.classes import has_classes, write_classes
 from carvid.run.earlier import check_earlier
 from carvid.run.facts import RunFacts
 from carvid.run.layout import (
@@ -34,6 +37,7 @@ from carvid.run.layout import (
     is_half_moved,
     put_back,
     set_aside,
+    tidy,
 )
 from carvid.run.progress import NOT_OURS, Progress
 from carvid.run.result import FrameResult
@@ -189,7 +193,7 @@ class RunFolder:
     def finish(
         self, timing: dict[str, float], *, lost: Sequence[str] = (), progress: bool = False
     ) -> None:
-        """Write scores.csv, the overlay and, last, run.json.
+        """Write scores.csv, the overlay, classes.json and, last, run.json.
 
         Raises:
             Stopped: somebody wanted to stop while the overlay was drawn; the run can be resumed.
@@ -203,6 +207,7 @@ class RunFolder:
         if self.overlay is not None:
             rows = read_scores(scores, len(self.facts.texts))
             self.overlay.finish(rows, progress=progress)
+        self.write_classes(self._progress.done)
         values = self.facts.to_dict() | {
             "frame_count": self._progress.done, "lost": list(lost), "timing": timing
         }  # fmt: skip
@@ -210,6 +215,27 @@ class RunFolder:
             self.folder / "run.json", json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         )
         self._progress.remove()
+
+    def complete(self) -> None:
+        """Write what a finished run may lack, and remove what a kill at its very end has left.
+
+        Raises:
+            CarvidError: as `write_classes`.
+        """
+        if self.facts.semantic and not has_classes(self.folder, self.facts):
+            self.write_classes(int(read_json(self.folder / "run.json")["frame_count"]))
+        tidy(self.folder)
+
+    def write_classes(self, frames: int) -> None:
+        """Write what the labels of a semantic run stand for, by the masks of so many frames.
+
+        Raises:
+            OutputError: the place cannot be written.
+            DatasetError: a mask cannot be read.
+        """
+        if self.facts.semantic:
+            masks = map(read_label_png, chain(*map(self.mask_files, range(frames))))
+            write_classes(self.folder, self.facts, masks)
 
     def pause(self, *, progress: bool = False) -> None:
         """Leave a video of what is done so far; the run can be resumed."""

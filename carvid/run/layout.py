@@ -21,8 +21,10 @@ PROGRESS_FOLDER = ".carvid"
 OVERLAY_NAME = "overlay.mp4"
 PICTURE_NAME = "overlay.png"
 """The overlay of an input that is one picture."""
+CLASSES_NAME = "classes.json"
+"""What the labels of a semantic run stand for."""
 RUN_FILES = ("run.json", "scores.csv", OVERLAY_NAME, "coco.json", "alpha.mov", "green.mp4",
-             "view.html", PICTURE_NAME)  # fmt: skip
+             "view.html", PICTURE_NAME, CLASSES_NAME)  # fmt: skip
 CUTOUT_FOLDER = "cutouts"
 MATTE_FOLDER = "matte"
 ALPHA_FOLDER = "alpha"

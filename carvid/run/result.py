@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from carvid.base.brief import Brief
 from carvid.base.scale import ROWS, enlarged_rows, resize
 from carvid.base.spreadsheet import as_text
+from carvid.car.label_map import paint
 from carvid.media.label_png import label_map
 from carvid.temporal.pending import CausalFrame, DecidedFrame
 from carvid.temporal.state import TemporalState
@@ -34,9 +35,14 @@ class FrameResult(Brief):
     """float32 (N,) in [0, 1]: each expression's score when it was last asked."""
     state: TemporalState
     """The state that this frame leaves to the next."""
+    stuff: NDArray[np.bool_] | None = None
+    """bool (N,): which expressions name stuff, where they are classes (`car.mode=semantic`); None
+    where they are not."""
 
     @classmethod
-    def of(cls, frame: CausalFrame | DecidedFrame) -> FrameResult:
+    def of(
+        cls, frame: CausalFrame | DecidedFrame, stuff: NDArray[np.bool_] | None = None
+    ) -> FrameResult:
         """Return a frame that was followed along time, as the user gets it."""
         return cls(
             index=frame.index,
@@ -45,6 +51,7 @@ class FrameResult(Brief):
             maps=frame.maps,
             scores=frame.state.scores[: len(frame.masks)],
             state=frame.state,
+            stuff=stuff,
         )
 
     @property
@@ -64,8 +71,11 @@ class FrameResult(Brief):
         return self.masks.nbytes + self.maps.nbytes
 
     def labels(self) -> NDArray[np.uint8]:
-        """Return one label map, uint8 (H, W); where masks overlap, the higher proposal has it,
-        times the path value of its expression (1 where masks are not carried)."""
+        """Return one label map, uint8 (H, W). Where masks overlap, the higher proposal has it,
+        times the path value of its expression (1 where masks are not carried); of classes things
+        cover stuff, and the higher score a lower one."""
+        if self.stuff is not None:
+            return paint(self.masks, self.scores, self.stuff).astype(np.uint8)
         size_hw = self.masks.shape[1:]
         values = self.state.path_values(len(self.masks))[:, None, None]
         labels = np.empty(size_hw, np.uint8)

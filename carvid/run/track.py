@@ -109,11 +109,10 @@ class Track:
     def summary(self) -> dict[str, Any]:
         """Return what was found, JSON-able: the number of frames, and of each expression in how
         many it was found, its mean score, and its best one and where."""
-        found = [0] * len(self.texts)
-        for masks in self.masks:
-            found = [count + int(mask.any()) for count, mask in zip(found, masks, strict=True)]
+        found = self._frames_found()
         best = self.scores.argmax(axis=0).tolist()
         return {
+            **({"mode": "semantic"} if self.facts.semantic else {}),
             "frames": len(self),
             "theta": self.facts.config.car.theta,
             "expressions": [
@@ -123,6 +122,17 @@ class Track:
                 for k, text in enumerate(self.texts)
             ],
         }  # fmt: skip
+
+    def _frames_found(self) -> list[int]:
+        """In how many frames each expression has a mask."""
+        found = np.zeros(len(self.texts), np.int64)
+        if isinstance(self.masks, MasksOfLabels):  # whose planes are many, if there are classes
+            for labels in self.label_maps:
+                found += np.bincount(labels.ravel(), minlength=256)[1 : len(found) + 1] > 0
+        else:
+            for masks in self.masks:
+                found += masks.any(axis=(1, 2))
+        return [int(count) for count in found]
 
     def save(self, folder: str | Path, *, overwrite: bool = False, progress: bool = False) -> None:
         """Write masks/, scores.csv, the overlay and run.json.

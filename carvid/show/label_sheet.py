@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from carvid.base.files import replacing
+from carvid.base.palette import Color
 from carvid.show.fonts import lettering
-from carvid.show.overlay import Color
 
 PANEL_PX = 320
 """A picture is scaled to it, its longer side."""

@@ -133,6 +133,19 @@ def expressions_beside(masks: Path) -> list[str]:
         return [str(text) for text in read_json(path)["texts"]]
 
 
+def is_semantic_beside(masks: Path) -> bool:
+    """Whether the run.json beside a folder of masks is of a run in semantic mode.
+
+    Raises:
+        OutputError: it is damaged.
+    """
+    path = existing(masks).parent / "run.json"
+    if not path.exists():
+        return False
+    with _what_we_wrote(path):
+        return bool(read_json(path).get("config", {}).get("car", {}).get("mode") == "semantic")
+
+
 def selection_beside(masks: Path) -> Selection:
     """Return the part of the video that the run.json beside a folder of masks names, or all.
 

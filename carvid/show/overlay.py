@@ -2,42 +2,28 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from carvid.base.palette import Color, color_of, contrast
 from carvid.config import OverlayConfig
 from carvid.media.encode import VideoWriter, sound_of
 from carvid.media.frames import Frame, VideoInfo
 from carvid.media.picture_writer import FORMS, PictureWriter
 from carvid.show.fonts import font_of, lettering
+from carvid.show.legend import LegendPlan, beside, draw_legend, plan_legend
 
-Color: TypeAlias = tuple[int, int, int]
-"""RGB, 0 to 255."""
-VIVID: tuple[Color, ...] = (
-    (255, 94, 58), (40, 160, 255), (255, 200, 30), (60, 200, 110), (200, 90, 230),
-    (20, 205, 205), (255, 120, 180), (160, 190, 40),
-)  # fmt: skip
-"""Colours of expressions 1, 2, …, RGB; further ones follow by the golden ratio of hue."""
-OKABE_ITO: tuple[Color, ...] = (
-    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0),
-    (204, 121, 167),
-)  # fmt: skip
-"""RGB of Okabe and Ito's "Color Universal Design" (2008), without its black, in their order."""
 GREY: Color = (60, 60, 60)
-GOLDEN_RATIO = 0.618034
 FONT_SHARE = 1 / 26
 """Height of a label's letters over the frame's height."""
 MIN_FONT_PX = 12
-WCAG_MIDDLE = 0.179
-"""Relative luminance (WCAG 2) above which black has more contrast than white."""
-MAX_LEGEND_SHARE = 0.34
+MAX_ABSENT_SHARE = 0.34
 """Height of the list of what is not there over the frame's height."""
 OUTLINE_SHARE = 1 / 240
 HALO_SHARE = 0.5
@@ -46,14 +32,11 @@ MAX_LABEL_SHARE = 0.6
 """Width of a label over the frame's width; longer expressions are shortened."""
 
 
-def color_of(index: int, palette: str = "vivid") -> Color:
-    """Return the RGB of expression `index`, from 0, in one of `PALETTES`; the same in every run."""
-    if palette == "okabe-ito":
-        return OKABE_ITO[index % len(OKABE_ITO)]
-    if index < len(VIVID):
-        return VIVID[index]
-    r, g, b = colorsys.hsv_to_rgb(index * GOLDEN_RATIO % 1, 0.75, 1.0)
-    return (round(255 * r), round(255 * g), round(255 * b))
+def with_legend(config: OverlayConfig, *, semantic: bool) -> OverlayConfig:
+    """Return a style that says whether there is a legend, where it leaves that to the mode."""
+    if config.legend != "auto":
+        return config
+    return replace(config, legend="on" if semantic else "off")
 
 
 def draw_overlay(
@@ -75,7 +58,8 @@ def draw_overlay(
         scores: N scores in [0, 1], shown after the expressions.
 
     Returns:
-        uint8 (H, W, 3) RGB; (H, 2 W, 3) with `config.side_by_side`.
+        uint8 (H, W, 3) RGB; (H, 2 W, 3) with `config.side_by_side`; with a legend wider by it, and
+        perhaps higher (`picture_size`).
 
     Raises:
         ValueError: `labels` has another size than `image`.
@@ -91,16 +75,26 @@ def draw_overlay(
         _tint(picture, mask, color_of(label - 1, config.palette), inside)
     if config.outline:
         _draw_outlines(picture, masks, config)
+    shown, plan = scores if config.scores else None, _legend(image.shape[:2], texts, config)
     if config.labels:
-        shown = scores if config.scores else None
-        picture = _draw_labels(picture, masks, texts, shown, config.palette)
-    return np.concatenate([image, picture], axis=1) if config.side_by_side else picture
+        absent = () if plan else [k for k in range(1, len(texts) + 1) if k not in masks]
+        picture = _draw_labels(picture, masks, texts, absent, shown, config.palette)
+    parts = [image, picture] if config.side_by_side else [picture]
+    if plan is None:
+        return np.concatenate(parts, axis=1)
+    areas = {k: int(np.count_nonzero(mask)) for k, mask in masks.items() if k <= len(texts)}
+    height, _ = picture_size((image.shape[0], image.shape[1]), texts, config)
+    return beside(parts, draw_legend(plan, height, texts, areas, config.palette, shown))
 
 
-def picture_size(size_hw: tuple[int, int], config: OverlayConfig) -> tuple[int, int]:
+def picture_size(
+    size_hw: tuple[int, int], texts: Sequence[str], config: OverlayConfig
+) -> tuple[int, int]:
     """Return height and width of what `draw_overlay` makes of a frame."""
     height, width = size_hw
-    return (height, 2 * width if config.side_by_side else width)
+    width = 2 * width if config.side_by_side else width
+    plan = _legend(size_hw, texts, config)
+    return (height, width) if plan is None else (max(height, plan.least_height), width + plan.width)
 
 
 def write_overlay(
@@ -125,7 +119,7 @@ def write_overlay(
         ValueError: there are more frames than label maps, or fewer.
     """
     count = 0
-    with overlay_writer(path, info, picture_size(info.size_hw, config)) as writer:
+    with overlay_writer(path, info, picture_size(info.size_hw, texts, config)) as writer:
         for frame, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
             picture = draw_overlay(frame.image, plane, texts, config, scores=of_frame)
@@ -149,6 +143,15 @@ def overlay_writer(
         path, size_hw or info.size_hw, info.frame_rate / info.selection.stride,
         sound=sound_of(info), pixel_aspect=info.pixel_aspect,
     )  # fmt: skip
+
+
+def _legend(
+    size_hw: tuple[int, ...], texts: Sequence[str], config: OverlayConfig
+) -> LegendPlan | None:
+    """Where the legend is drawn beside frames, if it is."""
+    if config.legend != "on" or not texts:
+        return None
+    return plan_legend(tuple(texts), (size_hw[0], size_hw[1]), scores=config.scores)
 
 
 def _masks_of(labels: NDArray[np.uint8]) -> dict[int, NDArray[np.bool_]]:
@@ -183,7 +186,7 @@ def _draw_outlines(
         lines.append((contours, color_of(label - 1, config.palette)))
     if config.halo:
         for contours, color in lines:
-            cv2.drawContours(picture, contours, -1, _contrast(color), halo_width, cv2.LINE_AA)
+            cv2.drawContours(picture, contours, -1, contrast(color), halo_width, cv2.LINE_AA)
     for contours, color in lines:
         cv2.drawContours(picture, contours, -1, color, width, cv2.LINE_AA)
 
@@ -192,10 +195,11 @@ def _draw_labels(
     picture: NDArray[np.uint8],
     masks: Mapping[int, NDArray[np.bool_]],
     texts: Sequence[str],
+    absent: Sequence[int],
     scores: Sequence[float] | None,
     palette: str,
 ) -> NDArray[np.uint8]:
-    """A plate above each mask; what is not there is listed at the bottom left."""
+    """A plate above each mask; labels that are not there are listed at the bottom left."""
     height, width = picture.shape[:2]
     size = max(MIN_FONT_PX, round(height * FONT_SHARE))
     gap = max(2, size // 3)
@@ -217,12 +221,11 @@ def _draw_labels(
         draw.rounded_rectangle((x, y, x + w, y + h), radius=gap, fill=fill)
         left: float = x + gap
         for part, each in parts:
-            draw.text((left, y + h / 2), part, font=each, fill=_contrast(fill), anchor="lm")
+            draw.text((left, y + h / 2), part, font=each, fill=contrast(fill), anchor="lm")
             left += draw.textlength(part, font=each)
 
-    absent = [(k, text) for k, text in enumerate(texts, 1) if k not in masks]
-    room = max(1, int(height * MAX_LEGEND_SHARE) // (h + gap))
-    listed = absent if len(absent) <= room else absent[: room - 1]
+    room = max(1, int(height * MAX_ABSENT_SHARE) // (h + gap))
+    listed = [(k, texts[k - 1]) for k in (absent if len(absent) <= room else absent[: room - 1])]
     if len(listed) < len(absent):
         listed.append((0, f"{len(absent) - len(listed)} more"))
     for row, (k, text) in enumerate(listed):  # first, since they have one place only
@@ -247,13 +250,3 @@ def _free_row(
         if all(x >= a + c or x + w <= a or row >= b + d or row + h <= b for a, b, c, d in taken):
             return row
     return max(0, y)
-
-
-def _contrast(color: Color) -> Color:
-    """Black or white, whichever has more contrast with `color`."""
-    r, g, b = (
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in (channel / 255 for channel in color)
-    )
-    luminance = 0.2126 * r + 0.7152 * g + 0.0722 * b
-    return (0, 0, 0) if luminance > WCAG_MIDDLE else (255, 255, 255)

@@ -60,7 +60,7 @@ class OverlayThread:
                 frames = prefetch(stack.enter_context(reader).frames(), depth=1)
                 stack.enter_context(closing(frames))
                 self._frames = chain([next(frames)], frames)  # open from now on, if it is deleted
-            self._writer = overlay_writer(path, video, picture_size(video.size_hw, config))
+            self._writer = overlay_writer(path, video, picture_size(video.size_hw, texts, config))
             drawing = run_in_background(self._draw, lambda each: each.labels.nbytes)
             self._hand_over = stack.enter_context(drawing)
             self._open = stack.pop_all()

@@ -20,9 +20,9 @@ from PIL import Image
 from carvid.base.errors import OutputError
 from carvid.base.files import replacing
 from carvid.base.names import shown
+from carvid.base.palette import color_of
 from carvid.media.frames import Frame, VideoInfo
 from carvid.run.sequences import FolderLabels
-from carvid.show.overlay import color_of
 
 if TYPE_CHECKING:
     from carvid.run.track import Track
@@ -99,9 +99,18 @@ def _facts(track: Track, step: int) -> dict[str, Any]:
         "colors": [f"rgb{color_of(k, palette)}" for k in range(len(track.texts))],
         "times": [round(float(time_s), 3) for time_s in track.times_s],
         "scores": np.round(track.scores.astype(float), 4).tolist(),
+        "unseen": _unseen(track),
         "step": step,
         "size": "{1} × {0}".format(*track.facts.video.size_hw),
     }
+
+
+def _unseen(track: Track) -> list[int]:
+    """Which expressions have no row: of classes, which may be hundreds, those in no frame."""
+    if not track.facts.semantic:
+        return []
+    found = track.summary()["expressions"]
+    return [k for k, entry in enumerate(found) if not entry["frames_found"]]
 
 
 def _digest(track: Track) -> str:

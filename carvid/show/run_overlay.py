@@ -16,6 +16,7 @@ from carvid.run.facts import RunFacts
 from carvid.run.layout import MASK_FOLDER, overlay_name
 from carvid.run.scores import FrameScores
 from carvid.show.masks_over_video import draw_masks
+from carvid.show.overlay import with_legend
 from carvid.show.overlay_thread import OverlayThread
 
 LARGE_PIXELS = 4_000_000
@@ -39,13 +40,14 @@ class RunOverlay:
     def __init__(self, folder: Path, facts: RunFacts) -> None:
         self._masks, self._facts = folder / MASK_FOLDER, facts
         self._path = folder / overlay_name(facts.video)
+        self._style = with_legend(facts.config.overlay, semantic=facts.semantic)
         self._thread: OverlayThread | None = None
 
     def start(self) -> None:
         """Draw while the frames are added, from the first one on; large files have to wait."""
         facts, (height, width) = self._facts, self._facts.video.size_hw
         if facts.video.live or height * width < LARGE_PIXELS:
-            self._thread = OverlayThread(self._path, facts.video, facts.texts, facts.config.overlay)
+            self._thread = OverlayThread(self._path, facts.video, facts.texts, self._style)
 
     def see(self, frame: Frame) -> Frame:
         """Take note of a frame of a live input before it is segmented."""
@@ -93,7 +95,7 @@ class RunOverlay:
     ) -> None:
         video = self._facts.video
         draw_masks(
-            self._masks, video.path, self._path, self._facts.texts, self._facts.config.overlay,
+            self._masks, video.path, self._path, self._facts.texts, self._style,
             scores=[row.scores for row in rows], frame_rate=video.asked_rate,
             selection=video.selection, unfinished=unfinished, progress=progress,
         )  # fmt: skip
