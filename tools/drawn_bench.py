@@ -41,7 +41,7 @@ from carvid.demo.benchmark_trees import write_benchmark
 from carvid.evaluation.confusion import confusion, semantic_scores
 
 FIRST_SEED = 6_000_000
-"""Nothing was chosen on stills from here on; what was chosen was so on those from 5,000,000."""
+"""Nothing was chosen on stills from here on."""
 SETTINGS = ("car.mode=semantic", "car.theta=0.5")
 """What is put over the preset."""
 WORDS = {
