@@ -11,24 +11,27 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 from unittest import mock
 
 import numpy as np
 import pytest
-import torch
-from huggingface_hub import close_session, constants
 from numpy.typing import NDArray
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from carvid.cli import main
-from carvid.clip.backbone import ClipBackbone
 from carvid.config import WeightsConfig
 from carvid.media.encode import VideoWriter
 from tests.fake_hub import FakeHub
 
+if TYPE_CHECKING:  # slow, and pytest-xdist's own process, which all others wait for, needs neither
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from carvid.clip.backbone import ClipBackbone
+
 os.environ["HF_HUB_OFFLINE"] = "1"
-torch.set_num_threads(1)
+# Else each of many processes would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 WORDS = [
@@ -46,6 +49,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist")
     if config.getoption("dist", "no") == "load":
         config.option.dist = "loadgroup"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Of torch, in each process that has tests."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @contextmanager
@@ -104,6 +115,8 @@ def shared() -> Path:
 
 def make_tokenizer() -> CLIPTokenizer:
     """A byte-level tokenizer that knows a few words whole."""
+    from transformers import CLIPTokenizer
+
     letters = [chr(c) for c in range(33, 127)]
     tokens = [*letters, *(x + "</w>" for x in letters)]
     merges: list[tuple[str, str]] = []
@@ -120,6 +133,9 @@ def make_tokenizer() -> CLIPTokenizer:
 
 def make_model(tokenizer: CLIPTokenizer, seed: int, *, patch: int, image: int) -> CLIPModel:
     """A seeded CLIP whose axes all have different lengths."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
     torch.manual_seed(seed)
     config = CLIPConfig(
         projection_dim=20,
@@ -157,6 +173,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub on this machine, with an empty cache, which the hub library asks instead of its own."""
+    from huggingface_hub import close_session, constants
+
     for name in ("HF_HUB_OFFLINE", "HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"):
         monkeypatch.delenv(name, raising=False)
     with FakeHub().serving() as hub:

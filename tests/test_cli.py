@@ -267,6 +267,7 @@ COMMANDS = (
     "export",
     "davis",
     "eval",
+    "bench",
     "demo",
     "calibrate",
     "config",

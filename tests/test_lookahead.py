@@ -106,8 +106,11 @@ def test_a_gap_is_filled_when_the_thing_was_there_later() -> None:
 
     sharpened: list[int] = []
 
-    def sharpen(image: NDArray[np.uint8], proposals: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def sharpen(
+        image: NDArray[np.uint8], proposals: NDArray[np.float32], queries: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
         sharpened.append(len(proposals))
+        assert queries.tolist() == [0]
         return proposals > 0.5
 
     assert found(2, True, True, False, True, True) == [True] * 10

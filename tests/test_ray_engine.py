@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +20,41 @@ from carvid.base.errors import CarvidError
 from carvid.base.processes import Processes, Workers, follow
 from carvid.base.ray_actors import ATTEMPTS, RayActors, _begin, find_ray
 from carvid.base.threads import WAITING
+from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
 from carvid.benchmark.bench import bench
+from tests import HANGS_S, dying
 from tests.benchmark_trees import voc_tree
 from tests.conftest import carvid
 from tests.test_batch import (
     TINY,
     assert_same_runs,
     run,
-    start,
     wait_for,
     write_clips,
     write_manifest,
 )
+from tests.test_cli import ENVIRONMENT
 from tests.test_processes import die, prepare, prepare_nothing, work
 from tests.test_threads import look
 from tests.test_threads import nothing as prepare_no_tool
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("ray") is None, reason="Ray is not installed"
-)
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.xdist_group("ray"),  # which begins once
+]
+
+CLIPS = ["clip-00", "clip-01", "clip-02", "clip-03"]
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve clips, and what a serial run makes of them, in `serial` beside it."""
+    """Some clips, and what a serial run makes of them, in `serial` beside it."""
     folder = tmp_path_factory.mktemp("clips")
-    path = write_manifest(folder / "clips.jsonl", write_clips(folder, 12, frames=4))
+    path = write_manifest(folder / "clips.jsonl", write_clips(folder, len(CLIPS)))
     result = run(read_manifest(path), folder / "serial")
-    assert len(result.done) == 12
-    assert sum(facts["expressions"][0]["frames_found"] for facts in result.done.values()) > 9
+    assert list(result.done) == CLIPS and dying.CLIP in CLIPS
+    assert sum(facts["expressions"][0]["frames_found"] for facts in result.done.values()) > 3
     return path
 
 
@@ -61,18 +67,9 @@ def ray() -> Iterator[None]:
     module.shutdown()
 
 
-def test_two_workers_make_the_serial_bytes(ray: None, manifest: Path, tmp_path: Path) -> None:
-    result = carvid(
-        "run", "--manifest", manifest, "-o", tmp_path / "out", "--engine", "ray", "--workers", 2,
-        "--json", *TINY,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert len(json.loads(result.stdout)["clips"]) == 12
-    said = sorted(result.stderr.splitlines())  # by the workers; Ray is to add nothing
-    assert [line.split(" in ")[0] for line in said] == [
-        f"carvid: clip-{number:02d}.mp4: 4 frames" for number in range(12)
-    ]
-    assert_same_runs(tmp_path / "out", manifest.parent / "serial")
+def done_in(said: list[str]) -> list[str]:
+    """The clips that lines say are done, without how fast."""
+    return sorted(line.split(" in ")[0] for line in said if " frames in " in line)
 
 
 def test_a_benchmark_has_the_numbers_of_one_process(
@@ -91,52 +88,44 @@ def test_a_benchmark_has_the_numbers_of_one_process(
     assert one == other and len(one) == 3
 
 
-def working(parent: int) -> list[int]:
-    """Processes of Ray's workers that do a clip, below a process."""
-    until = time.monotonic() + 20
-    while time.monotonic() < until:
-        table = subprocess.run(
-            ["ps", "-axo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
-        ).stdout
-        rows = [line.split(None, 2) for line in table.splitlines()]
-        below = {parent}
-        for _ in range(3):  # the run, Ray's daemon, its workers
-            below |= {int(pid) for pid, of, *_ in rows if int(of) in below}
-        doing = [row for row in rows if row[2:] == ["ray::_Worker.do"]]
-        if found := [int(pid) for pid, *_ in doing if int(pid) in below]:
-            return found
-    raise AssertionError("no worker does a clip")
-
-
-def test_a_killed_worker_costs_nothing(ray: None, manifest: Path, tmp_path: Path) -> None:
-    """One worker is killed in the middle of a clip; another clip is broken for good."""
-    rows, out = manifest.read_text(), tmp_path / "out"
+def test_a_killed_worker_costs_nothing(
+    ray: None, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers make the serial bytes, though one is killed in the middle of a clip; another clip
+    is broken, and is mended later."""
+    rows, out, dead = manifest.read_text(), tmp_path / "out", tmp_path / "dead"
     broken = manifest.with_name("broken.mp4")
     broken.write_bytes(b"no video\n" * 99)
     longer = manifest.with_name("longer.jsonl")
     longer.write_text(json.dumps({"clip": "broken.mp4", "expr": "a dog"}) + "\n" + rows)
-
-    def kill() -> None:
-        wait_for(out / "clip-02" / ".carvid" / "progress.json")
-        os.kill(working(os.getpid())[0], signal.SIGKILL)
-
-    with ThreadPoolExecutor(1) as beside:
-        killed = beside.submit(kill)
-        result = carvid(
-            "run", "--manifest", longer, "-o", out, "--engine", "ray", "--workers", 2, "--json",
-            "--quiet", *TINY,
-        )  # fmt: skip
-        killed.result()
-    assert result.returncode == 1, result.stderr
-    assert len(json.loads(result.stdout)["clips"]) == 12
+    words = ["run", "--manifest", longer, "-o", out, "--engine", "ray", "--json", *TINY]
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "_work", partial(dying.work_until, dying.die, dead))
+        result = carvid(*words, "--workers", 2)
+    assert result.returncode == 1 and dead.exists(), result.stderr
+    assert [clip["clip"] for clip in json.loads(result.stdout)["clips"]] == CLIPS
     lines = result.stderr.splitlines()
-    assert len(lines) == 5 and all(line.startswith("carvid: ") for line in lines), result.stderr
-    deaths = [line for line in lines if "its worker died" in line]
-    assert len(deaths) == 1 and deaths[0].endswith("; trying again")
+    assert all(line.startswith("carvid: ") for line in lines), result.stderr
+    # By the workers; what is left of the clip is told by the one that ended it.
+    frames = {name: len(list((out / name / "masks").iterdir())) for name in CLIPS}
+    frames[dying.CLIP] -= dying.FRAME
+    assert done_in(lines) == [
+        f"carvid: {name}.mp4: {count} frames" for name, count in frames.items()
+    ]
+    lines = [line for line in lines if " frames in " not in line]
+    assert len(lines) == 5, result.stderr  # Ray is to add nothing
+    (death,) = (line for line in lines if "its worker died" in line)
+    assert death.startswith(f"carvid: {dying.CLIP}: ") and death.endswith("; trying again")
     assert sum("carvid: broken: cannot read" in line for line in lines) == 2
     assert "carvid: broken failed: cannot read" in lines[-2] and "(tried 3 times)" in lines[-2]
-    assert lines[-1].startswith("carvid: 1 of 13 clips failed")
+    assert lines[-1].startswith(f"carvid: 1 of {len(CLIPS) + 1} clips failed")
     assert_same_runs(out, manifest.parent / "serial")
+    shutil.copy(manifest.with_name("clip-00.mp4"), broken)
+    result = carvid(*words, "--resume")
+    assert result.returncode == 0, result.stderr
+    assert [clip["clip"] for clip in json.loads(result.stdout)["clips"]] == ["broken", *CLIPS]
+    assert done_in(result.stderr.splitlines()) == ["carvid: broken.mp4: 3 frames"]
+    assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
 @pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(2)])
@@ -202,25 +191,35 @@ def test_what_cannot_begin_is_the_callers_error(
         list(RayActors(**more).run(tool, work, ["one"]))
 
 
+def is_there(pid: int) -> bool:
+    """Whether a process runs; one that is dead but not asked after does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+
+
 def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     manifest: Path, tmp_path: Path
 ) -> None:
     """In a process of its own, which also begins Ray and ends it."""
-    out = tmp_path / "out"
-    process = start(
-        "run", "--manifest", manifest, "-o", out, "--engine", "ray", "--workers", 2, "-q", *TINY
-    )
-    wait_for(out / "clip-01" / ".carvid" / "progress.json", process)
-    workers = working(process.pid)
+    out, waiting = tmp_path / "out", tmp_path / "waiting"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.dying", waiting, "run", "--manifest", manifest, "-o", out,
+         "--engine", "ray", "--workers", "2", "-q", *TINY],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    wait_for(waiting, process)
+    worker = int(waiting.read_text())
+    assert is_there(worker)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=HANGS_S)
     assert process.returncode == 130, said
     assert said.startswith("carvid: interrupted; continue with: ")
     assert said.endswith(" --resume\n") and said.count("\n") == 1
-    time.sleep(1)
-    for pid in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    assert not (out / "clip-11").exists()
+    until = time.monotonic() + HANGS_S
+    while is_there(worker):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert (out / dying.CLIP / ".carvid" / "progress.json").exists()
+    assert not (out / dying.CLIP / "run.json").exists()
     run(read_manifest(manifest), out, resume=True)
     assert_same_runs(out, manifest.parent / "serial")
