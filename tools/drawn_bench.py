@@ -3,7 +3,7 @@
 
     tools/drawn_bench.py WORK --images 100
     tools/drawn_bench.py WORK --images 100 --set proposals.parts=1
-    tools/drawn_bench.py WORK --images 40 --first-seed 5000000 --set car.theta=0.35
+    tools/drawn_bench.py WORK --images 40 --first-seed 5000000 --set car.theta=0.5
     tools/drawn_bench.py WORK --images 40 --cams
 
 WORK gets the data. All 20 classes are asked of each image, and two or three are there. A row is
@@ -42,7 +42,7 @@ from carvid.evaluation.confusion import confusion, semantic_scores
 
 FIRST_SEED = 6_000_000
 """Nothing was chosen on stills from here on."""
-SETTINGS = ("car.mode=semantic", "car.theta=0.5")
+SETTINGS = ("car.mode=semantic",)
 """What is put over the preset."""
 WORDS = {
     "everywhere": (),
