@@ -239,6 +239,7 @@ def test_a_wheel_holds_everything(tmp_path: Path) -> None:
         "carvid/clip/tiny/model.safetensors", "carvid/clip/tiny/README.md",
         "carvid/configs/tiny.yaml", f"carvid/examples/{NAME}.mp4",
         f"carvid/examples/{NAME}/00047.png",
+        "carvid/demo/sprites/teddy_bear.png", "carvid/demo/sprites/LICENSE",
     }  # fmt: skip
     assert wanted <= names
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from carvid.demo import example
+from carvid.demo import benchmark_trees, example
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Selection, open_video
 
+draw = benchmark_trees.write_benchmark
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
@@ -41,10 +42,16 @@ def write_short_example(folder: Path) -> None:
             writer.write(frame.image)
 
 
+def write_small_benchmark(name: str, root: Path, **more: object) -> None:
+    """Two small images of a drawn benchmark."""
+    draw(name, root, images=2, side=128)
+
+
 def test_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other in one folder."""
     write_short_example(tmp_path / "short")
     monkeypatch.setattr(example, "example_folder", lambda: tmp_path / "short")
+    monkeypatch.setattr(benchmark_trees, "write_benchmark", write_small_benchmark)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for path in NOTEBOOKS:
@@ -58,7 +65,9 @@ def test_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert pictures and all(len(picture.getcolors(1 << 20) or []) > 9 for picture in pictures)
     assert (tmp_path / "out" / "quickstart" / "run.json").exists()
     assert (tmp_path / "out" / "ref-davis" / "predictions" / "run.json").exists()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["quickstart", "ref-davis"]
+    assert (tmp_path / "out" / "benchmarks" / "voc21" / "results.json").exists()
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert folders == ["benchmarks", "quickstart", "ref-davis"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -86,7 +86,7 @@ class Found:
 def load_texts(folder: Path) -> Texts:
     """Return of every text in a folder's files its token ids, and its features where they are."""
     texts: Texts = {}
-    for path in sorted(folder.glob("bench_*.npz")):
+    for path in sorted(folder.glob("*.npz")):
         arrays = np.load(path, allow_pickle=False)
         if "text_strings" not in arrays:
             continue
@@ -105,6 +105,8 @@ class GoldenTokenizer:
         self._texts = texts
 
     def __call__(self, texts: Sequence[str], **_: Any) -> BatchEncoding:
+        if unknown := [text for text in texts if text not in self._texts]:
+            raise ValueError(f"no file beside has the token ids of '{unknown[0]}'")
         rows = [self._texts[text][0] for text in texts]
         longest = max(map(len, rows))
         ids = torch.tensor([[*row, *([0] * (longest - len(row)))] for row in rows])
@@ -324,11 +326,12 @@ def check_ablation(path: Path, data: Path) -> Iterator[Line]:
     names = list(dict.fromkeys(each["name"] for row in golden["rows"] for each in row["images"]))
     of = set_with(golden["config"], data, (), names)
     preset = load_over(load_config("reference"), SETS[golden["config"]][2])
+    n_class = len(of.dataset.classes.names) + 1
     for row in golden["rows"]:
         words = words_of(row)
         config = changed(preset, row["changed"])
         config = replace(config, proposals=replace(config.proposals, background=words))
-        images = Images(unit_of(row["models"], config, path.parent), of, 21)
+        images = Images(unit_of(row["models"], config, path.parent), of, n_class)
         for image in row["images"]:
             steps: list[tuple[None, tuple[int, ...]]] = []
             asked = tuple(range(len(of.dataset.classes.queries)))

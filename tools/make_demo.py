@@ -5,10 +5,12 @@
     tools/make_demo.py SPRITES OUT --scenes 8 --first-seed 100 --frames 48
     tools/make_demo.py SPRITES OUT --scenes 2 --events cut leave --mp4
     tools/make_demo.py SPRITES tests/clips --floors
+    tools/make_demo.py SPRITES carvid/demo/sprites --shipped
 
 OUT becomes a data set in the form of Ref-DAVIS 2017, or, with `--mp4`, holds a clip and a folder of
 masks for each scene. `--example` draws the one clip that carvid comes with, `--floors` those of
-tests/test_floors.py. What is there already is replaced only with `--overwrite`.
+tests/test_floors.py, and `--shipped` writes the drawings of the drawn benchmarks. What is there
+already is replaced only with `--overwrite`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from floor_clips import CLIPS, write_floor_clips
+from shipped_sprites import SHIPPED, write_shipped
 from tqdm import tqdm
 
 from carvid.base.errors import CarvidError, OutputError
@@ -26,6 +29,7 @@ from carvid.base.guard import check_apart
 from carvid.demo.example import NAME, write_example
 from carvid.demo.pictures import load_sprites
 from carvid.demo.scenes import EVENTS, SceneSpec, make_scene
+from carvid.demo.stills import sprite_name
 from carvid.demo.write import TREE, write_clip, write_ref_davis
 
 
@@ -46,6 +50,7 @@ def main() -> int:
     parser.add_argument("--example", action="store_true", help=f"the clip {NAME} alone")
     parser.add_argument("--overwrite", action="store_true", help="replace what is in OUT")
     parser.add_argument("--floors", action="store_true", help="the clips of tests/test_floors.py")
+    parser.add_argument("--shipped", action="store_true", help="the drawings of drawn benchmarks")
     options = parser.parse_args()
     try:
         draw(options)
@@ -69,7 +74,9 @@ def draw(options: argparse.Namespace) -> None:
     sprites = load_sprites(options.sprites)
     seeds = range(options.first_seed, options.first_seed + options.scenes)
     names = [NAME] if options.example else [f"scene-{seed}" for seed in seeds]
-    if options.floors:
+    if options.shipped:
+        places = [options.out / sprite_name(noun) for noun in SHIPPED]
+    elif options.floors:
         places = [options.out / f"{name}{end}" for name in CLIPS for end in (".mp4", ".png")]
     elif options.example or options.mp4:
         places = [options.out / each for name in names for each in (f"{name}.mp4", name)]
@@ -77,6 +84,9 @@ def draw(options: argparse.Namespace) -> None:
         places = [options.out / name for name in TREE]
     check_places(options.sprites, places, overwrite=options.overwrite)
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.shipped:
+        write_shipped(sprites, options.out)
+        return
     if options.floors:
         write_floor_clips(sprites, options.out)
         return

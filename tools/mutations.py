@@ -53,6 +53,10 @@ TARGETS = {
     "overlay": "carvid.show.overlay:draw_overlay",
     "overlay's colour": "carvid.show.overlay:color_of",
     "J and F": "carvid.evaluation.regions:frame_scores",
+    "passes": "carvid.car.passes:passes_of",
+    "classes' map": "carvid.car.label_map:label_map",
+    "confusion": "carvid.evaluation.confusion:confusion",
+    "merged sentences": "carvid.evaluation.referring:merge_masks",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -571,3 +575,37 @@ def resumed_from_the_wrong_frame(frames: Function) -> Function:
 def j_and_f_swapped(frame_scores: Function) -> Function:
     """The evaluation takes J for F and F for J."""
     return with_result(frame_scores, lambda scores: scores[::-1])
+
+
+# benchmarks of images ------------------------------------------------------------------------
+
+
+@breaks("tests/test_semantic_mode.py::test_which_passes_there_are", "passes")
+def stuff_before_things(passes_of: Function) -> Function:
+    """Stuff has its pass before things, whose names are its background words."""
+    return with_result(passes_of, lambda passes: passes[::-1])
+
+
+@breaks(
+    "tests/test_semantic_mode.py::test_things_cover_stuff_and_a_higher_score_a_lower_one",
+    "classes' map",
+)
+def stuff_over_things(label_map: Function) -> Function:
+    """Stuff covers things in the map of labels."""
+    return with_argument(label_map, "is_stuff", lambda is_stuff: ~is_stuff)
+
+
+@breaks("tests/test_confusion.py::test_by_hand", "confusion")
+def rows_for_columns(confusion: Function) -> Function:
+    """Rows of the confusion matrix are of the prediction, columns of the truth."""
+    return with_result(confusion, lambda matrix: matrix.T)
+
+
+@breaks(
+    "tests/test_referring_scores.py::test_up_to_a_twentieth_of_the_image_gives_way_to_the_union"
+    "[6-6]",
+    "merged sentences",
+)
+def masks_of_other_sentences(merge_masks: Function) -> Function:
+    """A sentence's mask is weighed by the score of another one of its ref."""
+    return with_argument(merge_masks, "masks", lambda masks: masks[::-1])

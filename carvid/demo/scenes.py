@@ -307,7 +307,9 @@ def _pick_things(rng: np.random.Generator, spec: SceneSpec, sprites: Sprites) ->
     count = int(rng.integers(spec.objects[0], spec.objects[1] + 1))
     motions = list(MOTIONS)
     if "look-alike" in spec.events:
-        colorful = [n for n in NOUNS if all(_colorful(sprite) > COLORFUL for sprite in sprites[n])]
+        colorful = [
+            n for n in NOUNS if all(colorfulness(sprite) > COLORFUL for sprite in sprites[n])
+        ]
         noun = str(rng.choice(colorful))
         names = [noun, noun, *rng.permutation([n for n in NOUNS if n != noun])[: count - 2]]
         colors = [*(str(c) for c in rng.permutation(list(HUES))[:2]), *[None] * (count - 2)]
@@ -327,7 +329,7 @@ def _pick_things(rng: np.random.Generator, spec: SceneSpec, sprites: Sprites) ->
     return tuple(things)
 
 
-def _colorful(sprite: Image) -> float:
+def colorfulness(sprite: Image) -> float:
     """The share of a drawing that `recolor` changes."""
     saturation = cv2.cvtColor(sprite[..., :3], cv2.COLOR_RGB2HSV)[..., 1]
     return float((saturation[sprite[..., 3] > 128] > 25).mean())
