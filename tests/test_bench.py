@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,15 +46,6 @@ def run(weights: dict[str, str]) -> Run:
         return bench(name, data, out, "reference", SETTINGS, **weights, **options)
 
     return call
-
-
-@pytest.fixture
-def ready_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are forked from a process that has imported what each would spend most of its time
-    to import; all else is as with spawned ones, of which `test_predict.py` has some."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["carvid.benchmark.bench_models"])
-    monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
 
 
 @pytest.fixture
@@ -184,6 +174,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert numbers(result) == numbers(expected)
 
 
+@pytest.mark.xdist_group("workers")
 def test_two_workers_do_what_one_does_and_an_image_that_fails_is_listed(
     voc: Path, tmp_path: Path, run: Run, ready_processes: None
 ) -> None:
