@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -185,6 +186,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield hub
         close_session()
+
+
+@pytest.fixture
+def ready_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked from a process of its own that has imported what each would spend most of
+    its time to import; all else is as with spawned ones, as `test_processes.py` has them. Tests
+    that share it are of one group, "workers"."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["carvid.benchmark.bench_models", "carvid.benchmark.predict"])
+    monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
 
 
 @pytest.fixture

@@ -159,8 +159,9 @@ def test_a_folder_of_which_a_kill_left_nothing_is_empty(tmp_path: Path, predicte
     assert not (out / ".run.part.json").exists()
 
 
+@pytest.mark.xdist_group("workers")
 def test_two_workers_do_what_one_does_and_a_video_that_fails_is_listed(
-    tree: Path, tmp_path: Path, predicted: Predict
+    tree: Path, tmp_path: Path, predicted: Predict, ready_processes: None
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     predicted(whole)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +61,9 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ray() -> Iterator[None]:
     """Ray with two CPUs, begun once for several tests, as a run begins it."""
     module = find_ray()
-    _begin(module, 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")  # else they wait for all other tests
+        _begin(module, 2)
     yield
     module.shutdown()
 
@@ -75,16 +76,19 @@ def done_in(said: list[str]) -> list[str]:
 def test_a_benchmark_has_the_numbers_of_one_process(
     ray: None, tmp_path: Path, weights: dict[str, str]
 ) -> None:
-    data = voc_tree(tmp_path / "voc", 3)
-    settings = ["crf.iterations=1", "crf.mode=fast", "weights.device=cpu"]
-    results = [
-        bench("voc21", data, tmp_path / engine, "reference", settings, engine=engine, **more,
-              **weights)
-        for engine, more in (("local", {}), ("ray", {"workers": 2}))
-    ]  # fmt: skip
-    assert results[0].scores == results[1].scores
-    one, other = ({p.name: p.read_bytes() for p in (tmp_path / engine / "labels").iterdir()}
-                  for engine in ("local", "ray"))  # fmt: skip
+    data, alone, out = voc_tree(tmp_path / "voc", 3), tmp_path / "alone", tmp_path / "out"
+    settings = ["crf.iterations=1", "crf.mode=fast", "car.max_steps=1", "weights.device=cpu"]
+    expected = bench("voc21", data, alone, "reference", settings, **weights)
+    result = carvid(
+        "bench", "voc21", data, "-o", out, "--engine", "ray", "--workers", 2, "--json",
+        "--preset=reference", *(f"--set={setting}" for setting in settings),
+        *(f"--weights-{name}={folder}" for name, folder in weights.items()),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) == 3, result.stderr  # Ray is to add nothing
+    assert json.loads(result.stdout)["scores"] == expected.to_json()["scores"]
+    one, other = ({p.name: p.read_bytes() for p in (folder / "labels").iterdir()}
+                  for folder in (alone, out))  # fmt: skip
     assert one == other and len(one) == 3
 
 
@@ -92,16 +96,16 @@ def test_a_killed_worker_costs_nothing(
     ray: None, manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two workers make the serial bytes, though one is killed in the middle of a clip; another clip
-    is broken, and is mended later."""
+    is broken for good."""
     rows, out, dead = manifest.read_text(), tmp_path / "out", tmp_path / "dead"
     broken = manifest.with_name("broken.mp4")
     broken.write_bytes(b"no video\n" * 99)
     longer = manifest.with_name("longer.jsonl")
     longer.write_text(json.dumps({"clip": "broken.mp4", "expr": "a dog"}) + "\n" + rows)
-    words = ["run", "--manifest", longer, "-o", out, "--engine", "ray", "--json", *TINY]
-    with monkeypatch.context() as patch:
-        patch.setattr(batches, "_work", partial(dying.work_until, dying.die, dead))
-        result = carvid(*words, "--workers", 2)
+    monkeypatch.setattr(batches, "_work", partial(dying.work_until, dying.die, dead))
+    result = carvid(
+        "run", "--manifest", longer, "-o", out, "--engine", "ray", "--workers", 2, "--json", *TINY
+    )
     assert result.returncode == 1 and dead.exists(), result.stderr
     assert [clip["clip"] for clip in json.loads(result.stdout)["clips"]] == CLIPS
     lines = result.stderr.splitlines()
@@ -120,12 +124,6 @@ def test_a_killed_worker_costs_nothing(
     assert "carvid: broken failed: cannot read" in lines[-2] and "(tried 3 times)" in lines[-2]
     assert lines[-1].startswith(f"carvid: 1 of {len(CLIPS) + 1} clips failed")
     assert_same_runs(out, manifest.parent / "serial")
-    shutil.copy(manifest.with_name("clip-00.mp4"), broken)
-    result = carvid(*words, "--resume")
-    assert result.returncode == 0, result.stderr
-    assert [clip["clip"] for clip in json.loads(result.stdout)["clips"]] == ["broken", *CLIPS]
-    assert done_in(result.stderr.splitlines()) == ["carvid: broken.mp4: 3 frames"]
-    assert len(result.stderr.splitlines()) == 1, result.stderr
 
 
 @pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(2)])
@@ -205,7 +203,8 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dying", waiting, "run", "--manifest", manifest, "-o", out,
          "--engine", "ray", "--workers", "2", "-q", *TINY],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**ENVIRONMENT, "RAY_worker_niceness": "0"},
     )  # fmt: skip
     wait_for(waiting, process)
     worker = int(waiting.read_text())

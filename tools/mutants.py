@@ -26,7 +26,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-from mutations import MUTANTS, Mutant, install
+from mutations import MUTANTS, Mutant, install, modules
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMEOUT_S = 300.0
@@ -135,13 +135,14 @@ def verdict(outcome: Outcome) -> str:
 def load_everything() -> None:
     """Import, once, what tests import: forked processes have it already."""
     os.environ["OMP_NUM_THREADS"] = "1"  # threads do not survive a fork
+    import hypothesis
     import scipy.optimize
-    import transformers  # noqa: F401
+    import transformers
 
-    import carvid
-    from carvid.clip import backbone, weights  # noqa: F401
+    from carvid.clip import backbone, weights
 
-    assert scipy.optimize and carvid
+    assert hypothesis and scipy.optimize and transformers and backbone and weights
+    modules()  # of carvid, all of them
 
 
 def check(mutants: Sequence[Mutant], workers: int, *, verbose: bool) -> int:
