@@ -52,6 +52,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.dist = "loadgroup"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put groups first: they take longest, and would be alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Of torch, in each process that has tests."""
@@ -191,10 +196,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def ready_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are forked from a process of its own that has imported what each would spend most of
-    its time to import; all else is as with spawned ones, as `test_processes.py` has them. Tests
-    that share it are of one group, "workers"."""
+    its time to import; all else is as with spawned ones, as `test_bench.py` has them."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["carvid.benchmark.bench_models", "carvid.benchmark.predict"])
+    context.set_forkserver_preload(["carvid.benchmark.predict"])
     monkeypatch.setattr("multiprocessing.get_context", lambda _: context)
 
 

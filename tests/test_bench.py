@@ -174,9 +174,8 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(
     assert numbers(result) == numbers(expected)
 
 
-@pytest.mark.xdist_group("workers")
 def test_two_workers_do_what_one_does_and_an_image_that_fails_is_listed(
-    voc: Path, tmp_path: Path, run: Run, ready_processes: None
+    voc: Path, tmp_path: Path, run: Run
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     expected = run("voc21", voc, whole)

@@ -159,7 +159,6 @@ def test_a_folder_of_which_a_kill_left_nothing_is_empty(tmp_path: Path, predicte
     assert not (out / ".run.part.json").exists()
 
 
-@pytest.mark.xdist_group("workers")
 def test_two_workers_do_what_one_does_and_a_video_that_fails_is_listed(
     tree: Path, tmp_path: Path, predicted: Predict, ready_processes: None
 ) -> None:

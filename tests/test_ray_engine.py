@@ -80,7 +80,7 @@ def test_a_benchmark_has_the_numbers_of_one_process(
     settings = ["crf.iterations=1", "crf.mode=fast", "car.max_steps=1", "weights.device=cpu"]
     expected = bench("voc21", data, alone, "reference", settings, **weights)
     result = carvid(
-        "bench", "voc21", data, "-o", out, "--engine", "ray", "--workers", 2, "--json",
+        "bench", "voc21", data, "-o", out, "--engine", "ray", "--workers", 1, "--json",
         "--preset=reference", *(f"--set={setting}" for setting in settings),
         *(f"--weights-{name}={folder}" for name, folder in weights.items()),
     )  # fmt: skip
@@ -126,7 +126,7 @@ def test_a_killed_worker_costs_nothing(
     assert_same_runs(out, manifest.parent / "serial")
 
 
-@pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(2)])
+@pytest.mark.parametrize("workers", [Processes(1), Processes(2), RayActors(1)])
 def test_all_kinds_of_workers_tell_the_same(ray: None, workers: Workers) -> None:
     begun: list[int] = []
     retried: list[int] = []
@@ -202,7 +202,7 @@ def test_ctrl_c_ends_the_workers_and_leaves_what_can_be_resumed(
     out, waiting = tmp_path / "out", tmp_path / "waiting"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dying", waiting, "run", "--manifest", manifest, "-o", out,
-         "--engine", "ray", "--workers", "2", "-q", *TINY],
+         "--engine", "ray", "--workers", "1", "-q", *TINY],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**ENVIRONMENT, "RAY_worker_niceness": "0"},
     )  # fmt: skip
