@@ -28,6 +28,9 @@ from carvid.clip.layers import AttentionMaps, Heads, add_attention
 GRADIENTS_PER_BATCH = 8
 """Texts whose gradients are taken together; each needs about 12 · hw · D floats of memory."""
 
+SQUARES_VANISH = 1e-12
+"""Where values are smaller, their squares may be 0 in single precision."""
+
 
 @dataclass(frozen=True)
 class Standardized:
@@ -132,11 +135,8 @@ def gradient_cams(
             score(pooled), mean, torch.eye(count, device=projection.device), is_grads_batched=True
         )  # (N, D)
     # A unit gradient, whatever a saturated softmax leaves of it, suits half precision.
-    # What is left may be 1e-30, whose square is 0.
-    largest = gradients.abs().amax(dim=1, keepdim=True)  # (N, 1)
-    gradients = gradients / largest.clamp(min=torch.finfo(torch.float32).tiny)
-    norm = gradients.norm(dim=1, keepdim=True)  # (N, 1)
-    size, gradients = largest * norm, gradients / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    size = _norms(gradients)  # (N, 1)
+    gradients = gradients / size.clamp(min=torch.finfo(torch.float32).tiny)
     attention = vision.encoder.layers[-1].self_attn
     weights = []
     for some in torch.split(gradients.to(features.attended.dtype), GRADIENTS_PER_BATCH):
@@ -222,6 +222,14 @@ def _back_through_attention(attention: Any, features: PatchFeatures, gradient: T
     }  # (R, heads, D / heads) each
     sums = [each.flatten(1) @ project.weight for project, each in per_head.items()]  # (R, D) each
     return torch.stack(sums).sum(dim=0).float()
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Length of each of rows, float32 (N, D) → (N, 1), though squares of its values be 0."""
+    largest = rows.abs().amax(dim=1, keepdim=True)
+    scaled = rows / largest.clamp(min=torch.finfo(torch.float32).tiny)
+    plain = rows.norm(dim=1, keepdim=True)
+    return torch.where(largest > SQUARES_VANISH, plain, largest * scaled.norm(dim=1, keepdim=True))
 
 
 def _standardized(x: Tensor, norm: Any) -> Standardized:
