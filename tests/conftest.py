@@ -44,12 +44,9 @@ WIDTH, HEIGHT = 48, 34
 Finished = subprocess.CompletedProcess[str]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Let one worker of pytest-xdist have all tests of a group."""
+    """Groups mean something with `--dist loadgroup` of pytest-xdist alone."""
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist")
-    if config.getoption("dist", "no") == "load":
-        config.option.dist = "loadgroup"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from check_golden import TOLERANCES, Line, golden_clip
+from golden_metrics import SETS
 from numpy.typing import NDArray
 from transformers import BatchEncoding
 
@@ -30,7 +31,7 @@ from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config, load_config, load_over
 from carvid.datasets.class_lists import background_words
 from carvid.datasets.open_semantic import open_semantic
-from carvid.datasets.semantic_dataset import SemanticDataset
+from carvid.datasets.semantic_dataset import LabelledImage, SemanticDataset
 from carvid.evaluation.confusion import confusion, one_class_short, semantic_scores, usual_scores
 
 MAP_TOLERANCES = {
@@ -41,15 +42,15 @@ MAP_TOLERANCES = {
 }
 """Float tolerances, beside those of `check_golden`."""
 
-SETS = {
-    "voc": ("voc21", "voc", "voc"),
-    "coco": ("coco-object", "coco", "coco-object"),
-    "pascal_context": ("context60", "context", "pascal-context"),
-    "pascal_context_459": ("context459", "context", "pascal-context-459"),
-    "ade_150": ("ade150", "ade", "ade150"),
-    "ade_847": ("ade847", "ade", "ade847"),
+PRESETS = {
+    "voc": "voc",
+    "coco": "coco-object",
+    "pascal_context": "pascal-context",
+    "pascal_context_459": "pascal-context-459",
+    "ade_150": "ade150",
+    "ade_847": "ade847",
 }
-"""Released configuration → carvid's set, its folder in DIR, and its preset."""
+"""Released configuration → carvid's preset; its set and folder are in `golden_metrics.SETS`."""
 SPLITS = ("val", "training")
 MOST_LABELS = 65_534
 NETWORKS = ("generator", "classifier")
@@ -68,6 +69,11 @@ class Set:
     @property
     def queries(self) -> Queries:
         return Queries(self.dataset.classes.queries, stuff=self.stuff, limit=MOST_LABELS)
+
+    def image(self, name: str) -> LabelledImage:
+        """Return the image called `name`."""
+        (image,) = (each for each in self.dataset.images if each.name == name)
+        return image
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ def golden_backbone(name: str, folder: Path, *, half_positions: bool = True) -> 
 
 def open_set(config: str, data: Path, stuff: Sequence[str]) -> Iterator[Set]:
     """Yield the splits of a released configuration's set in DIR that are there."""
-    name, folder, _ = SETS[config]
+    name, folder = SETS[config]
     for split in SPLITS:
         try:
             dataset = open_semantic(name, data / folder, split=split)
@@ -142,7 +148,7 @@ def config_of(
     name: str, settings: Mapping[str, Any], background: Sequence[str], way: str = "reference"
 ) -> Config:
     """Return carvid's settings for those that a file names, in one way of working."""
-    config = load_over(load_config(way), SETS[name][2])
+    config = load_over(load_config(way), PRESETS[name])
     kinds = tuple(settings["visual_prompt_type"])
     return replace(
         config,
@@ -171,14 +177,13 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
 
 def find(unit: RecurrentSegmenter, data: Set, name: str) -> Found:
     """Segment the image called `name`."""
-    (image,) = (each for each in data.dataset.images if each.name == name)
-    queries, trace = data.queries, Trace()
-    result = unit.segment(data.dataset.picture(image), queries, trace=trace)
+    picture, queries, trace = data.dataset.picture(data.image(name)), data.queries, Trace()
+    result = unit.segment(picture, queries, trace=trace)
     steps = tuple(
         (dict(zip(step.queries, step.own.tolist(), strict=True)), step.kept) for step in trace.steps
     )
     stuff = unit.stuff_of(queries)
-    masks = misassigned(unit, data.dataset.picture(image), trace.steps, result.masks, stuff)
+    masks = misassigned(unit, picture, trace.steps, result.masks, stuff)
     if masks is None:
         return Found(steps, label_map(result, stuff))
     return Found(steps, label_map(replace(result, masks=masks), stuff), misassigned=True)
@@ -270,8 +275,8 @@ class Images:
                 self.at_eta.append(name)
                 passed, detail, found = True, f"at η ({detail})", other
                 break
-        (image,) = (each for each in self.data.dataset.images if each.name == name)
-        self.matrix += confusion(self.data.dataset.truth(image), found.labels, len(self.matrix))
+        truth = self.data.dataset.truth(self.data.image(name))
+        self.matrix += confusion(truth, found.labels, len(self.matrix))
         self.count += 1
         return Line(name, passed, detail)
 
@@ -325,7 +330,7 @@ def check_ablation(path: Path, data: Path) -> Iterator[Line]:
     golden = json.loads(path.read_text(encoding="utf-8"))
     names = list(dict.fromkeys(each["name"] for row in golden["rows"] for each in row["images"]))
     of = set_with(golden["config"], data, (), names)
-    preset = load_over(load_config("reference"), SETS[golden["config"]][2])
+    preset = load_over(load_config("reference"), PRESETS[golden["config"]])
     n_class = len(of.dataset.classes.names) + 1
     for row in golden["rows"]:
         words = words_of(row)

@@ -186,7 +186,8 @@ class RecurrentSegmenter:
             )
             for rows, query, phrase in zip(rows_of, h, phrases, strict=True)
         ]  # fmt: skip
-        best = [np.flatnonzero(owners == row)[each.best] for row, each in enumerate(rated)]
+        every = np.arange(len(owners))
+        best = [every[rows][each.best] for rows, each in zip(rows_of, rated, strict=True)]
         chosen = masks if len(masks) == len(h) else masks[best]
         return TraceStep(
             queries=tuple(h),
