@@ -155,7 +155,9 @@ class SharedGenerator(ProposalGenerator):
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """As `ProposalGenerator.encode`; `image` is the current one."""
         size_hw = self.input_size(image.shape[:2])
-        key = (id(self.backbone), size_hw, self.config.affinity_blocks)
+        config = self.config
+        dense = (config.dense_variant, config.dense_sigma, config.dense_precision)
+        key = (id(self.backbone), size_hw, config.method, dense, config.affinity_blocks)
         if key not in self._current.encoded:
             self._current.encoded[key] = super().encode(image)
         return self._current.encoded[key]

@@ -1,7 +1,7 @@
 """f: the mask proposal generator (CaR section 3.2; CLIP-ES, arXiv 2212.09506).
 
-Texts → gradient CAMs against background queries → boxes of the strong patches → spread by the
-network's own attention inside the boxes → float32 (N, H, W) in [0, 1].
+Texts → gradient CAMs, or dense maps, against background queries → boxes of the strong patches →
+spread by the network's own attention inside the boxes → float32 (N, H, W) in [0, 1].
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from torch import Tensor
 from carvid.car.competitors import not_named
 from carvid.car.queries import in_template
 from carvid.clip.backbone import ClipBackbone
+from carvid.clip.dense import DenseFeatures, Precision, Variant, dense_maps
 from carvid.clip.gradient_cam import PatchFeatures
 from carvid.clip.preprocessing import to_pixels
 from carvid.config import ProposalsConfig
@@ -40,8 +42,8 @@ EPSILON = 1e-15
 class EncodedFrame:
     """One frame after the one generator pass."""
 
-    features: PatchFeatures
-    """What gradient CAMs are computed from."""
+    features: PatchFeatures | DenseFeatures
+    """What the maps of texts are computed from, by `proposals.method`."""
     affinity: Tensor
     """float32 (hw, hw): the attention, doubly stochastic and symmetric."""
 
@@ -100,11 +102,16 @@ class ProposalGenerator:
 
     def encode(self, image: NDArray[np.uint8]) -> EncodedFrame:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
-        size_hw = self.input_size(image.shape[:2])
-        features = self.backbone.encode_patches(
-            to_pixels(image, size_hw, self.backbone.preprocessing),
-            attention_blocks=self.config.affinity_blocks,
-        )
+        size_hw, config = self.input_size(image.shape[:2]), self.config
+        pixels = to_pixels(image, size_hw, self.backbone.preprocessing)
+        if config.method == "dense":
+            dense, attention = self.backbone.encode_dense(
+                pixels, attention_blocks=config.affinity_blocks,
+                variant=cast("Variant", config.dense_variant), sigma=config.dense_sigma,
+                precision=cast("Precision", config.dense_precision),
+            )  # fmt: skip
+            return EncodedFrame(dense, normalize_affinity(attention))
+        features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
         return EncodedFrame(features, normalize_affinity(features.attention))
 
     def propose(
@@ -134,7 +141,7 @@ class ProposalGenerator:
 
     def _cams(
         self,
-        features: PatchFeatures,
+        features: PatchFeatures | DenseFeatures,
         texts: Sequence[str],
         bare: Sequence[str],
         words: Sequence[str],
@@ -142,12 +149,20 @@ class ProposalGenerator:
         queries = self.backbone.encode_texts(texts)
         in_templates = [in_template(self.config.template, word) for word in words]
         background = self.backbone.encode_texts(in_templates) if words else queries[:0]
+        against = self._competing_background(bare, words)
+        if isinstance(features, DenseFeatures):
+            left_out = None if against is None else torch.from_numpy(~against).to(queries.device)
+            maps = dense_maps(
+                features, queries, background, left_out,
+                scale=self.config.dense_scale, competing=self.competing,
+            )  # fmt: skip
+            return min_max(maps.cpu().numpy()), np.zeros(len(texts), bool)
         # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
             features,
             queries,
             background,
-            self._competing_background(bare, words),
+            against,
             competing=self.competing,
         )
         zero = raw.flatten(1).amax(dim=1) <= 0

@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
 from carvid.base.errors import ExpressionError, WeightsError
+from carvid.clip.dense import DenseFeatures, Precision, Variant, dense_features
 from carvid.clip.gradient_cam import PatchFeatures, gradient_cams, through_last_block
-from carvid.clip.layers import AttentionMaps, finish_block, run_block, split_heads
+from carvid.clip.layers import AttentionMaps, LastBlock, finish_block, run_block, split_heads
 from carvid.clip.preprocessing import OPENAI, Preprocessing
 
 TEXTS_PER_BATCH = 64
@@ -180,8 +181,43 @@ class ClipBackbone:
             attention_blocks: how many of the last blocks' attention maps are averaged, the last
                 one included.
         """
-        vision = self.model.vision_model
-        layers = vision.encoder.layers
+        last = self.enter_last_block(pixels, attention_blocks=attention_blocks)
+        return through_last_block(
+            self.model.vision_model, last.x, last.heads, last.attended, last.grid_hw, last.attention
+        )
+
+    @torch.inference_mode()
+    def encode_dense(
+        self,
+        pixels: Tensor,
+        *,
+        attention_blocks: int = 8,
+        variant: Variant = "kk",
+        sigma: float = 5.0,
+        precision: Precision = "float32",
+    ) -> tuple[DenseFeatures, Tensor]:
+        """Run one image through the network, and keep what the dense maps of any texts need.
+
+        Args:
+            pixels: float (3, H, W), normalised, sides divisible by the patch size.
+            attention_blocks: how many of the last blocks' attention maps are averaged, the last
+                one included.
+            variant: what attends to what in the last block (`carvid.clip.dense`).
+            sigma: σ of `kk`, patches; 0 is no Gaussian.
+            precision: in which the features are kept.
+
+        Returns:
+            The features, and the averaged attention, float32 (hw, hw), as of `PatchFeatures`.
+        """
+        last = self.enter_last_block(pixels, attention_blocks=attention_blocks)
+        features = dense_features(
+            self.model, last.x, last.heads, last.grid_hw, variant=variant, sigma=sigma
+        )
+        return DenseFeatures.of(last.grid_hw, features, precision), last.attention
+
+    def enter_last_block(self, pixels: Tensor, *, attention_blocks: int) -> LastBlock:
+        """Run one image, float (3, H, W), up to the last block's attention."""
+        layers = self.model.vision_model.encoder.layers
         first_map = max(0, len(layers) - attention_blocks)
         x = self._embed(pixels[None])  # (1, L, D)
         maps = AttentionMaps(layers[-1].self_attn.num_heads, x)
@@ -196,7 +232,7 @@ class ClipBackbone:
         self.counts["patches"] += 1
         attention = total[1:, 1:] / (maps.heads * (len(layers) - first_map))  # (hw, hw)
         grid_hw = (pixels.shape[1] // self.patch_size, pixels.shape[2] // self.patch_size)
-        return through_last_block(vision, x, heads, attended, grid_hw, attention)
+        return LastBlock(x, heads, attended, grid_hw, attention)
 
     # CAMs -----------------------------------------------------------------------------------
 

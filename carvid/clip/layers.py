@@ -11,6 +11,7 @@ L is the number of tokens, 1 + hw: CLS, then the patches. D is the number of cha
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,23 @@ QUICK_GELU = 1.702
 
 Heads = tuple[Tensor, Tensor, Tensor]
 """Queries, keys and values of one image, float (heads, L, D / heads) each."""
+
+
+@dataclass(frozen=True)
+class LastBlock:
+    """One image as it enters the last block, and what that block's attention makes of it."""
+
+    x: Tensor
+    """float (1, L, D): the block's input."""
+    heads: Heads
+    """Its queries, keys and values."""
+    attended: Tensor
+    """float (heads, L, D / heads): A v."""
+    grid_hw: tuple[int, int]
+    """Patches down and across."""
+    attention: Tensor
+    """float32 (hw, hw): attention of the last blocks, averaged over heads and blocks, rows attend
+    to columns, without CLS."""
 
 
 def run_block(layer: Any, x: Tensor, rows: int | None = None) -> Tensor:

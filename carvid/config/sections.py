@@ -59,6 +59,19 @@ class WeightsConfig(Section):
 class ProposalsConfig(Section):
     """f, the mask proposal generator (paper section 3.2; CLIP-ES)."""
 
+    method: str = setting("gradcam", choices=("gradcam", "dense"))
+    """`gradcam`: a text's map is its gradient CAM (the paper), which costs a backward pass a text;
+    `dense`: its cosine with patch features of a changed last block, one product for all texts."""
+    dense_variant: str = setting("kk", choices=("kk", "qq", "sclip"))
+    """`dense`, what attends to what: `kk` keys to keys, near ones more (NACLIP); `qq` queries to
+    queries (ClearCLIP); `sclip` the sum of both, with residual and MLP (SCLIP)."""
+    dense_sigma: float = setting(5.0, low=0.0)
+    """`dense`, `kk`: standard deviation of the nearness, patches; 0 is none."""
+    dense_precision: str = setting("float32", choices=("float32", "float16", "int8"))
+    """`dense`: in which the features are kept; an index of a clip has `int8`, a quarter of the
+    size."""
+    dense_scale: float = setting(40.0, low=0.0)
+    """`dense`: factor from cosine to logit of the softmax over texts and background."""
     lambda_: float = setting(0.5, low=0.0, high=1.0)
     """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
     background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
