@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from carvid.base.errors import ExpressionError
+from carvid.car.affinity import normalize_affinity
 from carvid.car.classifier import center_crop, letterbox, mask_crop
 from carvid.car.crf import crf_masks
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import (
     affinity_boxes,
     min_max,
-    normalize_affinity,
     patch_multiple,
     refine,
     split_parts,

@@ -41,7 +41,8 @@ import carvid.pipeline
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors
 from carvid.car.crf import crf_masks
-from carvid.car.proposals import EncodedFrame, ProposalGenerator, normalize_affinity, patch_multiple
+from carvid.car.affinity import normalize_affinity
+from carvid.car.proposals import EncodedFrame, ProposalGenerator, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.sharpen import Sharpener

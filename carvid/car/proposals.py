@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from carvid.car.affinity import Affinity, NearestAffinity, normalize_affinity
 from carvid.car.competitors import not_named
 from carvid.car.queries import in_template
 from carvid.clip.backbone import ClipBackbone
@@ -30,8 +31,6 @@ Box = tuple[int, int, int, int]
 
 LAMBDA_STEP = 0.1
 """How far λ is lowered when no patch passes (CLIP-ES)."""
-SINKHORN_ROUNDS = 3
-"""Column and row normalisations of the affinity (CLIP-ES)."""
 FULL_SHARE = 0.95
 """Among grids with at least this share of the most patches, the aspect ratio decides."""
 EPSILON = 1e-15
@@ -44,8 +43,8 @@ class EncodedFrame:
 
     features: PatchFeatures | DenseFeatures
     """What the maps of texts are computed from, by `proposals.method`."""
-    affinity: Tensor
-    """float32 (hw, hw): the attention, doubly stochastic and symmetric."""
+    affinity: Affinity
+    """The attention, doubly stochastic and symmetric, or what is kept of it."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +109,13 @@ class ProposalGenerator:
                 variant=cast("Variant", config.dense_variant), sigma=config.dense_sigma,
                 precision=cast("Precision", config.dense_precision),
             )  # fmt: skip
-            return EncodedFrame(dense, normalize_affinity(attention))
+            return EncodedFrame(dense, self._affinity(attention))
         features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
-        return EncodedFrame(features, normalize_affinity(features.attention))
+        return EncodedFrame(features, self._affinity(features.attention))
+
+    def _affinity(self, attention: Tensor) -> Affinity:
+        affinity, count = normalize_affinity(attention), self.config.affinity_top
+        return NearestAffinity.of(affinity, count) if count else affinity
 
     def propose(
         self,
@@ -243,17 +246,8 @@ def affinity_boxes(cam: NDArray[np.float32], lambda_: float) -> tuple[Box, ...]:
     return tuple(boxes)
 
 
-def normalize_affinity(attention: Tensor) -> Tensor:
-    """Make attention, float32 (hw, hw), doubly stochastic (Sinkhorn), then symmetric."""
-    affinity = attention
-    for _ in range(SINKHORN_ROUNDS):
-        affinity = affinity / affinity.sum(dim=0, keepdim=True)
-        affinity = affinity / affinity.sum(dim=1, keepdim=True)
-    return (affinity + affinity.T) / 2
-
-
 def refine(
-    affinity: Tensor, cams: NDArray[np.float32], boxes: Sequence[Sequence[Box]]
+    affinity: Affinity, cams: NDArray[np.float32], boxes: Sequence[Sequence[Box]]
 ) -> NDArray[np.float32]:
     """Spread CAMs, float32 (N, h, w), from the patches in their boxes by the affinity squared.
 

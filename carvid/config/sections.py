@@ -90,6 +90,8 @@ class ProposalsConfig(Section):
     """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
     affinity_blocks: int = setting(8, low=1)
     """How many of the last blocks lend their attention (all of them, where there are fewer)."""
+    affinity_top: int = setting(0, low=0)
+    """Of what a patch attends to, keep so many patches; 0 keeps all. An index of a clip has 32."""
     parts: int = setting(1, low=1)
     """1: a CAM is one proposal, with all its blobs (the paper). More: up to so many connected parts
     of a CAM are a proposal each, and for every query the one with the best score stays."""
