@@ -45,6 +45,7 @@ from carvid.temporal.lookahead import smooth
 from carvid.temporal.memory import apply_memory
 from carvid.temporal.observe import observe
 from carvid.temporal.pending import CausalFrame
+from carvid.temporal.seen import see
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
 
@@ -212,10 +213,10 @@ class Carvid:
         always_there = self.segmenter.always_there(count)
         for index, given in enumerate(frames):
             frame = to_frame(given, index)
+            seen = see(state, frame.image, config, time_s=frame.time_s)
             context = observe(
-                state, frame.image, config, time_s=frame.time_s, of_motion=of_motion,
-                always_there=always_there,
-            )  # fmt: skip
+                state, seen, config, of_motion=of_motion, always_there=always_there
+            )
             if not context.is_key:
                 assert context.carried is not None
                 state = after_carrying(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.car.choice import NO_TRACK
+from carvid.config import TemporalConfig
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.flow import to_gray
+from carvid.temporal.observe import FrameContext, observe
+from carvid.temporal.seen import see
 from carvid.temporal.state import TemporalState
 
 SIZE_HW = (144, 240)
@@ -59,3 +63,10 @@ def known_state() -> TemporalState:
         colors=count_colors(to_colors(image, SIZE_HW), mask)[None], areas=np.array([mask.sum()]),
         maps=mask[None] * np.uint8(255), gray=to_gray(image, 854),
     )  # fmt: skip
+
+
+def meet(
+    state: TemporalState, image: NDArray[np.uint8], config: TemporalConfig, time_s: float = math.nan
+) -> FrameContext:
+    """The state meets a frame."""
+    return observe(state, see(state, image, config, time_s=time_s), config)

@@ -22,10 +22,11 @@ from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.cuts import MAX_HISTORY, CutHistory, change
 from carvid.temporal.flow import to_gray
 from carvid.temporal.lookahead import smooth
-from carvid.temporal.observe import MAX_FRAMES_BETWEEN, observe
+from carvid.temporal.observe import MAX_FRAMES_BETWEEN
 from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying
+from tests.squares import meet
 
 Picture = NDArray[np.uint8]
 
@@ -69,7 +70,7 @@ def begun(image: Picture) -> TemporalState:
     """A state with one track, a box in the middle of an image."""
     mask = np.zeros(SIZE_HW, bool)
     mask[32:64, 60:100] = True
-    context = observe(TemporalState.initial(1), image, CONFIG)
+    context = meet(TemporalState.initial(1), image, CONFIG)
     return replace(
         TemporalState.initial(1), chosen=np.array([0]), owners=np.array([0]),
         values=np.ones(1, np.float32), sources=np.array([NO_TRACK]), areas=np.array([mask.sum()]),
@@ -83,7 +84,7 @@ def forgotten(images: Sequence[Picture], config: TemporalConfig = CONFIG) -> lis
     """The frames, but the first, at which everything is forgotten."""
     state, found = begun(images[0]), []
     for index, image in enumerate(images[1:], start=1):
-        context = observe(state, image, config)
+        context = meet(state, image, config)
         if context.begins_shot:
             assert context.alive is not None and context.alive.all()
             assert not len(context.state.owners) and context.prior(SIZE_HW, config) is None
@@ -161,7 +162,7 @@ def test_a_flash_is_passed_over_and_the_mask_stays() -> None:
     images = NO_CUT["white"](scene(1, 10, speed=0))
     state = begun(images[0])
     for index, image in enumerate(images[1:], start=1):
-        context = observe(state, image, replace(CONFIG, key_every=99))
+        context = meet(state, image, replace(CONFIG, key_every=99))
         assert context.carried is not None
         overlap = (context.carried[0] > MASK_LEVEL)[32:64, 60:100].mean()
         assert overlap > 0.9, index
@@ -218,7 +219,7 @@ def test_the_memory_of_frames_is_bounded_and_saved_whole() -> None:
     again, told = state, 0
     for image in images[1:]:
         again = TemporalState.from_dict(json.loads(json.dumps(again.to_dict())))
-        context, other = observe(state, image, CONFIG), observe(again, image, CONFIG)
+        context, other = meet(state, image, CONFIG), meet(again, image, CONFIG)
         assert context.begins_shot == other.begins_shot
         told += context.begins_shot
         if context.begins_shot:
@@ -244,7 +245,7 @@ def causal_frames(images: Sequence[Picture]) -> Iterator[CausalFrame]:
     state = TemporalState.initial(1)
     config = replace(CONFIG, key_every=3, color=0)
     for index, image in enumerate(images):
-        context = observe(state, image, config)
+        context = meet(state, image, config)
         if context.alive is None:
             state = after_carrying(context)
         else:
@@ -284,7 +285,7 @@ def keys(times_s: Sequence[float], config: TemporalConfig = THIRD) -> list[int]:
     image, found = scene(1, 1)[0], []
     state = TemporalState.initial(1)
     for index, time_s in enumerate(times_s):
-        context = observe(state, image, config, time_s=time_s)
+        context = meet(state, image, config, time_s=time_s)
         if context.alive is not None:
             found.append(index)
             state = replace(begun(image), cut_history=context.cut_history, time_s=context.time_s)
@@ -333,10 +334,11 @@ def test_speeds_are_per_second_whatever_the_rate() -> None:
 
     def moving_right(rate: float, pixels: float) -> float:
         state = replace(begun(image), time_s=1.0)
-        context = observe(state, image, CONFIG, time_s=1.0 + 1 / rate)
+        context = meet(state, image, CONFIG, time_s=1.0 + 1 / rate)
         assert context.flow is not None
         motion = mask[0, ..., None] * np.array([pixels, 0], np.float32)
-        context = replace(context, flow=replace(context.flow, motion=motion))
+        flow = replace(context.flow, motion=motion)
+        context = replace(context, seen=replace(context.seen, flow=flow))
         prior = context.prior(SIZE_HW, CONFIG)
         assert prior is not None
         return float(rate_wishes([Wish("motion", "right")], mask, prior.flow)[0])

@@ -21,11 +21,10 @@ from carvid.pipeline import Carvid
 from carvid.temporal.carry import select_maps
 from carvid.temporal.colors import count_colors
 from carvid.temporal.lookahead import mix, smooth
-from carvid.temporal.observe import observe
 from carvid.temporal.pending import CausalFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying
-from tests.squares import SIZE_HW, box, moving
+from tests.squares import SIZE_HW, box, meet, moving
 
 TEXTS = ["a dog", "a white cat"]
 WITH_CUT = 7
@@ -69,7 +68,7 @@ def hand_made_frames(seen: Sequence[bool]) -> Iterator[CausalFrame]:
     `seen[n]`. The track is there in any case, and all paths come from it."""
     state, config = TemporalState.initial(1), TemporalConfig(key_every=2)
     for index, (image, mask) in enumerate(moving(2 * len(seen))):
-        context = observe(state, image, config)
+        context = meet(state, image, config)
         if index % 2:
             assert context.alive is None
             state = after_carrying(context)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from carvid.config import TemporalConfig
-from carvid.temporal.observe import alive_queries, observe
+from carvid.temporal.observe import alive_queries
 from carvid.temporal.state import TemporalState
-from tests.squares import SIZE_HW, known_state, moving, texture
+from tests.squares import SIZE_HW, known_state, meet, moving, texture
 
 
 def test_missed_queries_are_dropped_and_offered_again() -> None:
@@ -25,8 +25,8 @@ def test_missed_queries_are_dropped_and_offered_again() -> None:
 
 def test_a_cut_forgets_everything() -> None:
     config, state = TemporalConfig(), known_state()
-    same = observe(state, next(moving(2, step=1))[0], config)
-    cut = observe(state, texture(9), config)
+    same = meet(state, next(moving(2, step=1))[0], config)
+    cut = meet(state, texture(9), config)
     assert not same.begins_shot and same.alive is None and len(same.carried) == 1
     assert cut.begins_shot and cut.alive is not None and cut.alive.all()
     assert not len(cut.state.owners) and cut.prior(SIZE_HW, config) is None
@@ -35,18 +35,18 @@ def test_a_cut_forgets_everything() -> None:
 def test_doubt_asks_for_a_key_frame() -> None:
     config, state = TemporalConfig(key_every=99), known_state()
     image = next(moving(1))[0]
-    assert observe(state, image, config).alive is None
+    assert meet(state, image, config).alive is None
     grown = replace(state, areas=state.areas // 6)
-    assert observe(grown, image, config).alive is not None
-    assert observe(state, image, replace(config, key_every=1)).alive is not None
+    assert meet(grown, image, config).alive is not None
+    assert meet(state, image, replace(config, key_every=1)).alive is not None
     image[40:88, 20:68] = texture(7)[:48, :48]  # something else stands there now
-    assert observe(state, image, replace(config, min_trust=0.9)).alive is not None
-    assert observe(state, image, replace(config, min_trust=0.0)).alive is None
+    assert meet(state, image, replace(config, min_trust=0.9)).alive is not None
+    assert meet(state, image, replace(config, min_trust=0.0)).alive is None
 
 
 def test_a_thing_leaves_where_the_edge_cuts_it_off() -> None:
     config, state = TemporalConfig(), known_state()
-    context = observe(state, next(moving(1))[0], config)
+    context = meet(state, next(moving(1))[0], config)
 
     def leaving(left: int, width: int) -> bool:
         carried = np.zeros((1, *SIZE_HW), np.uint8)

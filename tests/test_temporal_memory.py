@@ -13,9 +13,9 @@ from carvid.temporal.colors import count_colors
 from carvid.temporal.flow import flow_between, to_gray
 from carvid.temporal.memory import apply_memory
 from carvid.temporal.motion import moving_along
-from carvid.temporal.observe import FrameContext, observe
+from carvid.temporal.observe import FrameContext
 from carvid.temporal.state import TemporalState
-from tests.squares import SIZE_HW, moving, two_colors
+from tests.squares import SIZE_HW, meet, moving, two_colors
 
 
 def test_what_moves_along_joins_a_mask() -> None:
@@ -33,7 +33,7 @@ def test_what_moves_along_joins_a_mask() -> None:
 def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     image, mask = two_colors()
     config, state = TemporalConfig(motion=0), TemporalState.initial(1)
-    context = observe(state, image, config)
+    context = meet(state, image, config)
     assert context.colors is not None
     blob = np.zeros((1, *SIZE_HW), np.float32)
     blob[0, 44:70, 64:126] = 0.6  # half of the thing, and some of what is beside it
@@ -50,7 +50,7 @@ def test_a_proposal_recalls_the_colors_of_its_track() -> None:
     known = replace(context, state=replace(state, colors=counts))
     # By its own colours it only leaves what is beside the thing.
     assert recalled(0, known) > 0.85 > recalled(NO_TRACK, context) > iou(blob[0] > 0.5, mask)
-    unseen = replace(context, gray=None)
+    unseen = replace(context, seen=replace(context.seen, gray=None))
     assert (apply_memory(unseen, blob, [], config) == blob).all()
 
 
@@ -62,7 +62,7 @@ def test_a_part_that_was_never_carried_joins_by_its_motion() -> None:
     state = replace(
         TemporalState.initial(1), gray=to_gray(first, 854), maps=np.zeros((0, *SIZE_HW), np.uint8)
     )
-    context = replace(observe(state, second, config), carried=half[None] * np.uint8(255))
+    context = replace(meet(state, second, config), carried=half[None] * np.uint8(255))
     proposal, values = half[None].astype(np.float32), np.ones(1, np.float32)
     candidates = Candidates(
         masks=proposal, scores=values, values=values, sources=np.array([0]),

@@ -12,10 +12,10 @@ from carvid.car.step import StepResult
 from carvid.config import TemporalConfig
 from carvid.temporal.carry import MASK_LEVEL
 from carvid.temporal.colors import count_colors
-from carvid.temporal.observe import FrameContext, observe
+from carvid.temporal.observe import FrameContext
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import COLOR_DECAY, after_key
-from tests.squares import SIZE_HW, box, two_colors
+from tests.squares import SIZE_HW, box, meet, two_colors
 
 CONFIG = TemporalConfig(tracks=3)
 HERE, NEARLY_HERE, THERE = box(60), box(62), box(130)
@@ -24,7 +24,7 @@ THETA = 0.3
 
 def key_frame(queries: int = 2) -> FrameContext:
     """The first frame of a shot."""
-    return observe(TemporalState.initial(queries), two_colors()[0], CONFIG)
+    return meet(TemporalState.initial(queries), two_colors()[0], CONFIG)
 
 
 def result(kept: list[bool], mask: NDArray[np.float32] = HERE) -> StepResult:
@@ -81,7 +81,7 @@ def test_a_known_query_has_one_track_which_keeps_its_colors() -> None:
 
 def test_nothing_is_carried_where_masks_are_not() -> None:
     config = replace(CONFIG, carry_masks=False)
-    context = observe(TemporalState.initial(2), two_colors()[0], config)
+    context = meet(TemporalState.initial(2), two_colors()[0], config)
     masks, maps, state = after_key(context, result([True, False]), THETA, config)
     assert masks.shape == maps.shape == (1, *SIZE_HW)
     assert state.maps is None and state.gray is None and len(state.owners) == 2

@@ -20,6 +20,7 @@ from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
 from carvid.temporal.colors import count_colors
 from carvid.temporal.observe import FrameContext, observe
+from carvid.temporal.seen import see
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying
 
@@ -151,7 +152,7 @@ def fresh_frames(images: Iterable[Picture], config: TemporalConfig) -> list[int]
     """Return the indices of the frames, but the first, at which everything is forgotten."""
     state, fresh = TemporalState.initial(1), []
     for index, image in enumerate(images):
-        context = observe(state, image, config)
+        context = observe(state, see(state, image, config), config)
         if context.begins_shot:
             fresh.append(index)
             state = begun(context)

@@ -38,7 +38,7 @@ TARGETS = {
     "flow": "carvid.temporal.flow:flow_between",
     "carrying": "carvid.temporal.carry:carry",
     "colours": "carvid.temporal.colors:count_colors",
-    "new frame": "carvid.temporal.observe:observe",
+    "new frame": "carvid.temporal.seen:see",
     "carried mask": "carvid.temporal.carry:correct_carried",
     "memory": "carvid.temporal.memory:apply_memory",
     "key frame": "carvid.temporal.update:after_key",
@@ -418,9 +418,9 @@ def looking_back_goes_on(flow_between: Function) -> Function:
 
 
 @breaks("tests/test_observe.py::test_a_cut_forgets_everything", "new frame")
-def cuts_not_noticed(observe: Function) -> Function:
+def cuts_not_noticed(see: Function) -> Function:
     """Nothing is forgotten at a cut."""
-    return with_argument(observe, "config", lambda config: replace(config, cut_trust=0.0))
+    return with_argument(see, "config", lambda config: replace(config, cut_trust=0.0))
 
 
 @breaks(

@@ -28,7 +28,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import carvid
-import carvid.temporal.observe
+import carvid.temporal.seen
 from carvid.car.classifier import MaskClassifier
 from carvid.car.proposals import ProposalGenerator, Proposals, affinity_boxes, min_max, to_masks
 from carvid.clip.backbone import ClipBackbone
@@ -406,8 +406,8 @@ def measure_video(task: Task) -> list[Outcome]:
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     clip = read_clip(task.data, task.video)
-    plain = carvid.temporal.observe.flow_between
-    carvid.temporal.observe.flow_between = _remembering(plain)  # it depends on the frames alone
+    plain = carvid.temporal.seen.flow_between
+    carvid.temporal.seen.flow_between = _remembering(plain)  # it depends on the frames alone
     try:
         return [
             measure(clip, load_config(task.preset, overrides), name, level, seed)
@@ -416,7 +416,7 @@ def measure_video(task: Task) -> list[Outcome]:
             for name, overrides in task.variants
         ]
     finally:
-        carvid.temporal.observe.flow_between = plain
+        carvid.temporal.seen.flow_between = plain
 
 
 def measure(clip: Clip, config: Config, variant: str, level: str, seed: int) -> Outcome:

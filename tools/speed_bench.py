@@ -86,7 +86,8 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (carvid.car.segmenter, "cut_masks"),
     ),
     "carry": (
-        *((carvid.pipeline, name) for name in ("observe", "after_key", "after_carrying")),
+        *((carvid.pipeline, name)
+          for name in ("see", "observe", "after_key", "after_carrying")),
         (carvid.pipeline, "select_maps"),
         (carvid.pipeline, "apply_memory"), (FrameContext, "prior"),
         (lookahead._Smoother, "_masks_of"),

@@ -32,6 +32,7 @@ from carvid.temporal.carry import MASK_LEVEL, select_maps, to_levels
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.flow import to_gray
 from carvid.temporal.observe import observe
+from carvid.temporal.seen import see
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying
 
@@ -237,7 +238,8 @@ def carry_truth(folder: Path, video: str, config: TemporalConfig) -> tuple[float
     config = replace(config, key_every=len(images), min_trust=0, area_jump=1e9, cut_trust=0)
     scores = []
     for path, truth in zip(images[1:-1], truths[1:-1], strict=True):
-        context = observe(state, np.asarray(Image.open(path).convert("RGB")), config)
+        image = np.asarray(Image.open(path).convert("RGB"))
+        context = observe(state, see(state, image, config), config)
         state = after_carrying(context)
         assert state.maps is not None
         maps = select_maps(state.maps, tracks, count, truth.shape)

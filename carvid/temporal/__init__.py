@@ -3,7 +3,8 @@
 A *key frame* gets CaR's step; between two key frames the masks are carried by optical flow.
 
     state      TemporalState: what survives from frame to frame; saved and loaded
-    observe    the state meets a new frame: is it a cut, is it a key frame, where are the tracks now
+    seen       what a frame shows whatever is looked for: colours, motion, is it a cut
+    observe    the state meets a new frame: where are the tracks now, is it a key frame
     cuts       cuts, dissolves and flashes
     flow       optical flow between two frames, and how far it can be trusted
     carry      masks carried by flow, corrected by colours, snapped to edges

@@ -1,4 +1,4 @@
-"""A new frame: is it a cut or a flash, where have the tracks gone, is it a key frame?
+"""The state meets a new frame: where have the tracks gone, is it a key frame?
 
 A frame is a key frame where its time has come, and earlier where carrying is doubtful. A scene cut
 forgets everything; a flash is passed over.
@@ -6,7 +6,6 @@ forgets everything; a flash is passed over.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,13 +16,11 @@ from carvid.base.scale import resize
 from carvid.car.choice import NO_TRACK, TrackPrior
 from carvid.config import TemporalConfig
 from carvid.temporal.carry import MASK_LEVEL, carry, correct_carried, from_levels
-from carvid.temporal.colors import to_colors
-from carvid.temporal.cuts import CutHistory, detect_cut
-from carvid.temporal.flow import Flow, flow_between, standing_still, to_gray
+from carvid.temporal.cuts import CutHistory
+from carvid.temporal.flow import Flow
+from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 
-DEFAULT_STEP_S = 1 / 24
-"""Seconds from one frame to the next where the frames have no times, or impossible ones."""
 MAX_FRAMES_BETWEEN = 24
 """A key frame comes after so many frames at the latest, however fast they follow each other:
 looking ahead has some key frames' worth of them in memory."""
@@ -39,26 +36,44 @@ class FrameContext:
 
     state: TemporalState
     """The state that the frame before left; the initial one after a cut."""
-    gray: NDArray[np.uint8] | None = None
-    """uint8 (h, w): the frame, at most `temporal.flow_side`; of a flash, the frame before it. None
-    where masks are not carried."""
-    colors: NDArray[np.uint16] | None = None
-    """uint16 (h, w): each pixel's colour (`colors.to_colors`); None in a flash, and where masks are
-    not carried."""
+    seen: SeenFrame
+    """What the frame shows, whatever is looked for."""
     carried: NDArray[np.uint8] | None = None
     """uint8 (M, h, w): the tracks, carried into this frame, in steps of 1/255; None where a shot
     begins."""
-    flow: Flow | None = None
-    """The flow from the frame before; None where a shot begins."""
     alive: NDArray[np.bool_] | None = None
     """bool (Q,): h_0 of a key frame, the queries that its step begins with; None on a frame between
     two key frames."""
-    time_s: float = 0.0
-    """The frame's time, seconds."""
-    step_s: float = DEFAULT_STEP_S
-    """Seconds since the frame before."""
-    cut_history: CutHistory | None = None
-    """The last frames, to compare the next one with."""
+
+    @property
+    def gray(self) -> NDArray[np.uint8] | None:
+        """uint8 (h, w): as `SeenFrame.gray`."""
+        return self.seen.gray
+
+    @property
+    def colors(self) -> NDArray[np.uint16] | None:
+        """uint16 (h, w): as `SeenFrame.colors`."""
+        return self.seen.colors
+
+    @property
+    def flow(self) -> Flow | None:
+        """The flow from the frame before; None where a shot begins."""
+        return self.seen.flow
+
+    @property
+    def time_s(self) -> float:
+        """The frame's time, seconds."""
+        return self.seen.time_s
+
+    @property
+    def step_s(self) -> float:
+        """Seconds since the frame before."""
+        return self.seen.step_s
+
+    @property
+    def cut_history(self) -> CutHistory | None:
+        """The last frames, to compare the next one with."""
+        return self.seen.cut_history
 
     @property
     def is_key(self) -> bool:
@@ -94,10 +109,9 @@ class FrameContext:
 
 def observe(
     state: TemporalState,
-    image: NDArray[np.uint8],
+    seen: SeenFrame,
     config: TemporalConfig,
     *,
-    time_s: float = math.nan,
     of_motion: Sequence[int] = (),
     always_there: Sequence[int] = (),
 ) -> FrameContext:
@@ -105,40 +119,24 @@ def observe(
 
     Args:
         state: what the frame before left.
-        image: uint8 (H, W, 3) RGB.
+        seen: what the new frame shows, against the one before (`carvid.temporal.seen.see`).
         config: settings.
-        time_s: the frame's time, seconds; NaN where it has none.
         of_motion: queries that motion decides on: the frame after the one where such a query was
             first seen is a key frame, too.
         always_there: queries that are there in every frame: where one has lost its mask, the frame
             is a key frame.
     """
-    now_s, step_s = _clock(state, time_s)
-    if not config.carry_masks:
-        alive = alive_queries(state, config)
-        return FrameContext(state=state, alive=alive, time_s=now_s, step_s=step_s)
-    gray = to_gray(image, config.flow_side)
-    flow = _flow_from(state, gray)
-    trust = float(flow.trust.mean()) if flow else 1.0
-    history = state.cut_history if flow else None
-    verdict, history = detect_cut(history, image, now_s, trust, config)
-    context = FrameContext(
-        state=state,
-        gray=gray,
-        colors=to_colors(image, gray.shape),
-        time_s=now_s,
-        step_s=step_s,
-        cut_history=history,
-    )
-    if flow is None:
-        return replace(context, alive=alive_queries(state, config))
-    if verdict == "cut":
-        fresh = TemporalState.initial(len(state.scores))
-        return replace(context, state=fresh, alive=alive_queries(fresh, config))
-    if verdict == "flash":
-        return _passed_over(context)
-    context = replace(context, flow=flow, carried=_carried_tracks(context, flow, config))
-    if _is_due(state, step_s, config) or _is_doubtful(context, config, of_motion, always_there):
+    if seen.verdict == "cut":
+        state = TemporalState.initial(len(state.scores))
+    if seen.flow is None:
+        return FrameContext(state=state, seen=seen, alive=alive_queries(state, config))
+    if seen.verdict == "flash":
+        return FrameContext(state=state, seen=seen, carried=state.maps)
+    carried = _carried_tracks(state, seen, config)
+    context = FrameContext(state=state, seen=seen, carried=carried)
+    if _is_due(state, seen.step_s, config) or _is_doubtful(
+        context, config, of_motion, always_there
+    ):
         return replace(context, alive=alive_queries(state, config))
     return context
 
@@ -151,42 +149,16 @@ def alive_queries(state: TemporalState, config: TemporalConfig) -> NDArray[np.bo
     return state.misses < config.drop_after
 
 
-def _clock(state: TemporalState, time_s: float) -> tuple[float, float]:
-    """The time of a frame, and seconds since the one before. Frames without times, or whose clock
-    stands or goes back, count as if they came 24 a second."""
-    step_s = time_s - state.time_s
-    if state.gray is None and math.isfinite(time_s):
-        return time_s, DEFAULT_STEP_S
-    if math.isfinite(step_s) and step_s > 0:
-        return time_s, step_s
-    return (time_s if math.isfinite(time_s) else state.time_s + DEFAULT_STEP_S), DEFAULT_STEP_S
-
-
-def _flow_from(state: TemporalState, gray: NDArray[np.uint8]) -> Flow | None:
-    """The flow from the state's frame to a new one, uint8 (h, w); None if there is no frame, or it
-    has another size."""
-    if state.gray is None or state.maps is None or state.gray.shape != gray.shape:
-        return None
-    return flow_between(state.gray, gray)
-
-
-def _passed_over(flash: FrameContext) -> FrameContext:
-    """A flash, in which the tracks stay where they were; the next frame is compared with the one
-    before it."""
-    state = flash.state
-    assert state.gray is not None
-    still = standing_still((state.gray.shape[0], state.gray.shape[1]))
-    return replace(flash, gray=state.gray, colors=None, carried=state.maps, flow=still)
-
-
-def _carried_tracks(context: FrameContext, flow: Flow, config: TemporalConfig) -> NDArray[np.uint8]:
+def _carried_tracks(
+    state: TemporalState, seen: SeenFrame, config: TemporalConfig
+) -> NDArray[np.uint8]:
     """The tracks, uint8 (M, h, w), carried by flow; those that are chosen are corrected."""
-    state = context.state
-    assert state.maps is not None and context.gray is not None and context.colors is not None
-    carried = carry(state.maps, flow.backward_map)
+    assert state.maps is not None and seen.flow is not None
+    assert seen.gray is not None and seen.colors is not None
+    carried = carry(state.maps, seen.flow.backward_map)
     for track in state.chosen[state.chosen != NO_TRACK]:
         carried[track] = correct_carried(
-            carried[track], flow.trust, context.gray, context.colors, state.colors[track], config
+            carried[track], seen.flow.trust, seen.gray, seen.colors, state.colors[track], config
         )
     return carried
 
