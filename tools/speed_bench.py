@@ -38,10 +38,10 @@ import carvid.car.segmenter
 import carvid.car.sharpen
 import carvid.media.open
 import carvid.pipeline
+from carvid.car.affinity import normalize_affinity
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors
 from carvid.car.crf import crf_masks
-from carvid.car.affinity import normalize_affinity
 from carvid.car.proposals import EncodedFrame, ProposalGenerator, patch_multiple
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter

@@ -142,6 +142,15 @@ class ProposalGenerator:
         refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
         return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
 
+    def probabilities(self, frame: EncodedFrame, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return the dense maps of texts, not yet in their template, each against the background
+        alone: float32 (N, h, w) in [0, 1], not scaled to their own ranges."""
+        assert isinstance(frame.features, DenseFeatures)
+        words = self.config.background
+        queries = self.backbone.encode_texts(self._in_template(texts))
+        maps = self._dense_maps(frame.features, queries, texts, words, competing=False)
+        return np.asarray(maps.cpu().numpy(), np.float32)
+
     def _cams(
         self,
         features: PatchFeatures | DenseFeatures,
@@ -150,28 +159,44 @@ class ProposalGenerator:
         words: Sequence[str],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         queries = self.backbone.encode_texts(texts)
-        in_templates = [in_template(self.config.template, word) for word in words]
-        background = self.backbone.encode_texts(in_templates) if words else queries[:0]
-        against = self._competing_background(bare, words)
         if isinstance(features, DenseFeatures):
-            left_out = None if against is None else torch.from_numpy(~against).to(queries.device)
-            maps = dense_maps(
-                features, queries, background, left_out,
-                scale=self.config.dense_scale, competing=self.competing,
-            )  # fmt: skip
+            maps = self._dense_maps(features, queries, bare, words, competing=self.competing)
             return min_max(maps.cpu().numpy()), np.zeros(len(texts), bool)
         # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
             features,
             queries,
-            background,
-            against,
+            self._background(queries, words),
+            self._competing_background(bare, words),
             competing=self.competing,
         )
         zero = raw.flatten(1).amax(dim=1) <= 0
         for i in torch.nonzero(zero).flatten().tolist():
             raw[i] = self._cam_without_background(features, queries, i)
         return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
+
+    def _dense_maps(
+        self,
+        features: DenseFeatures,
+        queries: Tensor,
+        bare: Sequence[str],
+        words: Sequence[str],
+        *,
+        competing: bool,
+    ) -> Tensor:
+        against = self._competing_background(bare, words)
+        left_out = None if against is None else torch.from_numpy(~against).to(queries.device)
+        background, scale = self._background(queries, words), self.config.dense_scale
+        return dense_maps(
+            features, queries, background, left_out, scale=scale, competing=competing
+        )
+
+    def _in_template(self, texts: Sequence[str]) -> list[str]:
+        return [in_template(self.config.template, text) for text in texts]
+
+    def _background(self, queries: Tensor, words: Sequence[str]) -> Tensor:
+        """Features of the background queries, float32 (B, D), beside those of `queries`."""
+        return self.backbone.encode_texts(self._in_template(words)) if words else queries[:0]
 
     def _competing_background(
         self, bare: Sequence[str], words: Sequence[str]

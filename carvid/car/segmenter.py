@@ -29,6 +29,7 @@ from carvid.car.passes import Pass, passes_of, stuff_rows
 from carvid.car.phrases import Phrase, understand
 from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import (
+    EncodedFrame,
     ProposalGenerator,
     Proposals,
     join_proposals,
@@ -79,7 +80,7 @@ class RecurrentSegmenter:
         Raises:
             ExpressionError: an expression is longer than a text encoder reads.
         """
-        texts = [self._text(queries, i) for i in range(len(queries.all))]
+        texts = [self.text_of(queries, i) for i in range(len(queries.all))]
         template = self.config.proposals.template
         self.generator.backbone.encode_texts([in_template(template, text) for text in texts])
         for template in self.config.classifier.templates:
@@ -89,8 +90,8 @@ class RecurrentSegmenter:
         """Return which of the expressions name stuff, bool (N,)."""
         return stuff_rows(queries, self.config)[: len(queries.texts)]
 
-    def _text(self, queries: Queries, query: int) -> str:
-        """What CLIP is asked for, without template; a line for each synonym."""
+    def text_of(self, queries: Queries, query: int) -> str:
+        """Return what CLIP is asked for, without template; a line for each synonym."""
         return "\n".join((self.understand(queries.all[query]).text, *queries.synonyms_of(query)))
 
     def size_of(self, image: NDArray[np.uint8]) -> tuple[int, int]:
@@ -106,6 +107,7 @@ class RecurrentSegmenter:
         prior: TrackPrior | None = None,
         trace: Trace | None = None,
         apply_memory: ApplyMemory | None = None,
+        encoded: EncodedFrame | None = None,
     ) -> StepResult:
         """Run the loop on one image until h no longer changes.
 
@@ -118,6 +120,7 @@ class RecurrentSegmenter:
             trace: filled with the steps.
             apply_memory: turns the last proposals into those that memory would make, before they
                 become masks.
+            encoded: what the generator made of the image, if that is known.
 
         Raises:
             ValueError: `image` has another dtype or shape.
@@ -129,7 +132,9 @@ class RecurrentSegmenter:
         h = list(range(total)) if alive is None else np.flatnonzero(alive).tolist()
         outcome = Outcome(total)
         small = shrink(image, self.size_of(image))
-        frame = LoopFrame(small, image, self.generator.encode(image), prior) if h else None
+        frame = None
+        if h:
+            frame = LoopFrame(small, image, encoded or self.generator.encode(image), prior)
         left: list[int] = []
         for asked in passes_of(queries, self.config):
             alive_in_pass = [i for i in h if i in asked.queries]
@@ -170,7 +175,7 @@ class RecurrentSegmenter:
     ) -> TraceStep:
         """One time f, v, g and σ over the queries of h."""
         phrases = [self.understand(queries.all[i]) for i in h]
-        texts = [self._text(queries, i) for i in h]
+        texts = [self.text_of(queries, i) for i in h]
         proposals = self._propose(frame, texts, asked.background, first=first)  # f: y_t
         masks, owners = self._candidates(frame, proposals, h, phrases)
         competitors = self._competitors(queries, asked, h)
@@ -328,7 +333,7 @@ class RecurrentSegmenter:
         config = self.config
         competing = h if config.classifier.competitors == "living" else list(asked.queries)
         return compete(
-            [self._text(queries, i) for i in competing],
+            [self.text_of(queries, i) for i in competing],
             [competing.index(i) for i in h],
             asked.background if config.classifier.background == "always" else (),
             collapse=config.car.duplicates == "collapse",

@@ -277,6 +277,9 @@ class TemporalConfig(Section):
     color: float = setting(0.7, low=0.0, high=5.0)
     """Weight of the log odds of a track's colours so far: before a key frame's CRF, and where flow
     that carried a mask is not trusted."""
+    early_keys: bool = setting(True)
+    """A frame where carrying is doubtful becomes a key frame; off: key frames come by time and cuts
+    alone, and so are the same whatever is looked for (an index of a clip)."""
     min_trust: float = setting(0.2, low=0.0, high=1.0)
     """Mean trust in the flow within a carried mask, in [0, 1], below which the frame becomes a key
     frame."""

@@ -134,8 +134,8 @@ def observe(
         return FrameContext(state=state, seen=seen, carried=state.maps)
     carried = _carried_tracks(state, seen, config)
     context = FrameContext(state=state, seen=seen, carried=carried)
-    if _is_due(state, seen.step_s, config) or _is_doubtful(
-        context, config, of_motion, always_there
+    if _is_due(state, seen.step_s, config) or (
+        config.early_keys and _is_doubtful(context, config, of_motion, always_there)
     ):
         return replace(context, alive=alive_queries(state, config))
     return context

@@ -1,0 +1,145 @@
+"""What an index keeps of a piece of a clip: a key frame, and the frames up to the next one."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from carvid.base.errors import ConfigError
+from carvid.base.files import replacing
+from carvid.base.scale import shrink, small_size
+from carvid.car.affinity import Affinity, NearestAffinity
+from carvid.car.proposals import EncodedFrame
+from carvid.clip.dense import DenseFeatures
+from carvid.index.facts import AGAIN
+
+PICTURE_QUALITY = 85
+"""Of key frames' pictures, of 100: the classifier sees them at 224 pixels."""
+FLOW_STEP = 8
+"""Motion is kept of every so manieth pixel ..."""
+FLOW_LEVELS = 4
+"""... in steps of 1/4 pixel."""
+DAMAGED = (OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error, cv2.error)
+"""What reading a damaged piece raises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A key frame as the generator sees it, and how the frames after it move."""
+
+    index: int
+    """The key frame's index."""
+    encoded: EncodedFrame
+    """Its features and affinity."""
+    begins_shot: bool
+    """Nothing of the piece before goes on in it."""
+    times_s: NDArray[np.float64]
+    """float64 (T,): the times of its T frames, seconds; NaN where the clip has none."""
+    motion: NDArray[np.int16]
+    """int16 (T, h, w, 2): how far each of its frames has moved since the frame before it, (x, y) in
+    quarters of a pixel of the flow, at every 8th one; zeros where a shot begins."""
+
+
+def coarse_motion(motion: NDArray[np.float32]) -> NDArray[np.int16]:
+    """Return flow, float32 (h, w, 2) in pixels, as `Piece.motion` keeps it."""
+    height, width = motion.shape[:2]
+    size = (-(-width // FLOW_STEP), -(-height // FLOW_STEP))
+    small = cv2.resize(motion, size, interpolation=cv2.INTER_AREA)
+    limits = np.iinfo(np.int16)
+    return np.clip(np.rint(small * FLOW_LEVELS), limits.min, limits.max).astype(np.int16)
+
+
+def write_piece(path: Path, piece: Piece) -> None:
+    """Write a piece, whole, the same bytes each time.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    features, affinity = piece.encoded.features, piece.encoded.affinity
+    assert isinstance(features, DenseFeatures)
+    tensors = {"values": features.values, "steps": features.steps, **_parts_of(affinity)}
+    arrays: dict[str, Any] = {
+        "grid_hw": np.array(features.grid_hw, np.int64),
+        "begins_shot": np.array(piece.begins_shot),
+        "times_s": piece.times_s,
+        "motion": piece.motion,
+        **{name: each.cpu().numpy() for name, each in tensors.items()},
+    }
+    buffer = io.BytesIO()  # a zip file is written back and forth
+    np.savez_compressed(buffer, **arrays)
+    with replacing(path) as partial:
+        partial.write_bytes(buffer.getvalue())
+
+
+def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
+    """Read a piece; its tensors are put on a device.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        tensors = {
+            name: torch.from_numpy(arrays[name]).to(device)
+            for name in ("values", "steps", "columns", "levels", "row_steps")
+            if name in arrays
+        }
+        down, across = arrays["grid_hw"].tolist()
+        features = DenseFeatures((down, across), tensors["values"], tensors["steps"])
+        affinity = NearestAffinity(
+            tensors["columns"].to(torch.int64), tensors["levels"], tensors["row_steps"]
+        )
+        return Piece(
+            index=int(path.stem),
+            encoded=EncodedFrame(features, affinity),
+            begins_shot=bool(arrays["begins_shot"]),
+            times_s=arrays["times_s"],
+            motion=arrays["motion"],
+        )
+    except DAMAGED:
+        raise ConfigError(f"'{path}' is damaged or missing; {AGAIN}") from None
+
+
+def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a key frame, uint8 (H, W, 3) RGB, at 480p as a JPEG.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    small = shrink(image, small_size((image.shape[0], image.shape[1])))
+    quality = [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), quality)
+    assert done
+    with replacing(path) as partial:
+        partial.write_bytes(data.tobytes())
+
+
+def read_picture(path: Path) -> NDArray[np.uint8]:
+    """Read a key frame's picture, uint8 (h, w, 3) RGB.
+
+    Raises:
+        ConfigError: it is missing or damaged.
+    """
+    try:
+        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+        if image is None:
+            raise ValueError
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    except DAMAGED:
+        raise ConfigError(f"'{path}' is damaged or missing; {AGAIN}") from None
+
+
+def _parts_of(affinity: Affinity) -> dict[str, torch.Tensor]:
+    assert isinstance(affinity, NearestAffinity)
+    columns = affinity.columns.to(torch.int16)  # fewer than 32,768 patches
+    return {"columns": columns, "levels": affinity.levels, "row_steps": affinity.steps}
