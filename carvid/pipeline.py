@@ -7,10 +7,12 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 
+from carvid.base.errors import ConfigError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
@@ -27,6 +29,11 @@ from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats, write_formats
+from carvid.index.clip_index import ClipIndex
+from carvid.index.facts import IndexFacts, is_index
+from carvid.index.make import make_index
+from carvid.index.quick import QuickSegmenter
+from carvid.index.settings import index_config
 from carvid.media.given import Source, ahead, open_source, to_frame
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
 from carvid.media.pictures import Picture, to_rgb
@@ -117,6 +124,8 @@ class Carvid:
         self.contents: dict[str, str] = {}
         """What tells the weights from others; see `RunFacts.contents`."""
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
+        self._index: ClipIndex | None = None
+        """What key frames are taken from, in place of the generator."""
 
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)
@@ -229,6 +238,7 @@ class Carvid:
                     alive=context.alive,
                     prior=context.prior(self.segmenter.size_of(frame.image), config),
                     apply_memory=partial(apply_memory, context, config=config),
+                    encoded=None if self._index is None else self._index.encoding(frame.index),
                 )
                 masks, maps, state = after_key(context, found, self.config.car.theta, config)
             yield CausalFrame(
@@ -236,11 +246,87 @@ class Carvid:
                 masks=masks, maps=maps, state=state,
             )  # fmt: skip
 
+    @telling_out_of_memory()
+    def index(
+        self,
+        video: str | Path,
+        out: str | Path | None = None,
+        *,
+        resume: bool = True,
+        overwrite: bool = False,
+        progress: bool = False,
+        selection: Selection = ALL,
+        frame_rate: Fraction | float | None = None,
+        stop: Callable[[], bool] = never,
+    ) -> ClipIndex:
+        """Read a clip once, and keep what does not depend on what is asked.
+
+        Its settings are this model's with dense proposals (`carvid.index.settings.index_config`).
+
+        Args:
+            video: a video file, a folder or a pattern of images, or one image.
+            out: the index's folder; None is beside the clip: `clip.idx` for `clip.mp4`.
+            resume: go on after the last whole piece there; a whole index is opened as it is.
+            overwrite: replace an index of something else.
+            progress: show a bar with frames per second on stderr.
+            selection: which of the frames are used, and how large.
+            frame_rate: of pictures, frames per second; None is their own times, or else 24.
+            stop: asked after each frame.
+
+        Raises:
+            Stopped: `stop` said so; the index can be resumed.
+            VideoError: the clip cannot be read, or only once.
+            OutputError: `out` holds something else, or cannot be written.
+        """
+        folder = Path(video).with_suffix(".idx") if out is None else Path(out)
+        model = self._answering()
+        given = open_source(video, frame_rate=frame_rate, selection=selection)
+        with given as reader, stop_when(stop):
+            facts = IndexFacts.of_clip(
+                model.config, reader.info, self._weights_in_json, self.contents
+            )
+            make_index(
+                reader, folder, facts, model.segmenter.generator,
+                resume=resume, overwrite=overwrite, progress=progress,
+            )  # fmt: skip
+        return model.open_index(folder)
+
+    def open_index(self, folder: str | Path) -> ClipIndex:
+        """Open an index that is there.
+
+        Raises:
+            ConfigError: there is none, it is damaged, or settings differ that it depends on.
+            WeightsError: it was made with another generator.
+        """
+        model = self._answering()
+        index = ClipIndex(folder, model.segmenter)
+        index.facts.check_model(model.config, self._weights_in_json, self.contents)
+        return index
+
+    def _answering(self, index: ClipIndex | None = None) -> Carvid:
+        """The same model with the settings of an index, and key frames from one."""
+        model = Carvid(index_config(self.config), *self.backbones, self.segmenter.sharpen.sam)
+        model.sources, model.contents, model._index = self.sources, self.contents, index
+        return model
+
+    def _segment_index(
+        self, index: ClipIndex, texts: Texts, distractors: str | Iterable[str], *, thorough: bool,
+        **options: Any,
+    ) -> Track:
+        """As `segment`, of the clip of an index."""
+        queries, video = queries_of(texts, distractors), index.facts.video
+        index.facts.check_clip()
+        model = self._answering(index)
+        if not thorough:
+            model.segmenter = index.quick(queries)
+        options |= {"selection": video.selection, "frame_rate": video.asked_rate}
+        return model.segment(video.path, queries, **options)
+
     @takes_classes
     @telling_out_of_memory()
     def segment(
         self,
-        video: Source,
+        video: Source | ClipIndex,
         texts: Texts,
         *,
         distractors: str | Iterable[str] = (),
@@ -253,13 +339,15 @@ class Carvid:
         raw: tuple[int, int, Fraction] | None = None,
         formats: Sequence[str] = (),
         keep_names: bool = False,
+        thorough: bool = False,
         stop: Callable[[], bool] = never,
     ) -> Track:
         """Segment a whole clip.
 
         Args:
             video: a video file, a folder or a pattern of images, one image, what `open_video` reads
-                live, or frames: any iterable of `Frame`s or pictures, which is read once.
+                live, or frames: any iterable of `Frame`s or pictures, which is read once; or an
+                index, or its folder, whose clip is read with the index's selection and settings.
             texts: the N expressions, one, or classes; text k, from 1, is label k.
             distractors: texts that compete but get no mask.
             out: write the run's folder there, frame by frame; without it the masks stay in
@@ -274,6 +362,8 @@ class Carvid:
             raw: of a pipe's frames without a header: height, width and frame rate.
             formats: what else to write into `out`; see `carvid.export`.
             keep_names: name masks and cut-outs as the frames of a folder, not by numbers.
+            thorough: of an index: ask the classifier at each key frame, as a run of the clip with
+                the same settings does, and not at a few for each text.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then
@@ -291,6 +381,16 @@ class Carvid:
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
+        if isinstance(video, str | Path) and is_index(video):
+            video = self.open_index(video)
+        if isinstance(video, ClipIndex):
+            if selection != ALL or frame_rate is not None or raw is not None:
+                raise ConfigError("an index has frames of its own; leave --start and the like away")
+            return self._segment_index(
+                video, texts, distractors, thorough=thorough, out=out, resume=resume,
+                overwrite=overwrite, progress=progress, formats=formats, keep_names=keep_names,
+                stop=stop,
+            )  # fmt: skip
         queries = queries_of(texts, distractors)
         given = open_source(video, frame_rate=frame_rate, selection=selection, raw=raw)
         with given as reader, stop_when(stop):
@@ -357,16 +457,21 @@ class Carvid:
 
     def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
         """Return what a run.json says of a run of this model; `keep_names` as of `segment`."""
+        return RunFacts.of_input(
+            self.config, video, queries, self._weights_in_json, self.contents,
+            keep_names=keep_names, quick=isinstance(self.segmenter, QuickSegmenter),
+        )  # fmt: skip
+
+    @property
+    def _weights_in_json(self) -> dict[str, str]:
+        """What a run.json says of the weights, beside their contents."""
         generator, classifier = self.backbones
-        weights = {
+        return {
             "generator": generator.name,
             "classifier": classifier.name,
             "device": str(generator.device),
             "dtype": str(generator.dtype).removeprefix("torch."),
         }
-        return RunFacts.of_input(
-            self.config, video, queries, weights, self.contents, keep_names=keep_names
-        )
 
     def _results(
         self,

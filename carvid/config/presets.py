@@ -1,4 +1,4 @@
-"""A preset's name, a YAML file, a run.json, and `key=value` overrides -> a resolved `Config`.
+"""A preset's name, a YAML file, a run.json, an index, `key=value` overrides -> a resolved `Config`.
 
 A preset is a YAML file that holds only what differs from the defaults, or from the preset that its
 `extends` names.
@@ -21,10 +21,13 @@ from carvid.config.sections import Config
 
 MAX_SETTINGS_BYTES = 100_000
 """Longer files of settings are not read."""
+INDEX_JSON = "index.json"
+"""In the folder of an index: among other things the settings that it answers with."""
 
 
 def load_config(source: str | Path | Config, overrides: Iterable[str] = ()) -> Config:
-    """Resolve a preset's name, a YAML file, a run.json or a Config, then `key=value` overrides.
+    """Resolve a preset's name, a YAML file, a run.json, an index's folder or a Config, then
+    `key=value` overrides.
 
     Raises:
         ConfigError: no such preset or file, or a setting that cannot be used.
@@ -100,6 +103,8 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
     if name.endswith(".json"):
         return load_run_config(Path(name))
+    if (Path(name) / INDEX_JSON).is_file():
+        return load_run_config(Path(name) / INDEX_JSON)
     values = read_preset(name)
     expectations_in(values)
     values.pop("expect", None)

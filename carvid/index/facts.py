@@ -10,6 +10,7 @@ from typing import Any
 from carvid.base.errors import OVERWRITE, ConfigError, VideoError, WeightsError
 from carvid.base.files import read_json
 from carvid.config import Config
+from carvid.config.presets import INDEX_JSON
 from carvid.index.settings import differences
 from carvid.media.fingerprint import fingerprint
 from carvid.media.frames import VideoInfo
@@ -18,7 +19,6 @@ from carvid.version import __version__
 
 FORMAT = 1
 """Of what lies in an index; another one is made again."""
-INDEX_JSON = "index.json"
 AGAIN = f"index the clip again, with {OVERWRITE}"
 """Ends messages."""
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from carvid.base.errors import OVERWRITE, RESUME, OutputError
 from carvid.base.files import is_partial, make_folder, read_json, write_text
-from carvid.index.facts import INDEX_JSON, IndexFacts
+from carvid.config.presets import INDEX_JSON
+from carvid.index.facts import IndexFacts
 from carvid.index.pieces import Piece, write_picture, write_piece
 from carvid.run.layout import CHOOSE, LITTER, PROGRESS_FOLDER
 from carvid.run.progress import NOT_OURS

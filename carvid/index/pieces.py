@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import ConfigError
 from carvid.base.files import replacing
 from carvid.base.scale import shrink, small_size
-from carvid.car.affinity import Affinity, NearestAffinity
+from carvid.car.affinity import NearestAffinity
 from carvid.car.proposals import EncodedFrame
 from carvid.clip.dense import DenseFeatures
 from carvid.index.facts import AGAIN
@@ -66,13 +66,19 @@ def write_piece(path: Path, piece: Piece) -> None:
     """
     features, affinity = piece.encoded.features, piece.encoded.affinity
     assert isinstance(features, DenseFeatures)
-    tensors = {"values": features.values, "steps": features.steps, **_parts_of(affinity)}
+    assert isinstance(affinity, NearestAffinity)
+    columns = affinity.columns.cpu().numpy()
+    patches = np.uint16 if len(columns) <= np.iinfo(np.uint16).max + 1 else np.int32
     arrays: dict[str, Any] = {
         "grid_hw": np.array(features.grid_hw, np.int64),
+        "values": features.values.cpu().numpy(),
+        "steps": features.steps.cpu().numpy(),
+        "columns": columns.astype(patches),
+        "levels": affinity.levels.cpu().numpy(),
+        "row_steps": affinity.steps.cpu().numpy(),
         "begins_shot": np.array(piece.begins_shot),
         "times_s": piece.times_s,
         "motion": piece.motion,
-        **{name: each.cpu().numpy() for name, each in tensors.items()},
     }
     buffer = io.BytesIO()  # a zip file is written back and forth
     np.savez_compressed(buffer, **arrays)
@@ -89,16 +95,14 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-        tensors = {
-            name: torch.from_numpy(arrays[name]).to(device)
+        arrays["columns"] = arrays["columns"].astype(np.int64)
+        values, steps, columns, levels, row_steps = (
+            torch.from_numpy(arrays[name]).to(device)
             for name in ("values", "steps", "columns", "levels", "row_steps")
-            if name in arrays
-        }
-        down, across = arrays["grid_hw"].tolist()
-        features = DenseFeatures((down, across), tensors["values"], tensors["steps"])
-        affinity = NearestAffinity(
-            tensors["columns"].to(torch.int64), tensors["levels"], tensors["row_steps"]
         )
+        down, across = arrays["grid_hw"].tolist()
+        features = DenseFeatures((down, across), values, steps)
+        affinity = NearestAffinity(columns, levels, row_steps)
         return Piece(
             index=int(path.stem),
             encoded=EncodedFrame(features, affinity),
@@ -139,7 +143,6 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         raise ConfigError(f"'{path}' is damaged or missing; {AGAIN}") from None
 
 
-def _parts_of(affinity: Affinity) -> dict[str, torch.Tensor]:
-    assert isinstance(affinity, NearestAffinity)
-    columns = affinity.columns.to(torch.int16)  # fewer than 32,768 patches
-    return {"columns": columns, "levels": affinity.levels, "row_steps": affinity.steps}
+def coarse_size(piece: Piece) -> tuple[int, int]:
+    """Return height and width at which a piece's motion is kept."""
+    return piece.motion.shape[1], piece.motion.shape[2]

@@ -47,6 +47,8 @@ class RunFacts:
     """Further words of each expression; none at all where no expression has any."""
     stuff: tuple[str, ...] = ()
     """The expressions that name stuff, in their order."""
+    quick: bool = False
+    """Whether it is answered from an index, and the classifier was asked at a few key frames."""
 
     @classmethod
     def of_input(
@@ -58,6 +60,7 @@ class RunFacts:
         contents: Mapping[str, str] | None = None,
         *,
         keep_names: bool = False,
+        quick: bool = False,
     ) -> RunFacts:
         """Return the facts of a run, with what tells its input from others; `contents` is of its
         weights."""
@@ -67,6 +70,7 @@ class RunFacts:
         return cls(
             config, video, queries.texts, queries.distractors, weights, known, keep_names,
             tuple(map(tuple, asked.get("synonyms", ()))), tuple(asked.get("stuff", ())),
+            quick,
         )  # fmt: skip
 
     @property
@@ -86,12 +90,14 @@ class RunFacts:
         """Return a JSON-able mapping; `frames` maps indices to names, where frames have them."""
         names = {"frames": list(self.video.names)} if self.video.names else {}
         kept = {"keep_names": True} if self.keep_names else {}
+        quick = {"quick": True} if self.quick else {}
         return {
             "carvid": __version__,
             **queries_in_json(self),
             "video": self.video.to_dict(),
             **names,
             **kept,
+            **quick,
             "weights": self.weights,
             "contents": dict(self.contents),
             "config": self.config.to_dict(),
@@ -115,4 +121,5 @@ class RunFacts:
             values.get("contents", {}),
             bool(values.get("keep_names", False)),
             tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
+            bool(values.get("quick", False)),
         )  # fmt: skip
