@@ -10,6 +10,7 @@ tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without 
 tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
+tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
 tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
@@ -519,6 +520,24 @@ def classes(
 
     for line in speed_bench.measure_classes(n, size, preset, runs, threads):
         typer.echo(json.dumps(line))
+
+
+@app.command()
+def index(
+    frames: Annotated[Path, typer.Argument(help="A folder of JPEGs, the frames of a clip.")],
+    seconds: Annotated[float, typer.Option(help="Length of the clip that is made of them.")] = 10,
+    preset: Annotated[str, typer.Option(help="Its networks get random weights.")] = "default",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """The size of a clip's index, and what a further expression costs, in full-size networks of
+    random weights."""
+    import index_bench
+    import torch
+
+    torch.set_num_threads(threads)
+    for line in index_bench.measure(frames, seconds, preset, settings):
+        typer.echo(line)
 
 
 @app.command()
