@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -27,7 +27,7 @@ from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats, write_formats
-from carvid.media.given import Source, ahead, open_source, to_frame
+from carvid.media.given import Source, ahead, open_source, to_frames
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
@@ -45,9 +45,11 @@ from carvid.temporal.lookahead import smooth
 from carvid.temporal.memory import apply_memory
 from carvid.temporal.observe import observe
 from carvid.temporal.pending import CausalFrame
-from carvid.temporal.seen import see
+from carvid.temporal.seen import AHEAD, SeenFrame, seen_frames
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
+
+Seen = tuple[Frame, SeenFrame]
 
 
 @telling_out_of_memory()
@@ -169,10 +171,8 @@ class Carvid:
             ValueError: a frame is no picture.
         """
         queries = queries_of(texts, distractors)
-        stuff = self.segmenter.stuff_of(queries) if self.segmenter.competing else None
-        with telling_out_of_memory():
-            for frame in self._causal_pass(frames, queries, state):
-                yield FrameResult.of(frame, stuff)
+        seen = seen_frames(to_frames(frames), state, self.config.temporal)
+        yield from self._follow(seen, queries, state, late=False)
 
     @takes_classes
     def offline(
@@ -185,25 +185,28 @@ class Carvid:
     ) -> Iterator[FrameResult]:
         """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
         that they have a say; as `stream` otherwise."""
-        queries = queries_of(texts, distractors)
-        config = self.config.temporal
-        if not config.looks_ahead:
-            yield from self.stream(frames, queries, state=state)
-            return
-        causal, stuff = self._causal_pass(frames, queries, state), self.segmenter.stuff_of(queries)
+        queries, config = queries_of(texts, distractors), self.config.temporal
+        # Of frames that are made one by one none is asked for before its time.
+        at_hand = config.looks_ahead and isinstance(frames, Sized)
+        seen = seen_frames(to_frames(frames), state, config, ahead=AHEAD if at_hand else 0)
+        yield from self._follow(seen, queries, state, late=config.looks_ahead)
+
+    def _follow(
+        self, seen: Iterable[Seen], queries: Queries, state: TemporalState | None, *, late: bool
+    ) -> Iterator[FrameResult]:
+        """Yield the masks of each frame; `late`: when later ones have had their say."""
+        stuff = self.segmenter.stuff_of(queries)
+        causal = self._causal_pass(seen, queries, state)
+        decided = smooth(
+            causal, len(queries.texts), self.config.temporal, self.segmenter.sharpen.of(stuff),
+            present=self.config.car.present,
+        )  # fmt: skip
         with telling_out_of_memory():
-            decided = smooth(
-                causal, len(queries.texts), config, self.segmenter.sharpen.of(stuff),
-                present=self.config.car.present,
-            )  # fmt: skip
-            for frame in decided:
+            for frame in decided if late else causal:
                 yield FrameResult.of(frame, stuff if self.segmenter.competing else None)
 
     def _causal_pass(
-        self,
-        frames: Iterable[Frame | Picture],
-        queries: Queries,
-        state: TemporalState | None,
+        self, frames: Iterable[Seen], queries: Queries, state: TemporalState | None
     ) -> Iterator[CausalFrame]:
         """Yield each frame's masks and the state that it leaves; no later frame has a say."""
         state = state or TemporalState.initial(len(queries.all))
@@ -211,12 +214,8 @@ class Carvid:
         phrases = [self.segmenter.understand(text) for text in queries.all]
         of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
         always_there = self.segmenter.always_there(count)
-        for index, given in enumerate(frames):
-            frame = to_frame(given, index)
-            seen = see(state, frame.image, config, time_s=frame.time_s)
-            context = observe(
-                state, seen, config, of_motion=of_motion, always_there=always_there
-            )
+        for frame, seen in frames:
+            context = observe(state, seen, config, of_motion=of_motion, always_there=always_there)
             if not context.is_key:
                 assert context.carried is not None
                 state = after_carrying(context)
@@ -376,21 +375,23 @@ class Carvid:
         state: TemporalState | None,
         *,
         see: Callable[[Frame], Frame] | None = None,
-        until: Callable[[Iterable[Frame]], Iterable[Frame]] = until_stopped,
+        until: Callable[[Iterable[Seen]], Iterable[Seen]] = until_stopped,
         progress: bool,
     ) -> Generator[FrameResult, None, None]:
         """Yield the results of a reader's frames from index `start` on, before which `state` was
         left; `see` takes note of frames that come only once, `until` ends them."""
         reader.known = None if state is None else (start - 1, state.time_s)
-        frames, info = ahead(reader, start), reader.info
+        frames, info, config = ahead(reader, start), reader.info, self.config.temporal
+        seen = seen_frames(frames, state, config, ahead=AHEAD if info.at_hand else 0)
+        noted = seen if see is None or not info.live else ((see(f), s) for f, s in seen)
         bar = tqdm(
-            map(see, frames) if see is not None and info.live else frames, initial=start,
-            total=reader.expected, unit="frame", desc=shown(Path(info.path).name),
-            disable=not progress,
+            noted, initial=start, total=reader.expected, unit="frame",
+            desc=shown(Path(info.path).name), disable=not progress,
         )  # fmt: skip
-        follow = self.stream if info.endless else self.offline
+        late = config.looks_ahead and not info.endless
         try:
-            yield from follow(until(bar), queries, state=state)
+            yield from self._follow(until(bar), queries, state, late=late)
         finally:
             bar.close()  # what is said next has a line of its own
+            seen.close()
             frames.close()
