@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from fractions import Fraction
 from functools import partial
@@ -17,13 +17,9 @@ from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import shown
-from carvid.base.scale import cut_masks
 from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import takes_classes
 from carvid.car.queries import Queries
-from carvid.car.segmenter import RecurrentSegmenter
-from carvid.car.step import StepResult
-from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
@@ -34,9 +30,8 @@ from carvid.index.facts import IndexFacts, is_index
 from carvid.index.make import make_index
 from carvid.index.quick import QuickSegmenter
 from carvid.index.settings import index_config
-from carvid.media.given import Source, ahead, open_source, to_frame
+from carvid.media.given import Source, ahead, open_source
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
-from carvid.media.pictures import Picture, to_rgb
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths
@@ -47,14 +42,9 @@ from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
 from carvid.sam.refiner import SamRefiner, sam_refiner
 from carvid.show.run_overlay import run_overlay
-from carvid.temporal.carry import select_maps
-from carvid.temporal.lookahead import smooth
-from carvid.temporal.memory import apply_memory
-from carvid.temporal.observe import observe
-from carvid.temporal.pending import CausalFrame
-from carvid.temporal.seen import see
+from carvid.streaming import Seen, Streaming
+from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
-from carvid.temporal.update import after_carrying, after_key
 
 
 @telling_out_of_memory()
@@ -100,7 +90,7 @@ def load(
     return model
 
 
-class Carvid:
+class Carvid(Streaming):
     """Two frozen CLIPs and the settings they run with.
 
     Args:
@@ -117,134 +107,15 @@ class Carvid:
         classifier: ClipBackbone,
         sam: SamRefiner | None = None,
     ) -> None:
-        self.config = config
-        self.backbones = (generator, classifier)
+        super().__init__(config, generator, classifier, sam)
         self.sources: tuple[Path, ...] = ()
         """Files that this was loaded from, which no run may write onto."""
         self.contents: dict[str, str] = {}
         """What tells the weights from others; see `RunFacts.contents`."""
-        self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
-        self._index: ClipIndex | None = None
-        """What key frames are taken from, in place of the generator."""
 
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
-
-    @takes_classes
-    @telling_out_of_memory()
-    def segment_image(
-        self,
-        image: Picture,
-        texts: Texts,
-        *,
-        distractors: str | Iterable[str] = (),
-        trace: Trace | None = None,
-    ) -> StepResult:
-        """CaR as published, on one image.
-
-        Args:
-            image: uint8 (H, W, 3) RGB, or another picture that `to_rgb` knows.
-            texts: the N expressions, one, or classes.
-            distractors: texts that compete but get no mask.
-            trace: is filled with the recurrent steps.
-
-        Raises:
-            ValueError: `image` is no picture.
-            ExpressionError: an expression is empty or too long.
-        """
-        queries = queries_of(texts, distractors)
-        return self.segmenter.segment(to_rgb(image), queries, trace=trace)
-
-    @takes_classes
-    def stream(
-        self,
-        frames: Iterable[Frame | Picture],
-        texts: Texts,
-        *,
-        distractors: str | Iterable[str] = (),
-        state: TemporalState | None = None,
-    ) -> Iterator[FrameResult]:
-        """Yield the masks of each frame as it comes; strictly causal, endless input is fine.
-
-        Args:
-            frames: `Frame`s, or pictures: uint8 (H, W, 3) RGB, or others that `to_rgb` knows.
-            texts: the N expressions, one, or classes.
-            distractors: texts that compete but get no mask.
-            state: the state that an earlier frame left (`FrameResult.state`), to go on from.
-
-        Raises:
-            ExpressionError: an expression is empty or too long.
-            ValueError: a frame is no picture.
-        """
-        queries = queries_of(texts, distractors)
-        stuff = self.segmenter.stuff_of(queries) if self.segmenter.competing else None
-        with telling_out_of_memory():
-            for frame in self._causal_pass(frames, queries, state):
-                yield FrameResult.of(frame, stuff)
-
-    @takes_classes
-    def offline(
-        self,
-        frames: Iterable[Frame | Picture],
-        texts: Texts,
-        *,
-        distractors: str | Iterable[str] = (),
-        state: TemporalState | None = None,
-    ) -> Iterator[FrameResult]:
-        """Yield the masks of each frame when `temporal.lag` further key frames have been seen, so
-        that they have a say; as `stream` otherwise."""
-        queries = queries_of(texts, distractors)
-        config = self.config.temporal
-        if not config.looks_ahead:
-            yield from self.stream(frames, queries, state=state)
-            return
-        causal, stuff = self._causal_pass(frames, queries, state), self.segmenter.stuff_of(queries)
-        with telling_out_of_memory():
-            decided = smooth(
-                causal, len(queries.texts), config, self.segmenter.sharpen.of(stuff),
-                present=self.config.car.present,
-            )  # fmt: skip
-            for frame in decided:
-                yield FrameResult.of(frame, stuff if self.segmenter.competing else None)
-
-    def _causal_pass(
-        self,
-        frames: Iterable[Frame | Picture],
-        queries: Queries,
-        state: TemporalState | None,
-    ) -> Iterator[CausalFrame]:
-        """Yield each frame's masks and the state that it leaves; no later frame has a say."""
-        state = state or TemporalState.initial(len(queries.all))
-        count, config = len(queries.texts), self.config.temporal
-        phrases = [self.segmenter.understand(text) for text in queries.all]
-        of_motion = [query for query, phrase in enumerate(phrases) if phrase.of_motion]
-        always_there = self.segmenter.always_there(count)
-        for index, given in enumerate(frames):
-            frame = to_frame(given, index)
-            seen = see(state, frame.image, config, time_s=frame.time_s)
-            context = observe(
-                state, seen, config, of_motion=of_motion, always_there=always_there
-            )
-            if not context.is_key:
-                assert context.carried is not None
-                state = after_carrying(context)
-                maps = select_maps(context.carried, state.chosen, count, context.carried.shape[1:])
-                masks = cut_masks(maps, frame.image)
-            else:
-                found = self.segmenter.segment(
-                    frame.image,
-                    queries,
-                    alive=context.alive,
-                    prior=context.prior(self.segmenter.size_of(frame.image), config),
-                    apply_memory=partial(apply_memory, context, config=config),
-                    encoded=None if self._index is None else self._index.encoding(frame.index),
-                )
-                masks, maps, state = after_key(context, found, self.config.car.theta, config)
-            yield CausalFrame(
-                index=frame.index, time_s=frame.time_s, image=frame.image, context=context,
-                masks=masks, maps=maps, state=state,
-            )  # fmt: skip
 
     @telling_out_of_memory()
     def index(
@@ -306,7 +177,7 @@ class Carvid:
     def _answering(self, index: ClipIndex | None = None) -> Carvid:
         """The same model with the settings of an index, and key frames from one."""
         model = Carvid(index_config(self.config), *self.backbones, self.segmenter.sharpen.sam)
-        model.sources, model.contents, model._index = self.sources, self.contents, index
+        model.sources, model.contents, model.key_frames = self.sources, self.contents, index
         return model
 
     def _segment_index(
@@ -481,21 +352,23 @@ class Carvid:
         state: TemporalState | None,
         *,
         see: Callable[[Frame], Frame] | None = None,
-        until: Callable[[Iterable[Frame]], Iterable[Frame]] = until_stopped,
+        until: Callable[[Iterable[Seen]], Iterable[Seen]] = until_stopped,
         progress: bool,
     ) -> Generator[FrameResult, None, None]:
         """Yield the results of a reader's frames from index `start` on, before which `state` was
         left; `see` takes note of frames that come only once, `until` ends them."""
         reader.known = None if state is None else (start - 1, state.time_s)
-        frames, info = ahead(reader, start), reader.info
+        frames, info, config = ahead(reader, start), reader.info, self.config.temporal
+        seen = seen_frames(frames, state, config, ahead=AHEAD if info.at_hand else 0)
+        noted = seen if see is None or not info.live else ((see(f), s) for f, s in seen)
         bar = tqdm(
-            map(see, frames) if see is not None and info.live else frames, initial=start,
-            total=reader.expected, unit="frame", desc=shown(Path(info.path).name),
-            disable=not progress,
+            noted, initial=start, total=reader.expected, unit="frame",
+            desc=shown(Path(info.path).name), disable=not progress,
         )  # fmt: skip
-        follow = self.stream if info.endless else self.offline
+        late = config.looks_ahead and not info.endless
         try:
-            yield from follow(until(bar), queries, state=state)
+            yield from self._follow(until(bar), queries, state, late=late)
         finally:
             bar.close()  # what is said next has a line of its own
+            seen.close()
             frames.close()

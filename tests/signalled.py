@@ -27,11 +27,11 @@ def with_signal(function: Callable[..., Any], number: int, call: int) -> Callabl
 
 
 def main(name: str, frame: int, words: list[str]) -> None:
-    from carvid import pipeline
     from carvid.cli import main as command_line
+    from carvid.temporal import causal
 
     number = getattr(signal, name)
-    pipeline.observe = with_signal(pipeline.observe, number, frame)  # type: ignore[attr-defined]
+    causal.observe = with_signal(causal.observe, number, frame)  # type: ignore[attr-defined]
     sys.argv = ["carvid", *words]
     command_line()
 

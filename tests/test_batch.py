@@ -16,7 +16,6 @@ import pytest
 from typer.testing import CliRunner
 
 import carvid as package
-from carvid import pipeline
 from carvid.base.errors import ConfigError, OutputError
 from carvid.batch import run as batches
 from carvid.batch.manifest import Clip, clips_of, read_manifest
@@ -26,6 +25,7 @@ from carvid.config import Config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid, load
+from carvid.temporal import causal
 from tests import HANGS_S
 from tests.conftest import carvid
 from tests.signalled import with_signal
@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_what_can_be_resumed(tmp_path: Path, monkeypatch: pytest.M
     arguments = ["run", *paths, "-e", "the dog", "--causal", *TINY]
     assert carvid(*arguments, "-o", whole).returncode == 0
     with monkeypatch.context() as patch:  # in the second frame of the second clip
-        patch.setattr(pipeline, "observe", with_signal(pipeline.observe, signal.SIGINT, 6))
+        patch.setattr(causal, "observe", with_signal(causal.observe, signal.SIGINT, 6))
         interrupted = carvid(*arguments, "-o", broken)
     assert interrupted.returncode == 130
     command = shlex.join(map(str, [*arguments, "-o", broken, "--resume"]))

@@ -19,7 +19,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import carvid as package
-from carvid import pipeline
 from carvid.base import interrupt
 from carvid.base.errors import CarvidError, ExpressionError, OutputError
 from carvid.base.interrupt import SAME_WISH_S, finishing_frames
@@ -30,6 +29,7 @@ from carvid.clip.content import content_of
 from carvid.media.fingerprint import BLOCK_BYTES, BLOCKS, fingerprint
 from carvid.pipeline import Carvid
 from carvid.run.earlier import differences
+from carvid.temporal import causal
 from tests import HANGS_S
 from tests.conftest import Finished, carvid
 from tests.signalled import with_signal
@@ -116,7 +116,7 @@ def signalled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Finished]:
 
     def run(number: int, frame: int, *words: object) -> Finished:
         with monkeypatch.context() as patch:
-            for owner, name in ((pipeline, "observe"), (Carvid, "segment_image")):
+            for owner, name in ((causal, "observe"), (Carvid, "segment_image")):
                 call = with_signal(getattr(owner, name), number, frame)
                 patch.setattr(owner, name, call)
             return carvid(*words)

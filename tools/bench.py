@@ -24,6 +24,7 @@ file once more.
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import resource
@@ -382,6 +383,11 @@ def real(
     level: Annotated[list[str], typer.Option(help="Of noise.")] = ["mild", "strong"],  # noqa: B006
     seed: Annotated[list[int], typer.Option(help="Of noise; the mean counts.")] = [1, 2],  # noqa: B006
     by_video: Annotated[bool, typer.Option("--by-video", help="J&F of each video, too.")] = False,
+    frames_per_second: Annotated[
+        bool, typer.Option(help="Time `offline` instead, without the networks.")
+    ] = False,
+    objects: Annotated[list[int], typer.Option(help="Things in each video, if timed.")] = [1, 3],  # noqa: B006
+    repeats: Annotated[int, typer.Option(help="Timed runs; the fastest counts.")] = 3,
     workers: int = 2,
 ) -> None:
     """What the temporal module is worth on real motion; CLIP is simulated, no weights are read."""
@@ -393,6 +399,15 @@ def real(
         for name, overrides in real_bench.VARIANTS.items()
         if not variant or name in variant
     )
+    if frames_per_second:
+        import frame_bench
+
+        config = load_config(preset, settings)
+        for name, count in itertools.product(names, objects):
+            clip = frame_bench.with_copies(real_bench.read_clip(data, name), count)
+            speed = frame_bench.measure(clip, config, level[0], seed[0], repeats)
+            typer.echo(frame_bench.row(name, count, speed))
+        return
     tasks = [
         real_bench.Task(data, name, preset, variants, tuple(level), tuple(seed)) for name in names
     ]

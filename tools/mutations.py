@@ -45,7 +45,7 @@ TARGETS = {
     "resizing": "carvid.base.scale:resize",
     "looking ahead": "carvid.temporal.lookahead:smooth",
     "both sides": "carvid.temporal.lookahead:mix",
-    "offline": "carvid.pipeline:Carvid.offline",
+    "offline": "carvid.streaming:Streaming.offline",
     "label map": "carvid.run.result:FrameResult.labels",
     "score rows": "carvid.run.result:FrameResult.rows",
     "mask files": "carvid.run.folder:RunFolder.write_masks",

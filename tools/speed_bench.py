@@ -38,6 +38,7 @@ import carvid.car.segmenter
 import carvid.car.sharpen
 import carvid.media.open
 import carvid.pipeline
+import carvid.streaming
 from carvid.car.affinity import normalize_affinity
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors
@@ -56,7 +57,7 @@ from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
 from carvid.run.folder import RunFolder
-from carvid.temporal import lookahead, pending
+from carvid.temporal import causal, lookahead, pending, seen
 from carvid.temporal.observe import FrameContext
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -67,7 +68,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 EXPRESSIONS = ("a black car", "a white dog", "the man on the right", "a tree", "a parked bike")
 CAM_TOLERANCE, MASK_IOU = 2e-3, 0.99
 """What both sides may differ by: CAMs in [0, 1], masks before the CRF."""
-STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
+Stages = dict[str, tuple[tuple[Any, str], ...]]
+STAGES: Stages = {
     "decode": ((carvid.media.open, "_read_image"),),
     "image": ((ClipBackbone, "encode_patches"), (carvid.car.proposals, "to_pixels")),
     "text": ((ClipBackbone, "_encode_texts"),),
@@ -86,13 +88,13 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (carvid.car.segmenter, "cut_masks"),
     ),
     "carry": (
-        *((carvid.pipeline, name)
-          for name in ("see", "observe", "after_key", "after_carrying")),
-        (carvid.pipeline, "select_maps"),
-        (carvid.pipeline, "apply_memory"), (FrameContext, "prior"),
+        *((causal, name) for name in ("observe", "after_key", "after_carrying")),
+        (seen, "see"),
+        (causal, "select_maps"),
+        (carvid.streaming, "apply_memory"), (FrameContext, "prior"),
         (lookahead._Smoother, "_masks_of"),
         *((lookahead, name) for name in ("carry_back", "select_maps", "_decided")),
-        (pending, "cut_masks"), (carvid.pipeline, "cut_masks"),
+        (pending, "cut_masks"), (causal, "cut_masks"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),
     "wait": (
@@ -135,10 +137,10 @@ class Clock:
         return run
 
     @contextmanager
-    def running(self) -> Iterator[None]:
-        """Time the stages within."""
+    def running(self, stages: Stages | None = None) -> Iterator[None]:
+        """Time the stages within; None: `STAGES`."""
         with ExitStack() as patches:
-            for stage, functions in STAGES.items():
+            for stage, functions in (stages or STAGES).items():
                 for owner, name in functions:
                     # The descriptor itself, so that a static method stays one.
                     plain = vars(owner)[name]

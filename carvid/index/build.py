@@ -14,7 +14,7 @@ from carvid.config import TemporalConfig
 from carvid.index.pieces import Piece, coarse_motion
 from carvid.media.frames import Frame
 from carvid.temporal.observe import FrameContext, observe
-from carvid.temporal.seen import see
+from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
 
@@ -87,8 +87,8 @@ def build_pieces(
     state = TemporalState.initial(0) if state is None else state
     piece: _OpenPiece | None = None
     frame = None
-    for frame in frames:
-        seen = see(state, frame.image, config, time_s=frame.time_s)
+    before = None if state.gray is None else state
+    for frame, seen in seen_frames(frames, before, config, ahead=AHEAD):
         context = observe(state, seen, config)
         if context.is_key:
             if piece is not None:

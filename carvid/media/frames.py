@@ -200,6 +200,11 @@ class VideoInfo:
         return self.live and self.backend != "frames"
 
     @property
+    def at_hand(self) -> bool:
+        """Whether its frames can be had at any time; else each comes when it comes."""
+        return not self.live or self.frame_count is not None
+
+    @property
     def asked_rate(self) -> Fraction | None:
         """The frame rate that it has to be opened with to be read again as it was; None where its
         own times are used."""

@@ -89,6 +89,11 @@ def to_frame(given: Frame | Picture, index: int) -> Frame:
     return Frame(index, math.nan, to_rgb(given))
 
 
+def to_frames(given: Iterable[Frame | Picture]) -> Iterator[Frame]:
+    """Yield what a caller gives, as `to_frame` does."""
+    return (to_frame(each, index) for index, each in enumerate(given))
+
+
 class GivenFrames(VideoReader):
     """Frames from any iterable, read once, in the caller's thread.
 

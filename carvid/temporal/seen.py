@@ -7,12 +7,14 @@ that the next one's needs, so that it can be made ahead, or kept.
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.background import made_ahead
 from carvid.config import TemporalConfig
 from carvid.temporal.colors import to_colors
 from carvid.temporal.cuts import CutHistory, Verdict, detect_cut
@@ -20,6 +22,25 @@ from carvid.temporal.flow import Flow, flow_between, standing_still, to_gray
 
 DEFAULT_STEP_S = 1 / 24
 """Seconds from one frame to the next where the frames have no times, or impossible ones."""
+
+AHEAD = 4
+"""Frames that are seen ahead at most: while a key frame's networks are at work, those up to the
+next key frame."""
+
+
+class Timed(Protocol):
+    """A frame with its time: a `carvid.media.frames.Frame`."""
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """uint8 (H, W, 3) RGB."""
+
+    @property
+    def time_s(self) -> float:
+        """Seconds; NaN where it has none."""
+
+
+F = TypeVar("F", bound=Timed)
 
 
 class Earlier(Protocol):
@@ -59,6 +80,32 @@ class SeenFrame:
     is no frame before, or none of its size."""
     cut_history: CutHistory | None = None
     """The last frames, to compare the next one with; None where masks are not carried."""
+
+
+NOTHING = SeenFrame(time_s=0.0)
+"""What is before the first frame."""
+
+
+def seen_frames(
+    frames: Iterable[F], before: Earlier | None, config: TemporalConfig, *, ahead: int = 0
+) -> Generator[tuple[F, SeenFrame], None, None]:
+    """Yield each frame with what it shows.
+
+    Args:
+        frames: in order; read in the caller's thread.
+        before: as of `see`, for the first of them; None where nothing is before it.
+        config: settings.
+        ahead: so many frames are read and seen ahead by a thread at most; 0 where the next frame
+            may be long in coming.
+    """
+    last = before or NOTHING
+
+    def see_next(frame: F) -> SeenFrame:
+        nonlocal last
+        last = seen = see(last, frame.image, config, time_s=frame.time_s)
+        return seen
+
+    return made_ahead(frames, see_next, ahead, lambda frame: frame.image.nbytes)
 
 
 def see(
