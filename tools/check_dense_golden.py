@@ -12,6 +12,7 @@ are those of tools/check_golden.py, whose weights follow from a seed.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,13 +29,10 @@ from carvid.clip.layers import split_heads
 
 TOLERANCES = {"features": 1e-4, "probabilities": 1e-4}
 """Float tolerances, all of them."""
-VARIANTS: dict[str, tuple[Variant, float]] = {
-    "naclip_5": ("kk", 5.0),
-    "naclip_2": ("kk", 2.0),
-    "kk": ("kk", 0.0),
-    "sclip": ("sclip", 0.0),
-}
-"""Name in a file → variant and σ."""
+KINDS: dict[str, tuple[Variant, float]] = {
+    "kk": ("kk", 0.0), "qq": ("qq", 0.0), "sclip": ("sclip", 0.0)
+}  # fmt: skip
+"""Name in a file → variant and σ; `naclip_5` is `kk` with σ = 5."""
 SCALE = 40.0
 """Factor from cosine to logit in the files."""
 
@@ -51,11 +49,26 @@ def check(path: Path) -> Iterator[Line]:
         inputs[" from the pixels"] = _last_block_input(backbone, arrays["pixels"])
     texts = torch.from_numpy(arrays["text_features"])
     for whence, x in inputs.items():
-        for name, (variant, sigma) in VARIANTS.items():
+        for name in _names(arrays):
+            variant, sigma = _variant(name)
             features = _features(backbone, x, (down, across), variant, sigma)
             for what, found in _arrays(features, (down, across), texts).items():
                 given = arrays[f"{name}_{what}"]
                 yield _line(f"{name} {what}{whence}", given, found, TOLERANCES[what])
+
+
+def _names(arrays: dict[str, NDArray[np.float32]]) -> list[str]:
+    """The variants in a file, in its order."""
+    return [
+        key.removesuffix("_features")
+        for key in arrays
+        if key.endswith("_features") and key != "text_features"
+    ]
+
+
+def _variant(name: str) -> tuple[Variant, float]:
+    sigma = re.fullmatch(r"naclip_([\d.]+)", name)
+    return ("kk", float(sigma[1])) if sigma else KINDS[name]
 
 
 def _last_block_input(backbone: ClipBackbone, pixels: NDArray[np.float32]) -> Tensor:
