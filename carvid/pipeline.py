@@ -357,11 +357,12 @@ class Carvid:
     def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
         """Return what a run.json says of a run of this model; `keep_names` as of `segment`."""
         generator, classifier = self.backbones
+        dtypes = dict.fromkeys(str(each.dtype).removeprefix("torch.") for each in self.backbones)
         weights = {
             "generator": generator.name,
             "classifier": classifier.name,
             "device": str(generator.device),
-            "dtype": str(generator.dtype).removeprefix("torch."),
+            "dtype": ", ".join(dtypes),
         }
         return RunFacts.of_input(
             self.config, video, queries, weights, self.contents, keep_names=keep_names
