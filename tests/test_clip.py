@@ -21,6 +21,8 @@ from carvid.clip.weights import find_weights, load_backbone
 from carvid.config import WeightsConfig
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
+HALF_TOLERANCES = {"float16": 0.02, "bfloat16": 0.05}
+"""Of CAMs in [0, 1]; bfloat16 has 8 bits, float16 11."""
 """Float32 sums in another order."""
 
 Backbones = tuple[ClipBackbone, ClipBackbone]
@@ -123,7 +125,7 @@ def test_half_precision_sees_the_same(weights: dict[str, str], image: NDArray[np
     """Nothing of a gradient may vanish in what a GPU computes in, nor be rounded away in what some
     processors do, which keeps features of texts whole."""
     cams, whole, words = [], [], []
-    for dtype in ("float32", "float16", "bfloat16"):
+    for dtype in ("float32", *HALF_TOLERANCES):
         backbone = load_backbone(weights["generator"], WeightsConfig(device="cpu", dtype=dtype))
         texts = backbone.encode_texts(["dog", "cat", "white"])
         features = backbone.encode_patches(to_pixels(image, (40, 56)))
@@ -133,8 +135,8 @@ def test_half_precision_sees_the_same(weights: dict[str, str], image: NDArray[np
         side = backbone.image_size
         whole.append(backbone.encode_images(to_pixels(image, (side, side))[None]))
     assert cams[0].amax() == 1
-    for half in (1, 2):
-        torch.testing.assert_close(cams[half], cams[0], atol=0.02, rtol=0)
+    for half, tolerance in enumerate(HALF_TOLERANCES.values(), start=1):
+        torch.testing.assert_close(cams[half], cams[0], atol=tolerance, rtol=0)
         torch.testing.assert_close(whole[half], whole[0], atol=0.01, rtol=0)
     assert torch.equal(words[2], words[0])
 
