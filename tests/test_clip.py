@@ -21,9 +21,9 @@ from carvid.clip.weights import find_weights, load_backbone
 from carvid.config import WeightsConfig
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
-HALF_TOLERANCES = {"float16": 0.02, "bfloat16": 0.05}
-"""Of CAMs in [0, 1]; bfloat16 has 8 bits, float16 11."""
 """Float32 sums in another order."""
+HALF_TOLERANCES = {"float16": 0.02, "bfloat16": 0.05}
+"""Of CAMs in [0, 1]; float16 has 11 bits, bfloat16 8."""
 
 Backbones = tuple[ClipBackbone, ClipBackbone]
 
