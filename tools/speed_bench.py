@@ -36,6 +36,7 @@ from transformers import BatchEncoding, CLIPConfig, CLIPModel
 import carvid.car.proposals
 import carvid.car.segmenter
 import carvid.car.sharpen
+import carvid.media.image_readers
 import carvid.media.open
 import carvid.pipeline
 from carvid.car.classifier import MaskClassifier
@@ -67,7 +68,7 @@ EXPRESSIONS = ("a black car", "a white dog", "the man on the right", "a tree", "
 CAM_TOLERANCE, MASK_IOU = 2e-3, 0.99
 """What both sides may differ by: CAMs in [0, 1], masks before the CRF."""
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "decode": ((carvid.media.open, "_read_image"),),
+    "decode": ((carvid.media.image_readers, "_values_of"),),
     "image": ((ClipBackbone, "encode_patches"), (carvid.car.proposals, "to_pixels")),
     "text": ((ClipBackbone, "_encode_texts"),),
     "cam": ((ClipBackbone, "gradient_cams"), (ClipBackbone, "similarity_cams")),
@@ -398,7 +399,7 @@ def measure_image(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case
             for backbone in model.backbones:
                 backbone.forget_texts()
             with peak_of(peaks, "ours"), clock.running(), spent(totals["ours"]):
-                read = carvid.media.open._read_image(path)
+                read = next(iter(carvid.media.open.open_video(path))).image
                 found = model.segmenter.segment(read, queries, trace=trace)
                 write = clock.timed("write", write_label_png)
                 write(Path(folder) / "mask.png", labels_of(found))
