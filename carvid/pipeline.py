@@ -337,11 +337,12 @@ class Carvid(Streaming):
     def _weights_in_json(self) -> dict[str, str]:
         """What a run.json says of the weights, beside their contents."""
         generator, classifier = self.backbones
+        dtypes = dict.fromkeys(str(each.dtype).removeprefix("torch.") for each in self.backbones)
         return {
             "generator": generator.name,
             "classifier": classifier.name,
             "device": str(generator.device),
-            "dtype": str(generator.dtype).removeprefix("torch."),
+            "dtype": ", ".join(dtypes),
         }
 
     def _results(

@@ -258,6 +258,7 @@ def test_info_names_versions_devices_and_weights() -> None:
     assert facts["packages"]["torch"].startswith("2.")
     assert facts["weights"]["openai/clip-vit-base-patch16"].startswith("missing")
     assert "cpu" in facts["devices"]["auto"] or facts["devices"]["cuda"] or facts["devices"]["mps"]
+    assert facts["devices"]["auto dtype"] in ("float32", "bfloat16", "float16")
 
 
 COMMANDS = (

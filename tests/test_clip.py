@@ -15,12 +15,15 @@ from transformers.activations import ACT2FN
 
 from carvid.base.errors import ConfigError, ExpressionError, WeightsError
 from carvid.clip.backbone import ClipBackbone
+from carvid.clip.layers import run_block
 from carvid.clip.preprocessing import to_pixels
 from carvid.clip.weights import find_weights, load_backbone
 from carvid.config import WeightsConfig
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 """Float32 sums in another order."""
+HALF_TOLERANCES = {"float16": 0.02, "bfloat16": 0.05}
+"""Of CAMs in [0, 1]; float16 has 11 bits, bfloat16 8."""
 
 Backbones = tuple[ClipBackbone, ClipBackbone]
 
@@ -119,19 +122,37 @@ def test_gradient_cams_equal_one_backward_a_query(
 
 
 def test_half_precision_sees_the_same(weights: dict[str, str], image: NDArray[np.uint8]) -> None:
-    """What a GPU computes in: nothing of a gradient may vanish in float16."""
-    cams, whole = [], []
-    for dtype in ("float32", "float16"):
+    """Nothing of a gradient may vanish in what a GPU computes in, nor be rounded away in what some
+    processors do, which keeps features of texts whole."""
+    cams, whole, words = [], [], []
+    for dtype in ("float32", *HALF_TOLERANCES):
         backbone = load_backbone(weights["generator"], WeightsConfig(device="cpu", dtype=dtype))
         texts = backbone.encode_texts(["dog", "cat", "white"])
         features = backbone.encode_patches(to_pixels(image, (40, 56)))
         made = backbone.gradient_cams(features, texts[:2], texts[2:], competing=False)
+        words.append(texts)
         cams.append(made / made.amax(dim=(1, 2), keepdim=True).clamp(min=1e-6))  # one may be all 0
         side = backbone.image_size
         whole.append(backbone.encode_images(to_pixels(image, (side, side))[None]))
     assert cams[0].amax() == 1
-    torch.testing.assert_close(cams[1], cams[0], atol=0.02, rtol=0)
-    torch.testing.assert_close(whole[1], whole[0], atol=0.01, rtol=0)
+    for half, tolerance in enumerate(HALF_TOLERANCES.values(), start=1):
+        torch.testing.assert_close(cams[half], cams[0], atol=tolerance, rtol=0)
+        torch.testing.assert_close(whole[half], whole[0], atol=0.01, rtol=0)
+    assert torch.equal(words[2], words[0])
+
+
+def test_tokens_are_added_up_in_float32(weights: dict[str, str], image: NDArray[np.uint8]) -> None:
+    """In bfloat16 as well, of which each multiplication takes what it rounds."""
+    config = WeightsConfig(device="cpu", dtype="bfloat16")
+    backbone = load_backbone(weights["generator"], config)
+    layers = backbone.model.vision_model.encoder.layers
+    seen: list[torch.dtype] = []
+    for layer in layers:
+        layer.mlp.fc1.register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    tokens = backbone._embed(to_pixels(image, (40, 56))[None])
+    assert tokens.dtype == run_block(layers[0], tokens).dtype == torch.float32
+    backbone.encode_patches(to_pixels(image, (40, 56)))
+    assert set(seen) == {torch.bfloat16} and len(seen) == 1 + len(layers)
 
 
 def test_too_long_expression_names_the_limit(backbones: Backbones) -> None:

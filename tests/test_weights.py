@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from transformers import CLIPModel, CLIPTokenizer
 
-from carvid.base.errors import ExpressionError, WeightsError
+import carvid
+from carvid.base.errors import ExpressionError, OutputError, WeightsError
 from carvid.car.classifier import MaskClassifier
 from carvid.car.proposals import ProposalGenerator
 from carvid.clip.backbone import ClipBackbone
+from carvid.clip.precision import BFLOAT16_CAPS, BFLOAT16_WIDTH, has_bfloat16, resolve_dtype
 from carvid.clip.preprocessing import (
     IMAGE_MEAN,
     IMAGE_STD,
@@ -27,7 +29,7 @@ from carvid.clip.preprocessing import (
     to_pixels,
 )
 from carvid.clip.weights import load_backbone
-from carvid.config import ClassifierConfig, Config, ProposalsConfig, WeightsConfig
+from carvid.config import ClassifierConfig, Config, ProposalsConfig, WeightsConfig, load_config
 from carvid.pipeline import Carvid
 
 CPU = WeightsConfig(device="cpu")
@@ -324,6 +326,103 @@ def test_views_and_frames_have_the_backbones_own_pixels(
 
 
 # precision ----------------------------------------------------------------------------------
+
+WIDE = 768
+AMX, AVX512 = {"_is_amx_tile_supported"}, {"_is_avx512_bf16_supported"}
+
+
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, has: set[str], *, level: str = "AVX512", cap: str = ""
+) -> None:
+    """Let torch tell of a processor that has the instruction sets of these functions."""
+    for name in BFLOAT16_CAPS:
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in has, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: level)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", cap)
+
+
+@pytest.mark.parametrize(
+    ("has", "level", "cap", "expected"),
+    [
+        (AMX | AVX512, "AVX512", "", "bfloat16"),
+        (AMX, "AVX512", "", "bfloat16"),
+        (AVX512, "AVX512", "", "bfloat16"),
+        (set(), "AVX512", "", "float32"),
+        (set(), "AVX512", "ALL", "float32"),
+        (AMX | AVX512, "AVX2", "", "float32"),
+        (AMX | AVX512, "DEFAULT", "", "float32"),
+        (AMX | AVX512, "AVX512", "default", "bfloat16"),
+        (AMX | AVX512, "AVX512", "AVX512_CORE_AMX", "bfloat16"),
+        (AMX | AVX512, "AVX512", "AVX512_CORE_BF16", "bfloat16"),
+        (AMX, "AVX512", "AVX512_CORE_BF16", "float32"),
+        (AMX | AVX512, "AVX512", "AVX512_CORE", "float32"),
+        (AMX | AVX512, "AVX512", "AVX2", "float32"),
+        (AMX | AVX512, "AVX512", "avx2", "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_processor_multiplies_in_it(
+    has: set[str], level: str, cap: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, has, level=level, cap=cap)
+    assert resolve_dtype("auto", torch.device("cpu"), WIDE) == getattr(torch, expected)
+
+
+def test_an_older_name_caps_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, AMX | AVX512)
+    monkeypatch.setenv("DNNL_MAX_CPU_ISA", "AVX2")
+    assert not has_bfloat16()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "ALL")  # comes first
+    assert has_bfloat16()
+
+
+def test_a_torch_that_cannot_tell_computes_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, AMX | AVX512)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not has_bfloat16()
+    monkeypatch.undo()
+    pretend(monkeypatch, AMX | AVX512)
+    for name in BFLOAT16_CAPS:
+        monkeypatch.delattr(torch.cpu, name)
+    assert not has_bfloat16()
+
+
+@pytest.mark.parametrize(
+    ("named", "device", "width", "expected"),
+    [
+        ("auto", "cuda", WIDE, "float16"), ("auto", "mps", WIDE, "float32"),
+        ("auto", "cpu", 192, "float32"), ("auto", "cpu", BFLOAT16_WIDTH, "bfloat16"),
+        ("float32", "cpu", WIDE, "float32"), ("float32", "cuda", WIDE, "float32"),
+        ("float16", "cpu", WIDE, "float16"), ("bfloat16", "cuda", 192, "bfloat16"),
+    ],
+)  # fmt: skip
+def test_a_named_precision_is_taken_and_small_networks_keep_float32(
+    named: str, device: str, width: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, AMX | AVX512)
+    assert resolve_dtype(named, torch.device(device), width) == getattr(torch, expected)
+
+
+def test_what_is_compared_with_released_code_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_config("reference").weights.dtype == "float32"
+    pretend(monkeypatch, AMX | AVX512)
+    assert load_backbone("tiny", CPU).dtype == torch.float32
+
+
+def test_a_run_of_another_precision_does_not_go_on(
+    weights: dict[str, str], clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Begun on a processor with bfloat16, resumed on one without; `auto` on both."""
+    monkeypatch.setattr("carvid.clip.precision.BFLOAT16_WIDTH", 1)
+    given = dict(device="cpu", **weights)
+    pretend(monkeypatch, AMX)
+    begun = carvid.load("default", **given).segment(clip, ["a dog"], out=tmp_path / "run")
+    assert begun.facts.weights["dtype"] == "bfloat16"
+    pretend(monkeypatch, set())
+    with pytest.raises(OutputError, match=r"weights\.dtype was 'bfloat16', is 'float32'"):
+        carvid.load("default", **given).segment(
+            clip, ["a dog"], out=tmp_path / "run", resume=True
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

@@ -11,6 +11,7 @@ tools/bench.py cuts DATA          what is taken for a cut: clips without, joins,
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
+tools/bench.py bfloat16           network passes in float32 and in bfloat16, and how far they agree
 tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
@@ -508,7 +509,10 @@ def speed(
         raise typer.BadParameter(f"'{survive}' cannot survive; choose 'all' or 'one'")
     if threads:
         torch.set_num_threads(threads)
-    model = speed_bench.random_model(load_config(preset, settings))
+    config = load_config(preset, settings)
+    if baseline and config.weights.dtype not in ("auto", "float32"):
+        raise typer.BadParameter("the released pattern is compared in float32 alone")
+    model = speed_bench.random_model(config)
     images = speed_bench.read_images(data, runs if t == 1 else t, size)
     measure = speed_bench.measure_image if t == 1 else speed_bench.measure_clip
     if not as_json:
@@ -519,6 +523,20 @@ def speed(
         typer.echo(json.dumps(result) if as_json else speed_bench.row(preset, result))
         if not as_json:
             typer.echo(speed_bench.split(result), err=True)
+
+
+@app.command()
+def bfloat16(
+    size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (480, 864),
+    n: Annotated[int, typer.Option("-n", help="Expressions, and views.")] = 3,
+    runs: Annotated[int, typer.Option(help="Of each precision, in turn; medians count.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 1,
+) -> None:
+    """Time the network passes of a key frame in float32 and in bfloat16, in full-size networks of
+    random weights: B/16 sees the image and makes CAMs, L/14 sees the views."""
+    import bfloat16_bench
+
+    typer.echo("\n".join(bfloat16_bench.table(size, n, runs, threads)))
 
 
 @app.command()

@@ -36,6 +36,7 @@ from transformers import BatchEncoding, CLIPConfig, CLIPModel
 import carvid.car.proposals
 import carvid.car.segmenter
 import carvid.car.sharpen
+import carvid.media.image_readers
 import carvid.media.open
 import carvid.pipeline
 import carvid.streaming
@@ -70,7 +71,7 @@ CAM_TOLERANCE, MASK_IOU = 2e-3, 0.99
 """What both sides may differ by: CAMs in [0, 1], masks before the CRF."""
 Stages = dict[str, tuple[tuple[Any, str], ...]]
 STAGES: Stages = {
-    "decode": ((carvid.media.open, "_read_image"),),
+    "decode": ((carvid.media.image_readers, "_values_of"),),
     "image": ((ClipBackbone, "encode_patches"), (carvid.car.proposals, "to_pixels")),
     "text": ((ClipBackbone, "_encode_texts"),),
     "cam": ((ClipBackbone, "gradient_cams"), (ClipBackbone, "similarity_cams")),
@@ -168,7 +169,9 @@ class WordTokenizer:
         return BatchEncoding({"input_ids": ids, "attention_mask": mask})
 
 
-def random_backbone(name: str, seed: int, *, half_positions: bool) -> ClipBackbone:
+def random_backbone(
+    name: str, seed: int, *, half_positions: bool, dtype: torch.dtype = torch.float32
+) -> ClipBackbone:
     """Make a full-size CLIP with random weights, whose attention is not uniform."""
     shape = ARCHITECTURES[name]
     towers = []
@@ -193,20 +196,25 @@ def random_backbone(name: str, seed: int, *, half_positions: bool) -> ClipBackbo
                 parameter.normal_(0, 0.3)
         model.logit_scale.fill_(float(np.log(100)))
     return ClipBackbone(
-        model, WordTokenizer(config), half_positions=half_positions, name=f"random {name}"  # type: ignore[arg-type]
+        model, WordTokenizer(config),  # type: ignore[arg-type]
+        dtype=dtype, half_positions=half_positions, name=f"random {name}",
     )  # fmt: skip
 
 
 def random_model(config: Config) -> Carvid:
-    """The two networks that a preset names, with random weights."""
+    """The two networks that a preset names, with random weights; `auto` is float32 here."""
     first, second = (
         "L/14" if "large" in name else "B/16"
         for name in (config.weights.generator, config.weights.classifier)
     )
-    half = config.weights.half_positions
-    generator = random_backbone(first, 0, half_positions=half)
+    named = config.weights.dtype
+    options: dict[str, Any] = {
+        "half_positions": config.weights.half_positions,
+        "dtype": torch.float32 if named == "auto" else getattr(torch, named),
+    }
+    generator = random_backbone(first, 0, **options)
     same = config.weights.generator == config.weights.classifier
-    classifier = generator if same else random_backbone(second, 1, half_positions=half)
+    classifier = generator if same else random_backbone(second, 1, **options)
     return Carvid(config, generator, classifier)
 
 
@@ -347,7 +355,7 @@ def network_passes(model: Carvid, image: NDArray[np.uint8], count: int) -> None:
     generator.encode_images(pixels, last_block=False)
     vision = generator.model.vision_model
     with torch.enable_grad():
-        target = generator._embed(pixels).clone().detach().requires_grad_()
+        target = generator._embed(pixels).to(generator.dtype, copy=True).requires_grad_()
         out = vision.encoder.layers[-1](target, attention_mask=None)
         pooled = generator.model.visual_projection(vision.post_layernorm(out[0, 1:]).mean(dim=0))
         scores = F.normalize(pooled, dim=0)[:count]
@@ -395,7 +403,7 @@ def measure_image(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case
             for backbone in model.backbones:
                 backbone.forget_texts()
             with peak_of(peaks, "ours"), clock.running(), spent(totals["ours"]):
-                read = carvid.media.open._read_image(path)
+                read = next(iter(carvid.media.open.open_video(path))).image
                 found = model.segmenter.segment(read, queries, trace=trace)
                 write = clock.timed("write", write_label_png)
                 write(Path(folder) / "mask.png", labels_of(found))

@@ -24,10 +24,11 @@ def gather(preset: str) -> dict[str, Any]:
     """
     import torch
 
+    from carvid.clip.precision import BFLOAT16_WIDTH, resolve_dtype
     from carvid.clip.weights import EMBEDDED_NAME, find_local, resolve_device
     from carvid.config import load_config
 
-    config = load_config(preset)
+    config, device = load_config(preset), resolve_device("auto")
     names = dict.fromkeys((config.weights.generator, config.weights.classifier, EMBEDDED_NAME))
     weights = {}
     for name in names:
@@ -42,7 +43,8 @@ def gather(preset: str) -> dict[str, Any]:
             "cpu threads": torch.get_num_threads(),
             "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
             "mps": torch.backends.mps.is_available(),
-            "auto": str(resolve_device("auto")),
+            "auto": str(device),
+            "auto dtype": str(resolve_dtype("auto", device, BFLOAT16_WIDTH)).removeprefix("torch."),
         },
         "weights": weights,
         "notes": _notes(),

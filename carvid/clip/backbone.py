@@ -22,7 +22,16 @@ from transformers import CLIPModel, CLIPTokenizer
 from carvid.base.errors import ExpressionError, WeightsError
 from carvid.clip.dense import DenseFeatures, Precision, Variant, dense_features
 from carvid.clip.gradient_cam import PatchFeatures, gradient_cams, through_last_block
-from carvid.clip.layers import AttentionMaps, LastBlock, finish_block, run_block, split_heads
+from carvid.clip.layers import (
+    AttentionMaps,
+    LastBlock,
+    finish_block,
+    normed,
+    run_block,
+    split_heads,
+    wide_dtype,
+    wide_norm,
+)
 from carvid.clip.preprocessing import OPENAI, Preprocessing
 
 TEXTS_PER_BATCH = 64
@@ -59,7 +68,12 @@ class ClipBackbone:
         positions = model.vision_model.embeddings.position_embedding.weight
         self._position_table = positions.detach().to(device, torch.float32)
         self._projection = model.visual_projection.weight.detach().to(device, torch.float32)
-        self.model = model.to(device=torch.device(device), dtype=dtype).eval().requires_grad_(False)
+        self.model = model.to(torch.device(device)).eval().requires_grad_(False)
+        model.vision_model.to(dtype)
+        model.visual_projection.to(dtype)
+        # Once a run: not worth the 1 % that a difference of two texts' features would lose.
+        model.text_model.to(wide_dtype(dtype))
+        model.text_projection.to(wide_dtype(dtype))
         self.tokenizer = tokenizer
         self.device, self.dtype = torch.device(device), dtype
         self.half_positions = half_positions
@@ -168,7 +182,7 @@ class ClipBackbone:
             for layer in layers[:-1]:
                 x = run_block(layer, x)
             cls = run_block(layers[-1], x, rows=1)[:, 0]  # (B, D)
-            features.append(self.model.visual_projection(vision.post_layernorm(cls)))
+            features.append(self.model.visual_projection(normed(vision.post_layernorm, cls)))
             self.counts["images"] += len(batch)
         return F.normalize(torch.cat(features).float(), dim=-1)
 
@@ -220,12 +234,12 @@ class ClipBackbone:
         layers = self.model.vision_model.encoder.layers
         first_map = max(0, len(layers) - attention_blocks)
         x = self._embed(pixels[None])  # (1, L, D)
-        maps = AttentionMaps(layers[-1].self_attn.num_heads, x)
+        maps = AttentionMaps(layers[-1].self_attn.num_heads, x.to(self.dtype))
         total = torch.zeros(x.shape[1], x.shape[1], device=self.device)  # (L, L)
         for layer in layers[:first_map]:
             x = run_block(layer, x)
         for layer in layers[first_map:]:
-            heads = split_heads(layer.self_attn, layer.layer_norm1(x))
+            heads = split_heads(layer.self_attn, normed(layer.layer_norm1, x))
             attended = maps.attend(layer.self_attn, heads, total)  # (heads, L, D / heads)
             if layer is not layers[-1]:
                 x = finish_block(layer, x, attended[None])
@@ -291,8 +305,7 @@ class ClipBackbone:
         tokens = patches.flatten(2).transpose(1, 2)  # (B, hw, D)
         cls = embeddings.class_embedding.expand(len(tokens), 1, -1)
         x = torch.cat([cls, tokens], dim=1) + self._position(grid_hw)
-        normed: Tensor = vision.pre_layrnorm(x)
-        return normed
+        return wide_norm(vision.pre_layrnorm, x.to(wide_dtype(self.dtype)))
 
     def _position(self, grid_hw: tuple[int, int]) -> Tensor:
         """Position embeddings of a grid, (L, D), bilinear from the trained square."""

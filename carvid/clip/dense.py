@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carvid.clip.layers import Heads, finish_block
+from carvid.clip.layers import Heads, finish_block, normed
 
 Variant = Literal["kk", "qq", "sclip"]
 Precision = Literal["float32", "float16", "int8"]
@@ -85,8 +85,8 @@ def dense_features(
         tokens = finish_block(layer, x, attended)  # (1, L, D)
     else:
         tokens = layer.self_attn.out_proj(attended.transpose(1, 2).flatten(2))  # (1, L, D)
-    normed = model.vision_model.post_layernorm(tokens[0, 1:])  # (hw, D)
-    return F.normalize(model.visual_projection(normed).float(), dim=-1)
+    patches = normed(model.vision_model.post_layernorm, tokens[0, 1:])  # (hw, D)
+    return F.normalize(model.visual_projection(patches).float(), dim=-1)
 
 
 def dense_maps(

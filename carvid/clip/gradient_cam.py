@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carvid.clip.layers import AttentionMaps, Heads, add_attention
+from carvid.clip.layers import AttentionMaps, Heads, add_attention, normed, wide_norm
 
 GRADIENTS_PER_BATCH = 8
 """Texts whose gradients are taken together; each needs about 12 · hw · D floats of memory."""
@@ -92,10 +92,10 @@ def through_last_block(
         attention: float32 (hw, hw): the averaged maps.
     """
     layer = vision.encoder.layers[-1]
-    activation = layer.layer_norm1(x)[0, 1:].float()  # (hw, D)
+    activation = wide_norm(layer.layer_norm1, x)[0, 1:].float()  # (hw, D)
     x = add_attention(layer, x, attended[None])[0, 1:]  # (hw, D)
     norm2_input = _standardized(x, layer.layer_norm2)
-    hidden = layer.mlp.fc1(layer.layer_norm2(x))  # (hw, 4 D)
+    hidden = layer.mlp.fc1(normed(layer.layer_norm2, x))  # (hw, 4 D)
     with torch.inference_mode(False), torch.enable_grad():
         leaf = hidden.clone().requires_grad_()
         active = layer.mlp.activation_fn(leaf)
@@ -104,7 +104,7 @@ def through_last_block(
     post_norm_input = _standardized(x, vision.post_layernorm)
     hidden_gradient = post_norm_input.values @ layer.mlp.fc2.weight  # (hw, 4 D)
     post_norm_through_mlp = (slope * hidden_gradient) @ _first_weight(layer)  # (hw, D)
-    mean = vision.post_layernorm(x).float().mean(dim=0)  # (D,)
+    mean = wide_norm(vision.post_layernorm, x).float().mean(dim=0)  # (D,)
     return PatchFeatures(
         grid_hw, attention, activation, heads, attended,
         norm2_input, slope, post_norm_input, post_norm_through_mlp, mean,
@@ -233,9 +233,10 @@ def _norms(rows: Tensor) -> Tensor:
 
 
 def _standardized(x: Tensor, norm: Any) -> Standardized:
-    """Standardise the input of a LayerNorm, float (hw, D)."""
+    """Standardise the input of a LayerNorm, float (hw, D); the result is in its precision."""
     values, _, scale = torch.native_layer_norm(x, x.shape[-1:], None, None, norm.eps)
-    return Standardized(values, scale.to(x.dtype))
+    dtype = norm.weight.dtype
+    return Standardized(values.to(dtype), scale.to(dtype))
 
 
 def _first_weight(layer: Any) -> Tensor:

@@ -5,7 +5,8 @@ A block is transformers' `CLIPEncoderLayer`:
     x ← x + out_proj(A v)           A = softmax(q kᵀ · scale), q, k, v from layer_norm1(x)
     x ← x + mlp(layer_norm2(x))
 
-L is the number of tokens, 1 + hw: CLS, then the patches. D is the number of channels.
+L is the number of tokens, 1 + hw: CLS, then the patches. D is the number of channels. Tokens x have
+`wide_dtype` of the network's precision, all else that precision.
 """
 
 from __future__ import annotations
@@ -46,13 +47,32 @@ class LastBlock:
     to columns, without CLS."""
 
 
+def wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the precision of what a network of precision `dtype` adds up from layer to layer.
+
+    In the 8 bits of bfloat16 each sum would round away up to a 256th of all that came before.
+    """
+    return torch.float32 if dtype == torch.bfloat16 else dtype
+
+
+def normed(norm: Any, x: Tensor) -> Tensor:
+    """Return a LayerNorm of tokens, in the precision of its weights, which is the network's."""
+    return wide_norm(norm, x).to(norm.weight.dtype)
+
+
+def wide_norm(norm: Any, x: Tensor) -> Tensor:
+    """Return a LayerNorm of tokens, in their precision."""
+    weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+    return F.layer_norm(x, norm.normalized_shape, weight, bias, norm.eps)
+
+
 def run_block(layer: Any, x: Tensor, rows: int | None = None) -> Tensor:
     """Run a block on float (B, L, D); return only the first `rows` tokens, if that is given."""
-    attention, normed = layer.self_attn, layer.layer_norm1(x)
+    attention, tokens = layer.self_attn, normed(layer.layer_norm1, x)
     q, k, v = (
         each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)
         for each in (
-            attention.q_proj(normed[:, :rows]), attention.k_proj(normed), attention.v_proj(normed)
+            attention.q_proj(tokens[:, :rows]), attention.k_proj(tokens), attention.v_proj(tokens)
         )
     )  # fmt: skip
     return finish_block(layer, x[:, :rows], F.scaled_dot_product_attention(q, k, v))
@@ -67,7 +87,7 @@ def finish_block(layer: Any, x: Tensor, attended: Tensor) -> Tensor:
         attended: A v of each head, float (B, heads, L, D / heads).
     """
     x = add_attention(layer, x, attended)
-    return x + _mlp(layer.mlp, layer.layer_norm2(x))
+    return x + _mlp(layer.mlp, normed(layer.layer_norm2, x))
 
 
 def add_attention(layer: Any, x: Tensor, attended: Tensor) -> Tensor:
@@ -77,10 +97,10 @@ def add_attention(layer: Any, x: Tensor, attended: Tensor) -> Tensor:
     return out
 
 
-def split_heads(attention: Any, normed: Tensor) -> Heads:
+def split_heads(attention: Any, tokens: Tensor) -> Heads:
     """Return queries, keys and values of float (1, L, D), the output of `layer_norm1`."""
     q, k, v = (
-        project(normed)[0]
+        project(tokens)[0]
         .unflatten(1, (attention.num_heads, -1))  # (L, heads, D / heads)
         .transpose(0, 1)  # (heads, L, D / heads)
         .contiguous()

@@ -20,6 +20,7 @@ from carvid.base.words import plural
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.hub import fetch, find_cached, is_hub_name, split_name
 from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
+from carvid.clip.precision import resolve_dtype
 from carvid.clip.preprocessing import read_preprocessing
 from carvid.clip.tokens import check_tokenizer
 from carvid.config import Config, WeightsConfig, load_config
@@ -110,7 +111,7 @@ def load_backbone(name: str, config: WeightsConfig) -> ClipBackbone:
         model,
         tokenizer,
         device=device,
-        dtype=resolve_dtype(config.dtype, device),
+        dtype=resolve_dtype(config.dtype, device, settings.vision_config.hidden_size),
         half_positions=config.half_positions,
         name=source.full_name,
         preprocessing=preprocessing,
@@ -204,14 +205,6 @@ def resolve_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0].split(". ")[0]
         raise ConfigError(f"cannot use device '{name}': {reason}; use auto or cpu") from None
     return device
-
-
-def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the precision for `auto` (half on CUDA, float32 elsewhere) or a precision's name."""
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    dtype: torch.dtype = getattr(torch, name)
-    return dtype
 
 
 @contextmanager

@@ -50,7 +50,8 @@ class WeightsConfig(Section):
     device: str = setting("auto")
     """`auto` (CUDA, then MPS, then CPU), or a torch device such as `cuda:1`."""
     dtype: str = setting("auto", choices=("auto", "float32", "float16", "bfloat16"))
-    """`auto` is float16 on CUDA, float32 elsewhere."""
+    """`auto` is float16 on CUDA, and bfloat16 on CPUs that multiply in it (AMX, AVX512_BF16), for
+    networks at least 256 channels wide; float32 elsewhere."""
     half_positions: bool = setting(False)
     """Round position embeddings to float16, as the released code does on every device."""
 
