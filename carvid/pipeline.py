@@ -248,7 +248,7 @@ class Carvid(IndexingModel):
     ) -> Track:
         """As `segment`, of the clip of an index."""
         queries, clip = queries_of(texts, distractors), index.facts.clip(index.folder)
-        model = self._answering(index)
+        model = self._answering(index).forgetting_texts()
         index.facts.check_model(model.config, self._weights_in_json, self.contents)
         if options["out"] is not None:
             check_outside(Path(options["out"]), index.folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,6 @@ from carvid.car.classes import Texts, config_for, queries_of
 from carvid.car.proposals import EncodedFrame
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
-from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.index.answer import Answer
 from carvid.index.facts import AGAIN, IndexFacts, read_index_json
@@ -26,6 +26,7 @@ from carvid.index.quick import (
     Anchor,
     QuickSegmenter,
     anchor_of,
+    forgetting,
     peak,
     probabilities,
     strongest,
@@ -70,7 +71,8 @@ class ClipIndex:
         except NOT_OURS:
             raise ConfigError(f"'{self.folder}' is damaged; {AGAIN}") from None
         self._piece = lru_cache(PIECES_IN_MEMORY)(self._read)
-        self._known: dict[tuple[Config, ClipBackbone, Queries], dict[str, Anchor]] = {}
+        self._known: dict[tuple[Config, Any, Queries], dict[str, Anchor]] = {}
+        """By settings, classifier and question."""
 
     def __repr__(self) -> str:
         return f"ClipIndex('{self.folder}', {len(self.key_frames)} key frames)"
@@ -149,7 +151,7 @@ class ClipIndex:
 
     def _anchors(self, unit: RecurrentSegmenter, queries: Queries) -> dict[str, Anchor]:
         """What the classifier says of each query's text."""
-        asked = (unit.config, unit.classifier.backbone, queries)
+        asked = (unit.config, unit.classifier.backbone.model, queries)
         if asked not in self._known:
             while len(self._known) >= QUESTIONS_IN_MEMORY:
                 del self._known[next(iter(self._known))]
@@ -159,7 +161,9 @@ class ClipIndex:
     def _new_anchors(self, unit: RecurrentSegmenter, queries: Queries) -> dict[str, Anchor]:
         texts = [unit.text_of(queries, query) for query in range(len(queries.all))]
         distinct = list(dict.fromkeys(texts))
-        peaks, times_s = [], []
+        # Background words, which are many, are encoded where they stay known.
+        probabilities(unit, self._piece(self.key_frames[0]).encoded, distinct)
+        unit, peaks, times_s = forgetting(unit, queries), [], []
         for piece in self._pieces():
             chances = probabilities(unit, piece.encoded, distinct)
             peaks.append([peak(chances[text]) for text in distinct])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -101,6 +102,16 @@ class IndexingModel:
         model: Model = with_settings(self, index_config(self.config))
         model._index = index
         return model
+
+    def forgetting_texts(self: Model) -> Model:
+        """Return the same model, to which no text is known yet: whatever was asked before, it gives
+        the bytes of a new one."""
+        generator, classifier = self.backbones
+        first = generator.forgetting()
+        model = copy.copy(self)
+        model.backbones = (first, first if classifier is generator else classifier.forgetting())
+        settled: Model = with_settings(model, self.config)
+        return settled
 
     @property
     def _weights_in_json(self) -> dict[str, str]:

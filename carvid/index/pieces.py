@@ -95,7 +95,7 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
         ConfigError: it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         arrays["columns"] = arrays["columns"].astype(np.int64)
         values, steps, columns, levels, row_steps = (

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from carvid.car.competitors import Competitors
 from carvid.car.frame import LoopFrame
 from carvid.car.proposals import EncodedFrame
-from carvid.car.queries import Queries
+from carvid.car.queries import Queries, in_template
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.config import Config
 
@@ -79,6 +79,20 @@ def with_config(unit: RecurrentSegmenter, config: Config) -> RecurrentSegmenter:
     """Return a segmenter of the same networks with other settings."""
     generator, classifier = unit.generator.backbone, unit.classifier.backbone
     return RecurrentSegmenter(generator, classifier, config, unit.sharpen.sam)
+
+
+def forgetting(unit: RecurrentSegmenter, queries: Queries) -> RecurrentSegmenter:
+    """Return a segmenter that encodes the texts of these queries anew: what it says depends, bit
+    by bit, on no others that were asked before."""
+    texts = [unit.text_of(queries, query) for query in range(len(queries.all))]
+    networks = (unit.generator.backbone, unit.classifier.backbone)
+    templates = ("{}", unit.config.proposals.template, *unit.config.classifier.templates)
+    gone = [in_template(template, text) for template in templates for text in texts]
+    first, second = (network.forgetting(gone) for network in networks)
+    same = networks[0] is networks[1]
+    other = RecurrentSegmenter(first, first if same else second, unit.config, unit.sharpen.sam)
+    other.check_texts(queries)
+    return other
 
 
 def without_crf(unit: RecurrentSegmenter) -> RecurrentSegmenter:
