@@ -86,7 +86,6 @@ def run(
             help="Say how the expressions are understood, and stop.",
         ),
     ] = False,
-    thorough: Thorough = False,
     ask: Ask = False,
     camera: Annotated[
         int | None,
@@ -148,6 +147,7 @@ def run(
             help="Let later frames of a file repair earlier ones, or not.",
         ),
     ] = True,
+    thorough: Thorough = False,
     each: Annotated[
         bool,
         typer.Option(
