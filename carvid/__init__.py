@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from carvid.evaluation.protocols import evaluate
     from carvid.evaluation.report import Report
     from carvid.exports.export import export
+    from carvid.index.answer import Answer
+    from carvid.index.clip_index import ClipIndex
     from carvid.media.frames import Frame, Selection, VideoReader
     from carvid.media.open import open_video
     from carvid.pipeline import Carvid, load
@@ -47,12 +49,14 @@ logging.getLogger("carvid").addHandler(logging.NullHandler())
 logging.getLogger("carvid").addFilter(ShowNames())
 
 _HOMES = {
+    "Answer": "carvid.index.answer",
     "BatchResult": "carvid.batch.run",
     "BenchResult": "carvid.benchmark.bench_result",
     "Carvid": "carvid.pipeline",
     "CarvidError": "carvid.base.errors",
     "Classes": "carvid.car.classes",
     "Clip": "carvid.batch.manifest",
+    "ClipIndex": "carvid.index.clip_index",
     "Config": "carvid.config",
     "Frame": "carvid.media.frames",
     "FrameResult": "carvid.run.result",
@@ -77,12 +81,14 @@ _HOMES = {
 """Where each public name is defined; it is imported when it is first asked for."""
 
 __all__ = [
+    "Answer",
     "BatchResult",
     "BenchResult",
     "Carvid",
     "CarvidError",
     "Classes",
     "Clip",
+    "ClipIndex",
     "Config",
     "Frame",
     "FrameResult",

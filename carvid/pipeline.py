@@ -26,10 +26,10 @@ from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
-from carvid.index.facts import IndexFacts, is_index
-from carvid.index.make import make_index
+from carvid.index.facts import is_index
+from carvid.index.models import IndexingModel
+from carvid.index.place import check_outside, index_files
 from carvid.index.quick import QuickSegmenter
-from carvid.index.settings import index_config
 from carvid.media.given import Source, ahead, open_source
 from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
 from carvid.run.facts import RunFacts
@@ -90,7 +90,7 @@ def load(
     return model
 
 
-class Carvid(Streaming):
+class Carvid(Streaming, IndexingModel):
     """Two frozen CLIPs and the settings they run with.
 
     Args:
@@ -108,90 +108,29 @@ class Carvid(Streaming):
         sam: SamRefiner | None = None,
     ) -> None:
         super().__init__(config, generator, classifier, sam)
-        self.sources: tuple[Path, ...] = ()
-        """Files that this was loaded from, which no run may write onto."""
-        self.contents: dict[str, str] = {}
-        """What tells the weights from others; see `RunFacts.contents`."""
+        self.sources = ()
+        self.contents = {}
 
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
 
-    @telling_out_of_memory()
-    def index(
-        self,
-        video: str | Path,
-        out: str | Path | None = None,
-        *,
-        resume: bool = True,
-        overwrite: bool = False,
-        progress: bool = False,
-        selection: Selection = ALL,
-        frame_rate: Fraction | float | None = None,
-        stop: Callable[[], bool] = never,
-    ) -> ClipIndex:
-        """Read a clip once, and keep what does not depend on what is asked.
-
-        Its settings are this model's with dense proposals (`carvid.index.settings.index_config`).
-
-        Args:
-            video: a video file, a folder or a pattern of images, or one image.
-            out: the index's folder; None is beside the clip: `clip.idx` for `clip.mp4`.
-            resume: go on after the last whole piece there; a whole index is opened as it is.
-            overwrite: replace an index of something else.
-            progress: show a bar with frames per second on stderr.
-            selection: which of the frames are used, and how large.
-            frame_rate: of pictures, frames per second; None is their own times, or else 24.
-            stop: asked after each frame.
-
-        Raises:
-            Stopped: `stop` said so; the index can be resumed.
-            VideoError: the clip cannot be read, or only once.
-            OutputError: `out` holds something else, or cannot be written.
-        """
-        folder = Path(video).with_suffix(".idx") if out is None else Path(out)
-        model = self._answering()
-        given = open_source(video, frame_rate=frame_rate, selection=selection)
-        with given as reader, stop_when(stop):
-            facts = IndexFacts.of_clip(
-                model.config, reader.info, self._weights_in_json, self.contents
-            )
-            make_index(
-                reader, folder, facts, model.segmenter.generator,
-                resume=resume, overwrite=overwrite, progress=progress,
-            )  # fmt: skip
-        return model.open_index(folder)
-
-    def open_index(self, folder: str | Path) -> ClipIndex:
-        """Open an index that is there.
-
-        Raises:
-            ConfigError: there is none, it is damaged, or settings differ that it depends on.
-            WeightsError: it was made with another generator.
-        """
-        model = self._answering()
-        index = ClipIndex(folder, model.segmenter)
-        index.facts.check_model(model.config, self._weights_in_json, self.contents)
-        return index
-
-    def _answering(self, index: ClipIndex | None = None) -> Carvid:
-        """The same model with the settings of an index, and key frames from one."""
-        model = Carvid(index_config(self.config), *self.backbones, self.segmenter.sharpen.sam)
-        model.sources, model.contents, model.key_frames = self.sources, self.contents, index
-        return model
 
     def _segment_index(
         self, index: ClipIndex, texts: Texts, distractors: str | Iterable[str], *, thorough: bool,
         **options: Any,
     ) -> Track:
         """As `segment`, of the clip of an index."""
-        queries, video = queries_of(texts, distractors), index.facts.video
-        index.facts.check_clip()
-        model = self._answering(index)
+        queries, clip = queries_of(texts, distractors), index.facts.clip(index.folder)
+        model = self._answering(index).forgetting_texts()
+        index.facts.check_model(model.config, self._weights_in_json, self.contents)
+        if options["out"] is not None:
+            check_outside(Path(options["out"]), index.folder)
+            model.sources = (*model.sources, *index_files(index.folder))
         if not thorough:
-            model.segmenter = index.quick(queries)
-        options |= {"selection": video.selection, "frame_rate": video.asked_rate}
-        return model.segment(video.path, queries, **options)
+            model.segmenter = index.quick(model.segmenter, queries)
+        options |= {"selection": clip.selection, "frame_rate": clip.asked_rate}
+        return model.segment(clip.path, queries, **options)
 
     @takes_classes
     @telling_out_of_memory()

@@ -1,5 +1,6 @@
 #!/usr/bin/env python
-"""Kill runs in the middle and resume them: `python -m tests.kill_runs WEIGHTS FOLDER COUNT`.
+"""Kill runs in the middle and resume them: `python -m tests.kill_runs WEIGHTS FOLDER COUNT`. So
+with an index, and with a run that is answered from it.
 
 WEIGHTS has the folders generator and classifier. One process loads the models and forks a child
 for each run, before any thread is there; the child kills itself, and another one resumes.
@@ -26,6 +27,7 @@ from PIL import Image
 
 import carvid
 from carvid.base.files import is_partial
+from carvid.index.folder import IndexFolder
 from carvid.media.encode import VideoWriter
 from carvid.pipeline import Carvid
 from carvid.run.progress import Progress
@@ -36,6 +38,7 @@ TEXTS = ["a dog", "a white cat"]
 FORMATS = ["coco", "alpha", "green", "cutouts", "html"]
 FRAMES = 16
 PLACES = ("not begun", "frames", "overlay", "formats")
+INDEXES = "indexes"
 BORDER = "border"
 """Between two places: a kill there may fall into either."""
 
@@ -84,6 +87,13 @@ class Steps:
             return result
 
         setattr(owner, name, with_steps)
+
+    def of_index(self, work: Callable[[], object]) -> None:
+        """Do an index."""
+        self.around(IndexFolder, "add", "piece", BORDER)
+        self.step("not begun")
+        work()
+        self.step("ended")
 
     def of_run(self, work: Callable[[Callable[[], bool]], object]) -> None:
         """Do a run, which is given `stop`."""
@@ -151,6 +161,39 @@ def where(folder: Path) -> str:
     return "overlay" if following == FRAMES else "frames"
 
 
+def kill_indexes(model: Carvid, clip: Path, root: Path, chance: random.Random) -> int:
+    """Kill the making of an index, and a run that is answered from it, and go on with both; return
+    how many kills there were."""
+
+    def index(name: str, steps: Steps) -> None:
+        steps.of_index(lambda: model.index(clip, root / name))
+
+    def ask(name: str, steps: Steps) -> None:
+        steps.of_run(
+            lambda stop: model.segment(
+                root / "whole.idx", TEXTS, out=root / name, resume=True, stop=stop
+            )
+        )
+
+    kills = 0
+    for work, whole, last in ((index, "whole.idx", "killed.idx"), (ask, "asked", "killed-asked")):
+
+        def note(work: Any = work, whole: str = whole) -> None:
+            work(whole, steps := Steps())
+            (root / "steps.json").write_text(json.dumps(steps.seen))
+
+        assert in_child(note)
+        seen = json.loads((root / "steps.json").read_text())
+        middle = [k for k, (place, _) in enumerate(seen) if place in ("piece", "frames")]
+        for at in (middle[0], middle[-1]):
+            steps = Steps(at, chance.uniform(0, seen[at + 1][1] - seen[at][1]))
+            assert not in_child(lambda work=work, last=last, steps=steps: work(last, steps))
+            kills += 1
+        assert in_child(lambda work=work, last=last: work(last, Steps()))
+        assert contents(root / last) == contents(root / whole), last
+    return kills
+
+
 def main(weights: Path, root: Path, count: int, seed: int = 1) -> dict[str, int]:
     """Return how many of `count` kills fell where; each place, and each border, has its turn."""
     model: Carvid = carvid.load(
@@ -189,7 +232,7 @@ def main(weights: Path, root: Path, count: int, seed: int = 1) -> dict[str, int]
         )
         assert contents(root / name) == wanted, f"kill {number} ({place}) left other bytes"
         assert np.all(carvid.Track.open(root / name).scores >= 0)
-    return dict(places)
+    return {**places, INDEXES: kill_indexes(model, clip, root, chance)}
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from carvid.pipeline import Carvid
 from carvid.run.lock import locked
 from tests import HANGS_S
 from tests.conftest import make_frames
-from tests.kill_runs import PLACES
+from tests.kill_runs import INDEXES, PLACES
 from tests.odd_files import MAKERS, RATE
 from tests.test_cli import ENVIRONMENT, options
 from tests.test_pipeline import FAST, TEXTS, files
@@ -55,6 +55,7 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path: Path, weights: dict[str,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     places = json.loads(result.stdout)
+    assert places.pop(INDEXES) == 4
     assert sum(places.values()) == KILLS and places.keys() >= {*PLACES[:KILLS]}
 
 

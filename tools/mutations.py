@@ -57,6 +57,8 @@ TARGETS = {
     "classes' map": "carvid.car.label_map:label_map",
     "confusion": "carvid.evaluation.confusion:confusion",
     "merged sentences": "carvid.evaluation.referring:merge_masks",
+    "index's motion": "carvid.index.pieces:coarse_motion",
+    "index's key frames": "carvid.index.clip_index:ClipIndex.encoding",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -609,3 +611,22 @@ def rows_for_columns(confusion: Function) -> Function:
 def masks_of_other_sentences(merge_masks: Function) -> Function:
     """A sentence's mask is weighed by the score of another one of its ref."""
     return with_argument(merge_masks, "masks", lambda masks: masks[::-1])
+
+
+# indexes -------------------------------------------------------------------------------------
+
+
+@breaks("tests/test_index.py::test_motion_is_what_moved", "index's motion")
+def motion_kept_backwards(coarse_motion: Function) -> Function:
+    """An index keeps where things came from as where they went."""
+    return with_argument(coarse_motion, "motion", lambda motion: -motion)
+
+
+@breaks(
+    "tests/test_index.py::test_a_thorough_run_is_a_run_of_the_clip_with_the_index_s_settings"
+    "[distractor]",
+    "index's key frames",
+)
+def first_key_frame_for_all(encoding: Function) -> Function:
+    """A run of an index takes the first key frame for each of them."""
+    return with_argument(encoding, "frame", lambda _: 0)

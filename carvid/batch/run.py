@@ -28,6 +28,7 @@ from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
+from carvid.index.facts import is_index
 from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load
 from carvid.run.earlier import check_earlier
@@ -102,7 +103,7 @@ def run_batch(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what is in `out` can be resumed.
-        ConfigError: an unknown preset, setting or format, or Ray is not there.
+        ConfigError: an unknown preset, setting or format, a clip is an index, or Ray is not there.
         ExpressionError: a distractor is empty.
         OutputError: the clips' folders cannot be used, all that cannot are named; or what is read
             is in one of them.
@@ -113,6 +114,8 @@ def run_batch(
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     check_formats(formats)
     for clip in clips:
+        if is_index(clip.video):
+            raise ConfigError(f"'{clip.video}' is an index; ask it alone: carvid run {clip.video}")
         queries_of(clip.asked, distractors)
     _check_places(clips, out, config, distractors, resume=resume, overwrite=overwrite)
     inputs = [path for clip in clips for path in input_files(clip.video)]

@@ -28,14 +28,14 @@ def takes_classes(method: Method) -> Method:
         model = given.arguments["self"]
         config = config_for(given.arguments["texts"], model.config)
         if config is not model.config:
-            given.arguments["self"] = _with_settings(model, config)
+            given.arguments["self"] = with_settings(model, config)
         return method(*given.args, **given.kwargs)
 
     return cast("Method", asked)
 
 
-def _with_settings(model: Any, config: Config) -> Any:
-    """A model that shares another one's networks."""
+def with_settings(model: Any, config: Config) -> Any:
+    """Return a model that shares another one's networks."""
     other = copy.copy(model)
     (generator, classifier), sam = model.backbones, model.segmenter.sharpen.sam
     other.config = config

@@ -21,6 +21,7 @@ from carvid.cli.about import config, demo, info
 from carvid.cli.bench import ablation, bench
 from carvid.cli.data import calibrate, davis, evaluate
 from carvid.cli.export import export
+from carvid.cli.index import index
 from carvid.cli.messages import NAME, messages_on_stderr
 from carvid.cli.panels import CommandGroup, PanelCommand
 from carvid.cli.run import run
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 for name, command, example in (
     ("run", run, 'carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/'),
+    ("index", index, "carvid index clip.mp4 -o clip.idx"),
     ("overlay", overlay, "carvid overlay clip.mp4 out/masks -o overlay.mp4"),
     ("view", view, "carvid view out/"),
     ("export", export, "carvid export out/ --format coco --format matte"),

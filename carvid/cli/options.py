@@ -5,9 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from carvid.media.frames import Selection
 
 INPUT = "Input"
 QUESTION = "What to find"
@@ -44,6 +47,18 @@ def overrides(
     named = [f"{key}={value}" for key, value in given.items() if value]
     named += [] if threshold is None else [f"car.theta={threshold}"]
     return [*settings, *named, *(f"overlay.{each}" for each in style)]
+
+
+def selection_of(start: str | None, end: str | None, stride: int, max_side: int) -> Selection:
+    """Return which frames `--start` and the like choose.
+
+    Raises:
+        ConfigError: a time that is none.
+    """
+    from carvid.media.frames import Selection, seconds
+
+    begin_s = 0.0 if start is None else seconds(start)
+    return Selection(begin_s, None if end is None else seconds(end), stride, max_side)
 
 
 def complete_presets(incomplete: str) -> list[str]:
@@ -158,6 +173,29 @@ Resolution = Annotated[
     typer.Option(
         metavar="NAME", rich_help_panel=DATA,
         help="480p or Full-Resolution, in DAVIS trees; 480p if it is there.",
+    ),
+]  # fmt: skip
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start", metavar="TIME", rich_help_panel=INPUT, help="Begin there: seconds, or 1:02.5."
+    ),
+]  # fmt: skip
+End = Annotated[
+    str | None,
+    typer.Option(
+        "--end", metavar="TIME", rich_help_panel=INPUT, help="End before that: seconds, or 1:02.5."
+    ),
+]  # fmt: skip
+Stride = Annotated[
+    int,
+    typer.Option("--stride", metavar="N", rich_help_panel=INPUT, help="Use every n-th frame."),
+]
+MaxSide = Annotated[
+    int,
+    typer.Option(
+        "--max-side", metavar="PIXELS", rich_help_panel=INPUT,
+        help="Scale frames down to this longer side; 0 keeps the size.",
     ),
 ]  # fmt: skip
 Fps = Annotated[

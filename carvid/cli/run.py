@@ -11,6 +11,7 @@ import typer
 
 from carvid.base.words import plural
 from carvid.cli.classes import Asked, ClassesFile, asked_of, explain_classes, settings_of
+from carvid.cli.index import Ask, IndexAsked, Thorough, index_in
 from carvid.cli.messages import (
     exit_if_failed,
     resumable,
@@ -27,8 +28,10 @@ from carvid.cli.options import (
     AsJson,
     Classifier,
     Device,
+    End,
     Fps,
     Generator,
+    MaxSide,
     Overwrite,
     Preset,
     Quiet,
@@ -36,9 +39,12 @@ from carvid.cli.options import (
     RunFolder,
     Sam,
     Settings,
+    Start,
+    Stride,
     Style,
     complete_formats,
     overrides,
+    selection_of,
 )
 from carvid.cli.results import print_found, print_json, print_phrases, print_place
 
@@ -49,12 +55,13 @@ if TYPE_CHECKING:
 
 
 def run(
+    context: typer.Context,
     videos: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="VIDEO",
             help="A video, a folder of images, an image, a pattern ('a/%05d.jpg', 'a/*.jpg'), a "
-            "stream's URL, or - (pipe). Of several, each has its own folder in --out.",
+            "stream's URL, - (pipe), or an index. Of several, each has its own folder in --out.",
         ),
     ] = None,
     expr: Annotated[
@@ -79,6 +86,7 @@ def run(
             help="Say how the expressions are understood, and stop.",
         ),
     ] = False,
+    ask: Ask = False,
     camera: Annotated[
         int | None,
         typer.Option(
@@ -93,28 +101,10 @@ def run(
             help="Frames through a pipe are bare RGB of this size.",
         ),
     ] = None,
-    start: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", rich_help_panel=INPUT, help="Begin there: seconds, or 1:02.5."
-        ),
-    ] = None,
-    end: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME", rich_help_panel=INPUT, help="End before that: seconds, or 1:02.5."
-        ),
-    ] = None,
-    stride: Annotated[
-        int, typer.Option(metavar="N", rich_help_panel=INPUT, help="Use every n-th frame.")
-    ] = 1,
-    max_side: Annotated[
-        int,
-        typer.Option(
-            metavar="PIXELS", rich_help_panel=INPUT,
-            help="Scale frames down to this longer side; 0 keeps the size.",
-        ),
-    ] = 0,
+    start: Start = None,
+    end: End = None,
+    stride: Stride = 1,
+    max_side: MaxSide = 0,
     fps: Fps = None,
     out: RunFolder = Path("out"),
     formats: Annotated[
@@ -157,6 +147,7 @@ def run(
             help="Let later frames of a file repair earlier ones, or not.",
         ),
     ] = True,
+    thorough: Thorough = False,
     each: Annotated[
         bool,
         typer.Option(
@@ -194,8 +185,9 @@ def run(
     # Everything that can be wrong is looked at before the weights, which take long, are loaded.
     looks = [] if offline else ["temporal.lag=0"]
     asked = [*settings_of(classes), *overrides(settings, device, sam, style, threshold), *looks]
-    config = load_config(preset, asked)
-    selection = _selection(start, end, stride, max_side)
+    index = index_in(context)
+    config = load_config(preset if index is None else index.settings(), asked)
+    selection = selection_of(start, end, stride, max_side)
     rate = None if fps is None else rate_of(fps)
     sources = videos or []
     expressions, distractors = (
@@ -235,6 +227,14 @@ def run(
     if engine != "serial" or workers is not None:
         raise typer.BadParameter("--engine and --workers are for several clips")
     source = sources[0] if sources else f"camera:{camera}"
+    if index is not None:
+        index.check(config)
+        if ask:
+            index.answer(config, task.models, texts, distractors, as_json=as_json)
+            return
+        _check_one(task, index.clip.path, texts, index.how, index)
+        _run_one(task, source, texts, {"thorough": thorough}, index)
+        return
     form = None if raw is None else raw_frames(raw)
     how = {"selection": selection, "frame_rate": rate}
     _check_one(task, source, texts, how)
@@ -262,13 +262,6 @@ class _Task:
         weights = self.config.weights
         own = {"generator": weights.generator, "classifier": weights.classifier}
         return [self.models[key] or name for key, name in own.items()]
-
-
-def _selection(start: str | None, end: str | None, stride: int, max_side: int) -> Selection:
-    from carvid.media.frames import Selection, seconds
-
-    begin_s = 0.0 if start is None else seconds(start)
-    return Selection(begin_s, None if end is None else seconds(end), stride, max_side)
 
 
 def _clips_of_manifest(
@@ -314,8 +307,11 @@ def _check_texts(clips: list[Clip], texts: Asked, distractors: list[str]) -> Non
         queries_of(each, distractors)
 
 
-def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> None:
-    """Say what is wrong with a clip or its folder, without loading torch."""
+def _check_one(
+    task: _Task, source: str, texts: Asked, how: dict[str, Any], index: IndexAsked | None = None
+) -> None:
+    """Say what is wrong with a clip, perhaps that of an index, or its folder, without loading
+    torch."""
     from carvid.base.guard import check_apart
     from carvid.car.classes import queries_of
     from carvid.config import Config
@@ -326,7 +322,8 @@ def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> N
     from carvid.run.layout import run_paths
     from carvid.run.names import check_names
 
-    check_apart([*input_files(source), *task.read], run_paths(task.out))
+    read = [] if index is None else index.files(task.out)
+    check_apart([*input_files(source), *task.read, *read], run_paths(task.out))
     models = {name: model for name, model in task.models.items() if model is not None}
     config = Config.from_dict({"weights": models}, base=task.config)
     queries = queries_of(texts, task.options["distractors"])
@@ -336,8 +333,9 @@ def _check_one(task: _Task, source: str, texts: Asked, how: dict[str, Any]) -> N
             if task.options["keep_names"]:
                 check_names(reader.info.names, source)
             facts = RunFacts.of_input(
-                config, reader.info, queries, {}, keep_names=task.options["keep_names"]
-            )
+                config, reader.info, queries, {}, keep_names=task.options["keep_names"],
+                quick=index is not None and not index.thorough,
+            )  # fmt: skip
         now = {key: value for key, value in facts.to_dict().items() if key != "weights"}
     check_earlier(task.out, now, resume=task.options["resume"], overwrite=task.options["overwrite"])
 
@@ -347,19 +345,26 @@ def _run_one(
     source: str,
     texts: Asked,
     how: dict[str, Any],
+    index: IndexAsked | None = None,
 ) -> None:
-    """Segment a clip and print what was found."""
+    """Segment a clip and print what was found; of an index first what it says by itself."""
     from carvid.base.interrupt import finishing_frames
     from carvid.media.open import is_live
     from carvid.pipeline import load
 
     live = is_live(source)
+    first: dict[str, Any] = {}
     with resumable(task.out, live=live):
         model = load(task.config, **task.models)
+        given: Any = source
+        if index is not None:
+            given, first["first"] = index.first(
+                model, texts, task.options["distractors"], as_json=task.as_json
+            )
         with finishing_frames() as stop:
-            track = model.segment(source, texts, out=task.out, stop=stop, **how, **task.options)
+            track = model.segment(given, texts, out=task.out, stop=stop, **how, **task.options)
     warn_lost(source, track.lost)
-    result: dict[str, Any] = {"out": str(task.out), **track.summary()}
+    result: dict[str, Any] = {"out": str(task.out), **track.summary(), **first}
     warn_of_drawings(task.model_names, [result])
     if task.as_json:
         print_json(result)

@@ -9,8 +9,9 @@ queries together (`gradient_cam`).
 
 from __future__ import annotations
 
+import copy
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -128,6 +129,15 @@ class ClipBackbone:
         this, results do not depend on what was asked before.
         """
         self._texts.clear()
+
+    def forgetting(self, texts: Iterable[str] | None = None) -> ClipBackbone:
+        """Return the same network, which has its own features of texts: none of these, or of all,
+        if none are given. See `forget_texts`; nobody who uses this one notices."""
+        gone = None if texts is None else {line for text in texts for line in text.split("\n")}
+        kept = {} if gone is None else {t: f for t, f in self._texts.items() if t not in gone}
+        other = copy.copy(self)
+        other._texts = kept
+        return other
 
     @torch.inference_mode()
     def _encode_texts(self, texts: list[str]) -> Tensor:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,9 +15,7 @@ from carvid.base.brief import Brief
 from carvid.base.scale import resize
 from carvid.index.pieces import FLOW_LEVELS, FLOW_STEP
 from carvid.index.quick import Anchor
-
-INSIDE = 0.5
-"""η: a map above it is inside the mask."""
+from carvid.temporal.carry import from_levels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,8 +37,11 @@ class Answer(Brief):
     """N: where the classifier was asked, and found each expression best."""
     size_hw: tuple[int, int]
     """H, W: the frames' height and width, pixels."""
-    maps: NDArray[np.float32]
-    """float32 (K, N, h, w) in [0, 1]: the key frames' proposals; zeros where one is not there."""
+    eta: float
+    """η: a map above it is inside the mask."""
+    maps: NDArray[np.uint8]
+    """uint8 (K, N, h, w): the key frames' proposals in steps of 1/255; zeros where one is not
+    there."""
     motion_of: Callable[[int], NDArray[np.int16]]
     """`carvid.index.pieces.Piece.motion` of a key frame's piece."""
 
@@ -52,23 +55,60 @@ class Answer(Brief):
         if not 0 <= frame < len(self.times_s):
             raise IndexError(f"frame {frame} is not among the clip's {len(self.times_s)}")
         position = int(np.searchsorted(self.key_frames, frame, side="right")) - 1
-        key, maps = int(self.key_frames[position]), self.maps[position]
+        key, maps = int(self.key_frames[position]), from_levels(self.maps[position])
         for motion in self.motion_of(key)[1 : frame - key + 1]:
             maps = _move(maps, motion)
-        return resize(maps, self.size_hw) > INSIDE
+        return resize(maps, self.size_hw) > self.eta
 
     def best_frame(self, label: int) -> int:
         """Return the index of the frame where the classifier found expression `label`, from 1, with
-        the highest score."""
-        return self.anchors[label - 1].frame
+        the highest score.
+
+        Raises:
+            IndexError: there is no such label.
+        """
+        return self.anchors[self._row(label)].frame
 
     def spans(self, label: int) -> list[tuple[int, int]]:
         """Return where expression `label`, from 1, is there: first frame and the one after the last
-        of each stretch."""
-        there = np.concatenate([[False], self.kept[:, label - 1], [False]])
+        of each stretch, as far as key frames tell.
+
+        Raises:
+            IndexError: there is no such label.
+        """
+        there = np.concatenate([[False], self.kept[:, self._row(label)], [False]])
         changes = np.flatnonzero(there[1:] != there[:-1])
         edges = np.append(self.key_frames, len(self.times_s))
         return [(int(edges[a]), int(edges[b])) for a, b in changes.reshape(-1, 2)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping: of each expression the highest score, its frame and time, and
+        where it is there, in frames and seconds."""
+        return {
+            "frames": len(self.times_s),
+            "expressions": [self._found(label) for label in range(1, len(self.texts) + 1)],
+        }
+
+    def _found(self, label: int) -> dict[str, Any]:
+        best, spans = self.anchors[label - 1], self.spans(label)
+        return {
+            "label": label,
+            "text": self.texts[label - 1],
+            "best_score": round(best.score, 4),
+            "best_frame": best.frame,
+            "best_time_s": self._time_s(best.frame),
+            "spans": [list(span) for span in spans],
+            "spans_s": [[self._time_s(first), self._time_s(after - 1)] for first, after in spans],
+        }
+
+    def _time_s(self, frame: int) -> float | None:
+        time_s = float(self.times_s[frame])
+        return round(time_s, 3) if math.isfinite(time_s) else None
+
+    def _row(self, label: int) -> int:
+        if not 1 <= label <= len(self.texts):
+            raise IndexError(f"label {label} is not among 1 to {len(self.texts)}")
+        return label - 1
 
 
 def _move(maps: NDArray[np.float32], motion: NDArray[np.int16]) -> NDArray[np.float32]:

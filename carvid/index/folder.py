@@ -4,29 +4,33 @@
     clip.idx/pieces/00012.npz   key frame 12: features, affinity; motion of the frames after it
     clip.idx/pieces/00012.jpg   key frame 12, at 480p
 
-While it is being made, `clip.idx/.carvid/progress.json` holds what is done.
+While it is being made, `clip.idx/progress.json` holds what is done.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.errors import OVERWRITE, RESUME, OutputError
-from carvid.base.files import is_partial, make_folder, read_json, write_text
+from carvid.base.errors import OVERWRITE, OutputError
+from carvid.base.files import make_folder, read_json, write_text
 from carvid.config.presets import INDEX_JSON
-from carvid.index.facts import IndexFacts
+from carvid.index.facts import FORMAT, PROGRESS_JSON, IndexFacts
 from carvid.index.pieces import Piece, write_picture, write_piece
-from carvid.run.layout import CHOOSE, LITTER, PROGRESS_FOLDER
+from carvid.index.place import CONTENTS, INDEX_NAMES, PIECES, earlier_index
+from carvid.run.earlier import listed
+from carvid.run.layout import CHOOSE, check_contents
 from carvid.run.progress import NOT_OURS
 from carvid.temporal.state import TemporalState
-
-PIECES = "pieces"
+from carvid.version import __version__
 
 
 class IndexFolder:
@@ -39,51 +43,44 @@ class IndexFolder:
 
     def __init__(self, folder: Path, facts: IndexFacts) -> None:
         self.folder, self.facts = folder, facts
-        self._progress = folder / PROGRESS_FOLDER / "progress.json"
+        self._progress, self._json = folder / PROGRESS_JSON, folder / INDEX_JSON
         self._keys: list[int] = []
-
-    @property
-    def _inputs(self) -> dict[str, Any]:
-        """What must be equal for an index to go on; as JSON reads it back."""
-        return dict(json.loads(json.dumps(self.facts.to_dict())))
+        self._inputs: dict[str, Any] = json.loads(json.dumps(facts.to_dict()))
 
     def check(self, *, resume: bool, overwrite: bool) -> bool:
         """Look at what is in the folder; return whether it holds this very index, whole.
 
         Raises:
-            OutputError: it holds something else, or another index than the one to resume.
+            OutputError: it holds something else, another index than the one to go on with, or
+                something else is among what would be replaced; or it cannot be written.
         """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"'{self.folder}' is a file; {CHOOSE}")
-        found = self._earlier()
+        found = earlier_index(self.folder, known=resume or overwrite)
         if found is None:
+            check_contents(self.folder, INDEX_NAMES, CONTENTS)
             return False
-        if not (resume or overwrite):
+        others = list(self._unlike(found))
+        if others and not overwrite:
             raise OutputError(
-                f"'{self.folder}' holds an index; go on with {RESUME}, replace it with "
+                f"'{self.folder}' holds another index: {listed(others)}; replace it with "
                 f"{OVERWRITE}, or {CHOOSE}"
             )
-        same = all(found.get(key) == value for key, value in self._inputs.items())
-        if resume and not same and not overwrite:
-            raise OutputError(
-                f"'{self.folder}' holds an index of something else, or made otherwise; replace it "
-                f"with {OVERWRITE}, or {CHOOSE}"
-            )
-        return resume and same and (self.folder / INDEX_JSON).exists()
+        if resume and not others and self._json.exists():
+            self._progress.unlink(missing_ok=True)  # which a kill at the very end has left
+            return True
+        check_contents(self.folder, INDEX_NAMES, CONTENTS)
+        return False
 
     def begin(self, *, resume: bool) -> tuple[int, TemporalState | None]:
         """Make the folder; return the first frame to do, and the state before it, if there is one.
 
         What was begun with other inputs, or is damaged, is made again.
+
+        Raises:
+            OutputError: the place cannot be written.
         """
-        done, state = 0, None
-        if resume and self._progress.exists():
-            done, state = self._load()
+        done, state = self._load() if resume else (0, None)
         if not done:
-            for name in (INDEX_JSON, PIECES, PROGRESS_FOLDER):
-                self._remove(self.folder / name)
-            self._keys = []
-        make_folder(self._progress.parent)
+            self._remove()
         make_folder(self.folder / PIECES)
         return done, state
 
@@ -103,30 +100,43 @@ class IndexFolder:
                   "inputs": self._inputs}  # fmt: skip
         write_text(self._progress, json.dumps(values))
 
-    def finish(self, frame_count: int) -> None:
-        """Write index.json: the index is whole."""
-        values = self._inputs | {"frame_count": frame_count, "key_frames": self._keys}
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        write_text(self.folder / INDEX_JSON, text)
-        shutil.rmtree(self._progress.parent)
-
-    def _earlier(self) -> dict[str, Any] | None:
-        """What an earlier index in the folder was made of; None if there is none.
+    def finish(self, frame_count: int, lost: Sequence[str]) -> None:
+        """Write index.json: the index of so many frames is whole, but for what could not be read.
 
         Raises:
-            OutputError: the folder holds something else.
+            OutputError: the place cannot be written.
         """
-        for path in (self.folder / INDEX_JSON, self._progress):
-            try:
-                values = read_json(path)
-                return dict(values["inputs"] if path == self._progress else values)
-            except (OSError, *NOT_OURS):
-                continue
-        names = [path for path in self.folder.glob("*") if path.name not in LITTER]
-        ours = {PIECES, PROGRESS_FOLDER, INDEX_JSON}
-        if all(is_partial(path) or path.name in ours for path in names):
-            return {} if (self.folder / INDEX_JSON).exists() else None
-        raise OutputError(f"'{self.folder}' exists and holds something else; {CHOOSE}")
+        values = self._inputs | {
+            "frame_count": frame_count, "lost": list(lost), "key_frames": self._keys
+        }  # fmt: skip
+        write_text(self._json, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        self._progress.unlink(missing_ok=True)
+
+    def forget_if_empty(self) -> None:
+        """Leave nothing of an index without a piece, which would be in the way of a better one."""
+        if not self._keys:
+            for folder in (self.folder / PIECES, self.folder):
+                with suppress(OSError):  # somebody else's things are in it
+                    folder.rmdir()
+
+    def _unlike(self, found: dict[str, Any]) -> Iterator[str]:
+        """In what an earlier index differs from this one, a few words each."""
+        try:
+            earlier = IndexFacts.from_dict(found)
+        except NOT_OURS:
+            yield "it is damaged"
+            return
+        yield from self.facts.unlike(earlier)
+        if found["index"] != FORMAT:
+            yield f"its format was {found['index']}, is {FORMAT}"
+        if self._json.exists():
+            return
+        # What is done of one that goes on has to fit to the rest, bit by bit.
+        if found.get("carvid") != __version__:
+            yield f"carvid {found.get('carvid')} has begun it"
+        for name in ("device", "dtype"):
+            if earlier.weights.get(name) != self.facts.weights.get(name):
+                yield f"{name} was {earlier.weights.get(name)}, is {self.facts.weights.get(name)}"
 
     def _load(self) -> tuple[int, TemporalState | None]:
         """What is done of an index that was begun; 0 if it is damaged, or another one."""
@@ -134,16 +144,19 @@ class IndexFolder:
             values = read_json(self._progress)
             done, keys = int(values["next"]), [int(key) for key in values["key_frames"]]
             state = TemporalState.from_dict(values["state"])
+            others = list(self._unlike(values["inputs"]))
         except (OSError, *NOT_OURS):
             return 0, None
         files = [self.folder / PIECES / f"{key:05d}.npz" for key in keys]
-        if values["inputs"] != self._inputs or not all(path.is_file() for path in files):
+        whole = all(path.is_file() and path.with_suffix(".jpg").is_file() for path in files)
+        if others or not whole:
             return 0, None
         self._keys = keys
         return done, state
 
-    def _remove(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    def _remove(self) -> None:
+        for path in map(self.folder.joinpath, INDEX_NAMES):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif os.path.lexists(path):
+                path.unlink()

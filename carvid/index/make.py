@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
+from carvid.base.errors import VideoError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
 from carvid.base.names import shown
+from carvid.base.words import plural
 from carvid.car.proposals import ProposalGenerator
-from carvid.config.presets import INDEX_JSON
 from carvid.index.build import build_pieces
 from carvid.index.facts import IndexFacts
-from carvid.index.folder import PIECES, IndexFolder
+from carvid.index.folder import IndexFolder
+from carvid.index.place import INDEX_NAMES
 from carvid.media.given import ahead
 from carvid.media.open import VideoReader, files_of
 from carvid.run.lock import locked
+from carvid.temporal.state import TemporalState
+
+log = logging.getLogger("carvid")
 
 
 def make_index(
@@ -29,6 +37,7 @@ def make_index(
     resume: bool,
     overwrite: bool,
     progress: bool,
+    read: Iterable[Path] = (),
 ) -> None:
     """Make the index of a clip in a folder, or the rest of it.
 
@@ -40,6 +49,7 @@ def make_index(
         resume: go on after the last whole piece there; a whole index stays as it is.
         overwrite: replace an index of something else.
         progress: show a bar with frames per second on stderr.
+        read: what else is read, and not to be overwritten.
 
     Raises:
         Stopped: somebody wanted to stop; the index can be resumed.
@@ -47,21 +57,44 @@ def make_index(
         VideoError: the clip cannot be read.
     """
     folder = IndexFolder(out, facts)
-    check_apart(files_of(reader.info), [out / name for name in (INDEX_JSON, PIECES)])
+    check_apart([*files_of(reader.info), *read], [out / name for name in INDEX_NAMES])
     if folder.check(resume=resume, overwrite=overwrite):
         return
     with locked(out):
         start, state = folder.begin(resume=resume)
-        reader.known = None if state is None else (start - 1, state.time_s)
-        frames, info = ahead(reader, start), reader.info
-        bar = tqdm(
-            frames, initial=start, total=reader.expected, unit="frame",
-            desc=shown(Path(info.path).name), disable=not progress,
-        )  # fmt: skip
-        count = start
-        with closing(frames), closing(bar):
-            pieces = build_pieces(until_stopped(bar), generator, facts.config.temporal, state)
-            for built in pieces:
-                folder.add(built.piece, built.picture, built.following, built.state)
-                count = built.following
-        folder.finish(count)
+        began_s = time.monotonic()
+        try:
+            count = _fill(folder, reader, generator, start, state, progress=progress)
+        except VideoError:
+            folder.forget_if_empty()
+            raise
+        folder.finish(count, reader.lost)
+    if not progress:  # a bar says as much
+        seconds, name = time.monotonic() - began_s, Path(reader.info.path).name
+        counted = plural(count - start, "frame")
+        log.info("%s: %s indexed in %.1f s", name, counted, seconds)
+
+
+def _fill(
+    folder: IndexFolder,
+    reader: VideoReader,
+    generator: ProposalGenerator,
+    start: int,
+    state: TemporalState | None,
+    *,
+    progress: bool,
+) -> int:
+    """Write the pieces from frame `start` on, before which `state` was left; return the number of
+    all frames."""
+    reader.known = None if state is None else (start - 1, state.time_s)
+    frames, info, count = ahead(reader, start), reader.info, start
+    bar = tqdm(
+        frames, initial=start, total=reader.expected, unit="frame",
+        desc=shown(Path(info.path).name), disable=not progress,
+    )  # fmt: skip
+    config = folder.facts.config.temporal
+    with closing(frames), closing(bar):
+        for built in build_pieces(until_stopped(bar), generator, config, state):
+            folder.add(built.piece, built.picture, built.following, built.state)
+            count = built.following
+    return count

@@ -28,6 +28,8 @@ FLOW_STEP = 8
 """Motion is kept of every so manieth pixel ..."""
 FLOW_LEVELS = 4
 """... in steps of 1/4 pixel."""
+JPEG_END = b"\xff\xd9"
+"""The last bytes of a JPEG; OpenCV reads one that is cut, too."""
 DAMAGED = (OSError, ValueError, LookupError, zipfile.BadZipFile, zlib.error, cv2.error)
 """What reading a damaged piece raises."""
 
@@ -93,7 +95,7 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
         ConfigError: it is missing or damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as data, np.load(data, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         arrays["columns"] = arrays["columns"].astype(np.int64)
         values, steps, columns, levels, row_steps = (
@@ -101,6 +103,7 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
             for name in ("values", "steps", "columns", "levels", "row_steps")
         )
         down, across = arrays["grid_hw"].tolist()
+        _check_shapes(arrays, down * across)
         features = DenseFeatures((down, across), values, steps)
         affinity = NearestAffinity(columns, levels, row_steps)
         return Piece(
@@ -112,6 +115,20 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
         )
     except DAMAGED:
         raise ConfigError(f"'{path}' is damaged or missing; {AGAIN}") from None
+
+
+def _check_shapes(arrays: dict[str, Any], patches: int) -> None:
+    """Raise a ValueError if what was read of a piece with so many patches does not fit together."""
+    count, near = len(arrays["motion"]), arrays["columns"].shape[1]
+    expected = {
+        "values": (patches, arrays["values"].shape[1]), "steps": (patches, 1),
+        "columns": (patches, near), "levels": (patches, near), "row_steps": (patches, 1),
+        "times_s": (count,), "motion": (count, *arrays["motion"].shape[1:3], 2),
+    }  # fmt: skip
+    wrong = [name for name, shape in expected.items() if arrays[name].shape != shape]
+    inside = ((arrays["columns"] >= 0) & (arrays["columns"] < patches)).all()
+    if wrong or not (count and inside):
+        raise ValueError(f"{wrong} of a piece do not fit")
 
 
 def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
@@ -135,9 +152,10 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
         ConfigError: it is missing or damaged.
     """
     try:
-        image = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ValueError
+        data = path.read_bytes()
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if image is None or not data.endswith(JPEG_END):
+            raise ValueError("it is no whole JPEG")
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
     except DAMAGED:
         raise ConfigError(f"'{path}' is damaged or missing; {AGAIN}") from None

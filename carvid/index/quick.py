@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from carvid.car.competitors import Competitors
 from carvid.car.frame import LoopFrame
 from carvid.car.proposals import EncodedFrame
-from carvid.car.queries import Queries
+from carvid.car.queries import Queries, in_template
 from carvid.car.segmenter import RecurrentSegmenter
+from carvid.config import Config
 
 STRONG = 0.5
-"""A map's strength before there is a mask is that of where it is above this share of its
+"""A map's strength before there is a mask is its mean where it is above this share of its
 maximum."""
 WEAKEST = 1e-6
 """The least strength that others are compared with."""
@@ -52,7 +53,8 @@ class QuickSegmenter(RecurrentSegmenter):
         super().__init__(
             unit.generator.backbone, unit.classifier.backbone, unit.config, unit.sharpen.sam
         )
-        self._anchors = anchors
+        self.anchors = anchors
+        """What scores follow from, by text."""
 
     def _scores(
         self,
@@ -67,10 +69,30 @@ class QuickSegmenter(RecurrentSegmenter):
         chances = probabilities(self, frame.encoded, list(dict.fromkeys(texts)))
         scores = np.zeros((len(masks), len(competitors.texts)), np.float32)
         for row, (text, mask) in enumerate(zip(texts, masks, strict=True)):
-            anchor = self._anchors[text]
+            anchor = self.anchors[text]
             share = strength(chances[text], mask > self.config.prompts.eta) / anchor.strength
             scores[row, columns[row]] = anchor.score * min(1.0, share)
         return scores, np.full(len(masks), np.nan, np.float32)
+
+
+def with_config(unit: RecurrentSegmenter, config: Config) -> RecurrentSegmenter:
+    """Return a segmenter of the same networks with other settings."""
+    generator, classifier = unit.generator.backbone, unit.classifier.backbone
+    return RecurrentSegmenter(generator, classifier, config, unit.sharpen.sam)
+
+
+def forgetting(unit: RecurrentSegmenter, queries: Queries) -> RecurrentSegmenter:
+    """Return a segmenter that encodes the texts of these queries anew: what it says depends, bit
+    by bit, on no others that were asked before."""
+    texts = [unit.text_of(queries, query) for query in range(len(queries.all))]
+    networks = (unit.generator.backbone, unit.classifier.backbone)
+    templates = ("{}", unit.config.proposals.template, *unit.config.classifier.templates)
+    gone = [in_template(template, text) for template in templates for text in texts]
+    first, second = (network.forgetting(gone) for network in networks)
+    same = networks[0] is networks[1]
+    other = RecurrentSegmenter(first, first if same else second, unit.config, unit.sharpen.sam)
+    other.check_texts(queries)
+    return other
 
 
 def without_crf(unit: RecurrentSegmenter) -> RecurrentSegmenter:
@@ -94,20 +116,25 @@ def strength(chances: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     return float((cover * chances).sum() / max(float(cover.sum()), WEAKEST))
 
 
+def peak(chances: NDArray[np.float32]) -> float:
+    """Return a map's strength before there is a mask: the mean of what is above `STRONG` of its
+    maximum; `chances` is float32 (h, w) in [0, 1]."""
+    above = chances[chances > STRONG * chances.max()]
+    return float(above.mean()) if above.size else 0.0
+
+
 def strongest(
-    chances: NDArray[np.float32], times_s: NDArray[np.float64], most: int, apart_s: float
+    peaks: NDArray[np.float64], times_s: NDArray[np.float64], most: int, apart_s: float
 ) -> list[int]:
     """Return the key frames in which a text's map is strongest, the strongest first.
 
     Args:
-        chances: float32 (K, h, w) in [0, 1]: its maps in K key frames.
+        peaks: float64 (K,): its `peak` in K key frames.
         times_s: float64 (K,): their times, seconds, or NaN.
         most: how many.
         apart_s: the least time between two of them, seconds, as long as there are such.
     """
-    above = chances > STRONG * chances.max(axis=(1, 2), keepdims=True)
-    sums = (chances * above).sum(axis=(1, 2)) / np.maximum(above.sum(axis=(1, 2)), 1)
-    order = np.argsort(-sums, kind="stable").tolist()
+    order = np.argsort(-peaks, kind="stable").tolist()
     chosen: list[int] = []
     for distance_s in (apart_s, 0.0):
         for key in order:

@@ -17,7 +17,7 @@ INDEX_AFFINITY_TOP = 32
 STORED: dict[str, tuple[str, ...]] = {
     "weights": ("half_positions",),
     "proposals": (
-        "method", "dense_variant", "dense_sigma", "dense_precision", "affinity", "affinity_blocks",
+        "method", "dense_variant", "dense_sigma", "dense_precision", "affinity_blocks",
         "affinity_top", "max_side", "size_multiple", "max_tokens",
     ),
     "temporal": (

@@ -28,9 +28,15 @@ TOLD = frozenset(
         "weights",
         "contents",
         "keep_names",
+        "quick",
     }
 )
 """Of whose differences more is said than that there is one."""
+ONE_OF_BOTH = {
+    "keep_names": "masks are named as frames in one of both, and by numbers in the other",
+    "quick": "one of both asks the classifier at a few key frames, the other at each (--thorough)",
+}
+"""What a run.json says only where it is so, and how two runs differ in it."""
 MOST_TOLD = 4
 """Differences that a message lists."""
 SELECTION = {"start_s": "start", "end_s": "end", "max_side": "max-side"}
@@ -113,8 +119,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         if name in now:
             told |= dict(_of_values(saved.get(name), now[name], name))
     told |= _of_contents(saved, now, told)
-    if bool(saved.get("keep_names")) != bool(now.get("keep_names")):
-        told["keep_names"] = "masks are named as frames in one of both, and by numbers in the other"
+    for name, differ in ONE_OF_BOTH.items():
+        if "texts" in now and bool(saved.get(name)) != bool(now.get(name)):  # else little is known
+            told[name] = differ
     for name in sorted(now.keys() - TOLD):
         told |= dict(_of_values(saved.get(name), now[name], name))
     return list(told.values())

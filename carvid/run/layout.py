@@ -74,11 +74,7 @@ def check_place(folder: Path, *, holds: str | None = "texts") -> bool:
     Raises:
         OutputError: it is a file, holds something else, or cannot be written.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"'{folder}' is a file; choose a folder with {OUT}")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
-        raise OutputError(f"cannot write to '{nearest}'; {CHOOSE}")
+    check_makeable(folder)
     if not folder.exists() or all(is_partial(path) for path in folder.iterdir()):
         return False
     if not _holds_run(folder, holds):
@@ -86,6 +82,19 @@ def check_place(folder: Path, *, holds: str | None = "texts") -> bool:
             f"'{folder}' exists and holds something else; choose a new folder with {OUT}"
         )
     return True
+
+
+def check_makeable(folder: Path) -> None:
+    """Check that a folder can be made, or written to.
+
+    Raises:
+        OutputError: it is a file, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"'{folder}' is a file; choose a folder with {OUT}")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK) or not nearest.is_dir():
+        raise OutputError(f"cannot write to '{nearest}'; {CHOOSE}")
 
 
 def check_contents(
