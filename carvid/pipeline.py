@@ -7,7 +7,6 @@ from contextlib import closing
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -28,10 +27,8 @@ from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import is_index
 from carvid.index.models import IndexingModel
-from carvid.index.place import check_outside, index_files
-from carvid.index.quick import QuickSegmenter
 from carvid.media.given import Source, ahead, open_source
-from carvid.media.open import ALL, Frame, Selection, VideoInfo, VideoReader, files_of
+from carvid.media.open import ALL, Frame, Selection, VideoReader, files_of
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths
@@ -108,29 +105,12 @@ class Carvid(Streaming, IndexingModel):
         sam: SamRefiner | None = None,
     ) -> None:
         super().__init__(config, generator, classifier, sam)
-        self.sources = ()
-        self.contents = {}
+        self.sources, self.contents = (), {}
 
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
 
-
-    def _segment_index(
-        self, index: ClipIndex, texts: Texts, distractors: str | Iterable[str], *, thorough: bool,
-        **options: Any,
-    ) -> Track:
-        """As `segment`, of the clip of an index."""
-        queries, clip = queries_of(texts, distractors), index.facts.clip(index.folder)
-        model = self._answering(index).forgetting_texts()
-        index.facts.check_model(model.config, self._weights_in_json, self.contents)
-        if options["out"] is not None:
-            check_outside(Path(options["out"]), index.folder)
-            model.sources = (*model.sources, *index_files(index.folder))
-        if not thorough:
-            model.segmenter = index.quick(model.segmenter, queries)
-        options |= {"selection": clip.selection, "frame_rate": clip.asked_rate}
-        return model.segment(clip.path, queries, **options)
 
     @takes_classes
     @telling_out_of_memory()
@@ -196,10 +176,11 @@ class Carvid(Streaming, IndexingModel):
         if isinstance(video, ClipIndex):
             if selection != ALL or frame_rate is not None or raw is not None:
                 raise ConfigError("an index has frames of its own; leave --start and the like away")
-            return self._segment_index(
-                video, texts, distractors, thorough=thorough, out=out, resume=resume,
-                overwrite=overwrite, progress=progress, formats=formats, keep_names=keep_names,
-                stop=stop,
+            model, clip, queries = self._of_index(video, texts, distractors, thorough, out)
+            return model.segment(
+                clip.path, queries, out=out, resume=resume, overwrite=overwrite,
+                progress=progress, selection=clip.selection, frame_rate=clip.asked_rate,
+                formats=formats, keep_names=keep_names, stop=stop,
             )  # fmt: skip
         queries = queries_of(texts, distractors)
         given = open_source(video, frame_rate=frame_rate, selection=selection, raw=raw)
@@ -264,25 +245,6 @@ class Carvid(Streaming, IndexingModel):
         with stop_when(never):  # what came once will not come again: all of it is written
             write_formats(track, folder.folder, formats, progress=progress)
         raise Stopped
-
-    def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
-        """Return what a run.json says of a run of this model; `keep_names` as of `segment`."""
-        return RunFacts.of_input(
-            self.config, video, queries, self._weights_in_json, self.contents,
-            keep_names=keep_names, quick=isinstance(self.segmenter, QuickSegmenter),
-        )  # fmt: skip
-
-    @property
-    def _weights_in_json(self) -> dict[str, str]:
-        """What a run.json says of the weights, beside their contents."""
-        generator, classifier = self.backbones
-        dtypes = dict.fromkeys(str(each.dtype).removeprefix("torch.") for each in self.backbones)
-        return {
-            "generator": generator.name,
-            "classifier": classifier.name,
-            "device": str(generator.device),
-            "dtype": ", ".join(dtypes),
-        }
 
     def _results(
         self,

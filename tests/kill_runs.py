@@ -176,7 +176,7 @@ def kill_indexes(model: Carvid, clip: Path, root: Path, chance: random.Random) -
         )
 
     kills = 0
-    for work, whole, last in ((index, "whole.idx", "killed.idx"), (ask, "asked", "killed-asked")):
+    for work, whole in ((index, "whole.idx"), (ask, "asked")):
 
         def note(work: Any = work, whole: str = whole) -> None:
             work(whole, steps := Steps())
@@ -187,10 +187,11 @@ def kill_indexes(model: Carvid, clip: Path, root: Path, chance: random.Random) -
         middle = [k for k, (place, _) in enumerate(seen) if place in ("piece", "frames")]
         for at in (middle[0], middle[-1]):
             steps = Steps(at, chance.uniform(0, seen[at + 1][1] - seen[at][1]))
-            assert not in_child(lambda work=work, last=last, steps=steps: work(last, steps))
+            killed = f"killed-{at}-{whole}"
+            assert not in_child(lambda work=work, killed=killed, steps=steps: work(killed, steps))
+            assert in_child(lambda work=work, killed=killed: work(killed, Steps()))
+            assert contents(root / killed) == contents(root / whole), killed
             kills += 1
-        assert in_child(lambda work=work, last=last: work(last, Steps()))
-        assert contents(root / last) == contents(root / whole), last
     return kills
 
 

@@ -263,6 +263,7 @@ def test_info_names_versions_devices_and_weights() -> None:
 
 COMMANDS = (
     "run",
+    "index",
     "overlay",
     "view",
     "export",
@@ -305,7 +306,7 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "Several clips", "Options",
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
-    wanted = ["--expr", "--distractor", "--negative", "--classes", "--explain"]
+    wanted = ["--expr", "--distractor", "--negative", "--classes", "--explain", "--ask"]
     assert names["What to find"] == wanted
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]

@@ -43,7 +43,7 @@ from carvid.index.pieces import (
     write_picture,
     write_piece,
 )
-from carvid.index.quick import Anchor, peak, strength, strongest
+from carvid.index.quick import Anchor, look_of, peak, strength, strongest
 from carvid.index.settings import differences, index_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, Selection
@@ -478,13 +478,19 @@ def test_a_place_that_cannot_be_written(
 # Answers
 
 
+def anchor(score: float, frame: int) -> Anchor:
+    """Of a thing and of what is around it, which the classifier tells apart."""
+    looks, scores = np.eye(2, 3, dtype=np.float32), np.array([score, 0.1], np.float32)
+    return Anchor(score, frame, looks, scores, np.array([0.8, 0.4], np.float32))
+
+
 def answer_of(kept: list[list[bool]], **changes: Any) -> Answer:
     """Of 2 expressions, with key frames 0, 2, 4 among 6 frames."""
     maps = np.zeros((3, 2, 8, 12), np.uint8)
     maps[:, :, 2:5, 2:5] = 255
     motion = np.zeros((2, 8, 12, 2), np.int16)
     motion[1, ..., 0] = 3 * FLOW_LEVELS * 8  # three of the maps' pixels to the right
-    anchors = (Anchor(0.9, 0.8, 2), Anchor(0.0, 0.1, 4))
+    anchors = (anchor(0.9, 2), anchor(0.0, 4))
     values: dict[str, Any] = {
         "texts": ("a dog", "a cat"), "times_s": np.arange(6) / 2, "key_frames": np.array([0, 2, 4]),
         "scores": np.zeros((3, 2), np.float32), "kept": np.array(kept), "anchors": anchors,
@@ -568,6 +574,34 @@ def test_where_the_classifier_is_asked() -> None:
     assert strongest(peaks, np.zeros(5), 2, 1.0) == [1, 2]
     assert strongest(np.zeros(1), np.zeros(1), 2, 1.0) == [0]
     assert strongest(np.zeros(3), apart[:3], 2, 1.0) == [0, 2]
+
+
+def test_a_mask_is_scored_as_what_it_looks_like() -> None:
+    thing, around = np.eye(2, 3, dtype=np.float32)
+    known = anchor(0.9, 2)
+    assert known.score_of(thing, 0.8) == pytest.approx(0.9)
+    assert known.score_of(thing, 0.99) == pytest.approx(0.9)  # and not more
+    assert known.score_of(thing, 0.2) == pytest.approx(0.9 / 4)
+    assert known.score_of(around, 0.8) == pytest.approx(0.1)
+    assert known.score_of(around, 0.2) == pytest.approx(0.05)
+    between = (thing + around) / np.float32(2**0.5)
+    assert known.score_of(between, 1.0) == pytest.approx(0.5)
+    nothing = np.zeros(3, np.float32)
+    assert known.score_of(nothing, 0.0) == 0
+
+
+def test_a_look_is_the_mean_feature_in_a_mask() -> None:
+    values = torch.zeros(6, 3)
+    values[[0, 3], 0], values[[1, 4], 1], values[[2, 5], 2] = 1, 1, 1  # three columns of patches
+    for precision in ("float32", "int8"):
+        features = DenseFeatures.of((2, 3), values, cast("Any", precision))
+        encoded = EncodedFrame(features, torch.zeros(0))
+        mask = np.zeros((16, 24), bool)
+        np.testing.assert_array_equal(look_of(encoded, mask), np.zeros(3))
+        mask[:, :8] = True
+        np.testing.assert_allclose(look_of(encoded, mask), (1, 0, 0), atol=1e-6)
+        mask[:, :16] = True
+        np.testing.assert_allclose(look_of(encoded, mask), (0.5**0.5, 0.5**0.5, 0), atol=1e-6)
 
 
 def test_strength() -> None:

@@ -29,8 +29,8 @@ class Answer(Brief):
     key_frames: NDArray[np.int64]
     """int64 (K,): the key frames' indices, from 0."""
     scores: NDArray[np.float32]
-    """float32 (K, N) in [0, 1]: the classifier's at the frames of `anchors`; elsewhere these, less
-    where the dense map is weaker."""
+    """float32 (K, N) in [0, 1]: of what looks so at the frames of `anchors`, less where the
+    dense map is weaker (`carvid.index.quick`)."""
     kept: NDArray[np.bool_]
     """bool (K, N): which expressions are there."""
     anchors: tuple[Anchor, ...]

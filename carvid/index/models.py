@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
 from carvid.base.interrupt import never, stop_when
 from carvid.base.memory import telling_out_of_memory
+from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import with_settings
+from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import IndexFacts, check_clip, default_folder
 from carvid.index.make import make_index
+from carvid.index.place import check_outside, index_files
+from carvid.index.quick import QuickSegmenter
 from carvid.index.settings import index_config
 from carvid.media.given import open_source
-from carvid.media.open import ALL, Selection
+from carvid.media.open import ALL, Selection, VideoInfo
+from carvid.run.facts import RunFacts
 
 Model = TypeVar("Model", bound="IndexingModel")
 
@@ -102,6 +107,37 @@ class IndexingModel:
         model: Model = with_settings(self, index_config(self.config))
         model.key_frames = index
         return model
+
+    def _of_index(
+        self: Model,
+        index: ClipIndex,
+        texts: Texts,
+        distractors: str | Iterable[str],
+        thorough: bool,
+        out: str | Path | None,
+    ) -> tuple[Model, VideoInfo, Queries]:
+        """What segments the clip of an index, perhaps into a folder; the clip, and what is asked.
+
+        Raises:
+            CarvidError: as `open_index`; the clip is not there, or has changed; `out` is in the
+                index.
+        """
+        queries, clip = queries_of(texts, distractors), index.facts.clip(index.folder)
+        model = self._answering(index).forgetting_texts()
+        index.facts.check_model(model.config, self._weights_in_json, self.contents)
+        if out is not None:
+            check_outside(Path(out), index.folder)
+            model.sources = (*model.sources, *index_files(index.folder))
+        if not thorough:
+            model.segmenter = index.quick(model.segmenter, queries)
+        return model, clip, queries
+
+    def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
+        """Return what a run.json says of a run of this model; `keep_names` as of `segment`."""
+        return RunFacts.of_input(
+            self.config, video, queries, self._weights_in_json, self.contents,
+            keep_names=keep_names, quick=isinstance(self.segmenter, QuickSegmenter),
+        )  # fmt: skip
 
     def forgetting_texts(self: Model) -> Model:
         """Return the same model, to which no text is known yet: whatever was asked before, it gives

@@ -1,9 +1,14 @@
 """A first answer: the classifier is asked about a few key frames, and dense maps say the rest.
 
-A mask's *strength* for a text is the mean probability of the dense map in it. At the few key frames
-where a text's map is strongest CaR runs as always, with its classifier. What it says of the best
-mask there, score s₀ at strength p₀, stands for that text in the whole clip: a mask of strength p
-scores s₀ · min(1, p / p₀).
+A mask's *strength* for a text is the mean probability of the dense map in it, its *look* the mean
+dense feature. At the few key frames where a text's map is strongest CaR runs as always, with its
+classifier, and scores candidates j: s_j, at strength p_j. A mask of strength p in another frame is
+scored as those that it looks like,
+
+    w_j = softmax_j(κ · cos(look, look_j))      score = Σ w_j s_j · min(1, p / Σ w_j p_j)
+
+so that what the classifier has told from the thing there is told from it here, and a thing that is
+weaker than where it was seen has less of its score.
 """
 
 from __future__ import annotations
@@ -13,13 +18,17 @@ from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
+from carvid.base.brief import Brief
 from carvid.car.competitors import Competitors
 from carvid.car.frame import LoopFrame
 from carvid.car.proposals import EncodedFrame
 from carvid.car.queries import Queries, in_template
 from carvid.car.segmenter import RecurrentSegmenter
+from carvid.clip.dense import DenseFeatures
 from carvid.config import Config
 
 STRONG = 0.5
@@ -27,18 +36,34 @@ STRONG = 0.5
 maximum."""
 WEAKEST = 1e-6
 """The least strength that others are compared with."""
+LOOKS_SCALE = 200.0
+"""κ: with a cosine that is 0.02 less, a candidate has a fiftieth of the say. Dense features of one
+picture are all alike, and differ there."""
 
 
-@dataclass(frozen=True)
-class Anchor:
-    """What the classifier has said of a text's best mask."""
+@dataclass(frozen=True, eq=False, repr=False)
+class Anchor(Brief):
+    """What the classifier has said of a text: of its best mask, and of the n candidates of its
+    strongest key frames."""
 
     score: float
-    """Its score, in [0, 1]."""
-    strength: float
-    """The mask's strength for the text, in [0, 1]."""
+    """The best mask's score, in [0, 1]."""
     frame: int
-    """The key frame's index."""
+    """Its key frame's index."""
+    looks: NDArray[np.float32]
+    """float32 (n, D'): the candidates' looks, unit; zeros of an empty one."""
+    scores: NDArray[np.float32]
+    """float32 (n,) in [0, 1]: the candidates' scores, s_j."""
+    strengths: NDArray[np.float32]
+    """float32 (n,) in [0, 1]: their strengths for the text, p_j."""
+
+    def score_of(self, look: NDArray[np.float32], strength: float) -> float:
+        """Return the score of another mask, by its look, float32 (D',), and its strength."""
+        alike = LOOKS_SCALE * (self.looks @ look)
+        weights = np.exp(alike - alike.max())
+        weights /= weights.sum()
+        usual = max(float(weights @ self.strengths), WEAKEST)
+        return float(weights @ self.scores) * min(1.0, strength / usual)
 
 
 class QuickSegmenter(RecurrentSegmenter):
@@ -68,10 +93,12 @@ class QuickSegmenter(RecurrentSegmenter):
         texts = [competitors.texts[column] for column in columns]
         chances = probabilities(self, frame.encoded, list(dict.fromkeys(texts)))
         scores = np.zeros((len(masks), len(competitors.texts)), np.float32)
-        for row, (text, mask) in enumerate(zip(texts, masks, strict=True)):
-            anchor = self.anchors[text]
-            share = strength(chances[text], mask > self.config.prompts.eta) / anchor.strength
-            scores[row, columns[row]] = anchor.score * min(1.0, share)
+        inside = masks > self.config.prompts.eta
+        for row, (text, mask) in enumerate(zip(texts, inside, strict=True)):
+            look = look_of(frame.encoded, mask)
+            scores[row, columns[row]] = self.anchors[text].score_of(
+                look, strength(chances[text], mask)
+            )
         return scores, np.full(len(masks), np.nan, np.float32)
 
 
@@ -111,9 +138,25 @@ def probabilities(
 
 def strength(chances: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """Return the mean of a map, float32 (h, w) in [0, 1], in a mask, bool (H, W)."""
-    size = (chances.shape[1], chances.shape[0])
-    cover = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    cover = _cover(mask, (chances.shape[0], chances.shape[1]))
     return float((cover * chances).sum() / max(float(cover.sum()), WEAKEST))
+
+
+def look_of(encoded: EncodedFrame, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Return the mean of dense features in a mask, bool (H, W): float32 (D',), unit; zeros if the
+    mask is empty."""
+    features = encoded.features
+    assert isinstance(features, DenseFeatures)
+    cover = torch.from_numpy(_cover(mask, features.grid_hw).reshape(-1, 1))
+    cover = cover.to(features.steps.device)
+    mean = (cover * features.steps).T @ features.values.float()  # (1, D')
+    return np.asarray(F.normalize(mean[0], dim=0).cpu().numpy(), np.float32)
+
+
+def _cover(mask: NDArray[np.bool_], grid_hw: tuple[int, int]) -> NDArray[np.float32]:
+    """How much of each patch a mask, bool (H, W), covers: float32 (h, w) in [0, 1]."""
+    covered = cv2.resize(mask.astype(np.float32), grid_hw[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(covered, np.float32)
 
 
 def peak(chances: NDArray[np.float32]) -> float:
@@ -159,18 +202,23 @@ def anchor_of(
         key_frames: index, image, uint8 (H, W, 3) RGB, and encoding of each.
 
     Returns:
-        Of the key frame with the highest score, among those where the query is kept, if it is in
-        any.
+        Score and frame are of the key frame with the highest score, among those where the query is
+        kept, if it is in any.
     """
     alive = np.arange(len(queries.all)) == query
     text = unit.text_of(queries, query)
-    found: list[tuple[bool, float, Anchor]] = []
+    found: list[tuple[bool, float, int]] = []
+    looks, scores, strengths = [], [], []
     for index, image, encoded in key_frames:
         step = unit.segment(image, queries, alive=alive, encoded=encoded)
         candidates = step.candidates[query]
-        mask = candidates.masks[candidates.best] > unit.config.prompts.eta
         chances = probabilities(unit, encoded, [text])[text]
-        at = max(strength(chances, mask), WEAKEST)
-        score = float(step.query_scores[query])
-        found.append((bool(step.queries_kept[query]), score, Anchor(score, at, index)))
-    return max(found, key=lambda each: each[:2])[2]
+        for mask in candidates.masks > unit.config.prompts.eta:
+            looks.append(look_of(encoded, mask))
+            strengths.append(strength(chances, mask))
+        scores.append(candidates.scores)
+        found.append((bool(step.queries_kept[query]), float(step.query_scores[query]), index))
+    _, score, frame = max(found, key=lambda each: each[:2])
+    return Anchor(
+        score, frame, np.stack(looks), np.concatenate(scores), np.array(strengths, np.float32)
+    )
