@@ -48,6 +48,7 @@ from carvid.index.settings import differences, index_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, Selection
 from carvid.pipeline import Carvid
+from carvid.temporal.seen import seen_frames
 from tests.conftest import carvid as command
 from tests.conftest import make_frames
 from tests.squares import SIZE_HW, moving, texture
@@ -173,7 +174,7 @@ class _Blind(ProposalGenerator):
 def pieces_of(images: list[NDArray[np.uint8]], times_s: list[float]) -> list[BuiltPiece]:
     config = index_config(load_config("default", ["temporal.key_every=4"])).temporal
     frames = [Frame(k, *pair) for k, pair in enumerate(zip(times_s, images, strict=True))]
-    return list(build_pieces(frames, _Blind(), config))
+    return list(build_pieces(seen_frames(frames, None, config), _Blind(), config))
 
 
 def test_a_cut_begins_a_piece_and_a_flash_does_not() -> None:
@@ -206,7 +207,7 @@ def test_motion_is_what_moved() -> None:
 def test_key_frames_come_by_time(times_s: list[float], keys: list[int]) -> None:
     config = index_config(load_config("default")).temporal
     frames = [Frame(k, at, texture(1)) for k, at in enumerate(times_s)]
-    built = list(build_pieces(frames, _Blind(), config))
+    built = list(build_pieces(seen_frames(frames, None, config), _Blind(), config))
     assert [each.piece.index for each in built] == keys
     assert sum(len(each.piece.times_s) for each in built) == 4
 
@@ -214,9 +215,10 @@ def test_key_frames_come_by_time(times_s: list[float], keys: list[int]) -> None:
 def test_pieces_go_on_where_they_were_left() -> None:
     config = index_config(load_config("default", ["temporal.key_every=2"])).temporal
     frames = [Frame(k, k / 25, image) for k, (image, _) in enumerate(moving(6))]
-    whole = list(build_pieces(frames, _Blind(), config))
+    whole = list(build_pieces(seen_frames(frames, None, config), _Blind(), config))
     after = whole[0]
-    rest = list(build_pieces(frames[after.following :], _Blind(), config, after.state))
+    left = seen_frames(frames[after.following :], after.state, config)
+    rest = list(build_pieces(left, _Blind(), config, after.state))
     assert [each.piece.index for each in rest] == [each.piece.index for each in whole[1:]]
     for one, other in zip(rest, whole[1:], strict=True):
         np.testing.assert_array_equal(one.piece.motion, other.piece.motion)

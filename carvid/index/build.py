@@ -14,7 +14,7 @@ from carvid.config import TemporalConfig
 from carvid.index.pieces import Piece, coarse_motion
 from carvid.media.frames import Frame
 from carvid.temporal.observe import FrameContext, observe
-from carvid.temporal.seen import AHEAD, seen_frames
+from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_carrying, after_key
 
@@ -69,7 +69,7 @@ class BuiltPiece:
 
 
 def build_pieces(
-    frames: Iterable[Frame],
+    frames: Iterable[tuple[Frame, SeenFrame]],
     generator: ProposalGenerator,
     config: TemporalConfig,
     state: TemporalState | None = None,
@@ -79,7 +79,8 @@ def build_pieces(
     It is a run in which nothing is asked for, so that its key frames are those of every run.
 
     Args:
-        frames: the clip's, from the beginning, or from where `state` was left.
+        frames: the clip's, each with what it shows, from the beginning, or from where `state` was
+            left.
         generator: encodes key frames.
         config: settings, with `early_keys` off.
         state: what an earlier piece left; None at the beginning.
@@ -87,8 +88,7 @@ def build_pieces(
     state = TemporalState.initial(0) if state is None else state
     piece: _OpenPiece | None = None
     frame = None
-    before = None if state.gray is None else state
-    for frame, seen in seen_frames(frames, before, config, ahead=AHEAD):
+    for frame, seen in frames:
         context = observe(state, seen, config)
         if context.is_key:
             if piece is not None:

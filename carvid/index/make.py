@@ -23,6 +23,7 @@ from carvid.index.place import INDEX_NAMES
 from carvid.media.given import ahead
 from carvid.media.open import VideoReader, files_of
 from carvid.run.lock import locked
+from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
 
 log = logging.getLogger("carvid")
@@ -87,13 +88,14 @@ def _fill(
     """Write the pieces from frame `start` on, before which `state` was left; return the number of
     all frames."""
     reader.known = None if state is None else (start - 1, state.time_s)
+    config = folder.facts.config.temporal
     frames, info, count = ahead(reader, start), reader.info, start
+    seen = seen_frames(frames, state, config, ahead=AHEAD)
     bar = tqdm(
-        frames, initial=start, total=reader.expected, unit="frame",
+        seen, initial=start, total=reader.expected, unit="frame",
         desc=shown(Path(info.path).name), disable=not progress,
     )  # fmt: skip
-    config = folder.facts.config.temporal
-    with closing(frames), closing(bar):
+    with closing(frames), closing(seen), closing(bar):
         for built in build_pieces(until_stopped(bar), generator, config, state):
             folder.add(built.piece, built.picture, built.following, built.state)
             count = built.following
