@@ -48,20 +48,21 @@ def fast_mean_field(
     undecided = (probabilities[:, 0] < SURELY_BACKGROUND * total).any(axis=0)
     if undecided.any():
         box = _around(undecided, math.ceil(REACH * config.bilateral_sxy))
-        points = _Points(image[box], undecided[box], config, device)
+        points = _Points(image, undecided, box, config, device)
         best[:, *box] = points.labels(probabilities[:, :, *box])
     return best
 
 
 def _around(mask: NDArray[np.bool_], reach: int) -> tuple[slice, slice]:
-    """The rows and columns of a mask that is not empty, and `reach` pixels around."""
-    sides = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    rows, columns = (slice(max(0, at[0] - reach), at[-1] + reach + 1) for at in sides)
-    return rows, columns
+    """The rows and columns of a mask that is not empty, and `reach` pixels around; the grid's
+    points stay where they are."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    top, left = (max(0, int(at[0]) - reach) // STRIDE * STRIDE for at in (rows, columns))
+    return slice(top, int(rows[-1]) + reach + 1), slice(left, int(columns[-1]) + reach + 1)
 
 
 class _Points:
-    """The P points that take part, and both kernels; all groups share them.
+    """The P points of a part of the picture that take part, and both kernels, for all groups.
 
     The smoothness kernel is a Gaussian blur of the whole picture; the appearance kernel K is over
     the points, each weighing as many pixels as it stands for. Both are normalised as pydensecrf
@@ -72,14 +73,18 @@ class _Points:
         self,
         image: NDArray[np.uint8],
         undecided: NDArray[np.bool_],
+        box: tuple[slice, slice],
         config: CrfConfig,
         device: torch.device,
     ) -> None:
+        image, undecided = image[box], undecided[box]
         taking_part = undecided.copy()
         taking_part[STRIDE // 2 :: STRIDE, STRIDE // 2 :: STRIDE] = True
         at = np.flatnonzero(taking_part)
         weights = np.where(undecided.reshape(-1)[at], 1, STRIDE**2).astype(np.float32)
-        place = np.stack([at % image.shape[1], at // image.shape[1]]) / config.bilateral_sxy
+        # In the picture's coordinates: the lattice lies as pydensecrf's does.
+        row, column = np.divmod(at, image.shape[1])
+        place = np.stack([box[1].start + column, box[0].start + row]) / config.bilateral_sxy
         color = image.reshape(-1, 3)[at].T / config.bilateral_srgb
         features = np.concatenate([place, color]).astype(np.float32)
         self._config, self._size_hw = config, undecided.shape
