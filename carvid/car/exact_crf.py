@@ -6,7 +6,6 @@ The Python binding holds the interpreter's lock and passes NaN through without a
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +14,20 @@ from carvid.base.errors import ConfigError
 from carvid.config import CrfConfig
 
 MODULE = "pydensecrf"
+REMEDY = 'pip install "carvid[exact]" (it needs a C++ compiler), or --set crf.mode=fast'
 SLOW_SIDE = 854
 """A side at which pydensecrf's hash table collides (4.5 s for 0.4 s); 856 is free of it."""
 SLOW_SIDE_PADDED = 856
 MIN_PROBABILITY = 1e-8
 """Floor of a probability before its logarithm."""
+
+
+def installed() -> bool:
+    """Whether pydensecrf is there."""
+    try:
+        return importlib.util.find_spec(MODULE) is not None
+    except ValueError:  # its import is blocked: None stands for it in sys.modules
+        return False
 
 
 def check_installed(config: CrfConfig) -> None:
@@ -28,15 +36,8 @@ def check_installed(config: CrfConfig) -> None:
     Raises:
         ConfigError: `exact` is set, and pydensecrf is not installed.
     """
-    if not config.enabled or config.mode != "exact":
-        return
-    # A module that is None in sys.modules is one whose import is blocked.
-    known = sys.modules[MODULE] if MODULE in sys.modules else importlib.util.find_spec(MODULE)
-    if known is None:
-        raise ConfigError(
-            'crf.mode=exact needs pydensecrf, which is not installed: pip install "carvid[exact]" '
-            "(it needs a C++ compiler), or --set crf.mode=fast"
-        )
+    if config.enabled and config.mode == "exact" and not installed():
+        raise ConfigError(f"crf.mode=exact needs pydensecrf, which is not installed; {REMEDY}")
 
 
 def exact_mean_field(

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
-from carvid.car.lattice import Lattice
+from carvid.car.lattice import Lattice, rows_of
 from carvid.config import CrfConfig
 
 MIN_PROBABILITY = 1e-8
@@ -116,7 +116,7 @@ class _Points:
         for _ in range(config.iterations):
             q = _probabilities(odds)
             flat = q.reshape(-1, q.shape[2])
-            planes[:, self._at] = flat
+            planes.index_copy_(1, self._at, flat)
             near = self._smoothness(planes * self._edges.reshape(1, -1)).reshape(q.shape)
             alike = self._appearance(flat).reshape(q.shape)
             odds = unary + config.smooth_compat * _against(near, self._near)
@@ -185,7 +185,7 @@ class _Appearance:
         """Sums over the cells, float32 (C, P) → (C, R)."""
         assert self._bags is not None
         order, starts = self._bags
-        table = values.T.contiguous()
+        table = rows_of(values)
         return embedding_bag(order, table, starts, mode="sum", include_last_offset=True).T
 
 

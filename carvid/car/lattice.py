@@ -55,7 +55,7 @@ class Lattice:
 
     def _filter(self, values: Tensor) -> Tensor:
         splat = embedding_bag(
-            self._points, values.T.contiguous(), self._starts, mode="sum",
+            self._points, rows_of(values), self._starts, mode="sum",
             per_sample_weights=self._shares, include_last_offset=True,
         )  # fmt: skip
         # (C, M + 1): the last one is nobody's, and stays 0.
@@ -64,9 +64,16 @@ class Lattice:
             sides = blurred.index_select(1, before)
             sides += blurred.index_select(1, after)
             blurred[:, :-1].add_(sides, alpha=0.5)
-        table = blurred.T.contiguous()
-        sliced = embedding_bag(self._corners, table, mode="sum", per_sample_weights=self._weights)
+        sliced = embedding_bag(
+            self._corners, rows_of(blurred), mode="sum", per_sample_weights=self._weights
+        )
         return self._factor * sliced.T
+
+
+def rows_of(values: Tensor) -> Tensor:
+    """Turn (C, P) into a table (P, C), whose strides are a table's even if C is 1: with others
+    embedding_bag takes twice as long."""
+    return values.reshape(-1, 1) if len(values) == 1 else values.T.contiguous()
 
 
 def _elevated(features: Tensor) -> Tensor:
