@@ -51,7 +51,7 @@ class Lattice:
 
     def filter(self, values: Tensor) -> Tensor:
         """Return K values, float32 (C, P), of float32 (C, P)."""
-        return torch.cat([self._filter(part) for part in values.split(CHANNELS)])
+        return torch.cat([self._filter(part) for part in torch.split(values, CHANNELS)])
 
     def _filter(self, values: Tensor) -> Tensor:
         splat = embedding_bag(
@@ -120,7 +120,7 @@ def _enclosing(elevated: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _barycentric(rank: Tensor, within: Tensor) -> Tensor:
-    """Weights of the corners of remainder 0 … D, float32 (D + 1, P), from what `_enclosing` says."""
+    """Weights of the corners of remainder 0 … D, float32 (D + 1, P), by `_enclosing`'s outcome."""
     falling = torch.empty_like(within).scatter_(0, rank, within).flip(0)
     weights = falling - falling.roll(1, dims=0)
     weights[0] += 1
