@@ -7,10 +7,10 @@
 
 An environment is made outside of the repository, and brought up to date when it is there. In it
 every dependency that carvid runs with, and those of the extras `coco`, `exact` and `ray`, has
-exactly the version of its bound `>=`; the tools of the extra `dev` have their pins. Two stay as they are in
-.venv: torch, of which tools/environment.sh pins the build for processors (others bring gigabytes of
-CUDA), and what these packages themselves ask for, which pip chooses. Needs `packaging`, which .venv
-has. Exit status: pytest's.
+exactly the version of its bound `>=`; the tools of the extra `dev` have their pins. Two stay as
+they are in .venv: torch, of which tools/environment.sh pins the build for processors (others bring
+gigabytes of CUDA), and what these packages themselves ask for, which pip chooses. Needs
+`packaging`, which .venv has. Exit status: pytest's.
 """
 
 from __future__ import annotations
