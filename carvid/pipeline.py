@@ -18,6 +18,7 @@ from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import shown
 from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import takes_classes
+from carvid.car.exact_crf import check_installed
 from carvid.car.queries import Queries
 from carvid.clip.backbone import ClipBackbone
 from carvid.clip.content import contents_meanwhile, weights_files
@@ -69,13 +70,14 @@ def load(
         dtype: `auto`, `float32`, `float16`, `bfloat16`, or that of torch.
 
     Raises:
-        ConfigError: an unknown preset or setting.
+        ConfigError: an unknown preset or setting, or `crf.mode=exact` without pydensecrf.
         WeightsError: weights that are missing or of the wrong kind.
         OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
     config = resolve(
         preset, overrides, generator=generator, classifier=classifier, device=device, dtype=dtype
     )
+    check_installed(config.crf)
     with contents_meanwhile(config) as contents:
         sam = sam_refiner(config)
         first = load_backbone(config.weights.generator, config.weights)

@@ -197,7 +197,7 @@ def test_fast_crf_is_close_to_the_exact_one(joint: bool) -> None:
 
 
 def test_fast_crf_on_all_pixels_is_the_exact_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("carvid.car.crf.SURELY_BACKGROUND", 2.0)
+    monkeypatch.setattr("carvid.car.fast_crf.SURELY_BACKGROUND", 2.0)
     image, proposals = drawn_case(1)
     exact, fast = (
         crf_masks(image, proposals, CrfConfig(mode=mode), joint=False) for mode in ("exact", "fast")

@@ -6,11 +6,11 @@
     tools/lowest.py --place /tmp/lowest --install-only
 
 An environment is made outside of the repository, and brought up to date when it is there. In it
-every dependency that carvid runs with, and those of the extras `coco` and `ray`, has exactly the
-version of its bound `>=`; the tools of the extra `dev` have their pins. Two stay as they are in
-.venv: torch, of which tools/environment.sh pins the build for processors (others bring gigabytes of
-CUDA), and what these packages themselves ask for, which pip chooses. Needs `packaging`, which .venv
-has. Exit status: pytest's.
+every dependency that carvid runs with, and those of the extras `coco`, `exact` and `ray`, has
+exactly the version of its bound `>=`; the tools of the extra `dev` have their pins. Two stay as
+they are in .venv: torch, of which tools/environment.sh pins the build for processors (others bring
+gigabytes of CUDA), and what these packages themselves ask for, which pip chooses. Needs
+`packaging`, which .venv has. Exit status: pytest's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = Path(tempfile.gettempdir()) / "carvid-lowest"
-EXTRAS = ("coco", "ray")
+EXTRAS = ("coco", "exact", "ray")
 """Extras that the tests use, and whose bounds are tried as well."""
 TEST_RUN = ("-m", "pytest", "-n", "3")
 """What tools/check runs."""

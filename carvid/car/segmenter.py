@@ -65,7 +65,7 @@ class RecurrentSegmenter:
         sam: SamRefiner | None = None,
     ) -> None:
         self.config = config
-        self.sharpen = Sharpener(config, sam)
+        self.sharpen = Sharpener(config, sam, generator.device)
         self.competing = config.car.mode == "semantic"
         self.generator = ProposalGenerator(generator, config.proposals, competing=self.competing)
         self.classifier = MaskClassifier(classifier, config.classifier)

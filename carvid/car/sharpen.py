@@ -5,19 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from carvid.base.scale import cut_masks, resize, shrink, working_size
-from carvid.car.crf import crf_masks
+from carvid.car.crf import CPU, crf_masks
+from carvid.car.exact_crf import check_installed
 from carvid.config import Config
 from carvid.sam.refiner import SamRefiner
 
 
 class Sharpener:
-    """Turns proposals into masks; without a CRF, by the threshold η."""
+    """Turns proposals into masks; without a CRF, by the threshold η.
 
-    def __init__(self, config: Config, sam: SamRefiner | None) -> None:
+    Raises:
+        ConfigError: the CRF that is set is not installed.
+    """
+
+    def __init__(
+        self, config: Config, sam: SamRefiner | None, device: torch.device = CPU
+    ) -> None:
+        check_installed(config.crf)
         self.config, self.sam = config, sam
+        # Older versions of torch have no embedding_bag for Apple's GPUs.
+        self._device = CPU if device.type == "mps" else device
 
     def __call__(
         self,
@@ -57,7 +68,7 @@ class Sharpener:
         if crf.enabled:
             small = shrink(image, working_size(image, crf.scale))
             proposals = resize(proposals, (small.shape[0], small.shape[1]))
-            found = crf_masks(small, proposals, crf, joint=joint)
+            found = crf_masks(small, proposals, crf, joint=joint, device=self._device)
             return found if small is image else cut_masks(found.astype(np.float32), image)
         masks = np.zeros((len(proposals), *image.shape[:2]), bool)
         for mask, plane in zip(masks, proposals, strict=True):

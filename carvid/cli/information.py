@@ -8,6 +8,7 @@ import platform
 from importlib import metadata
 from typing import Any
 
+from carvid.car.exact_crf import REMEDY, installed
 from carvid.version import __version__
 
 PACKAGES = (
@@ -59,8 +60,10 @@ def _version(name: str) -> str:
 
 
 def _notes() -> dict[str, str]:
-    """States that break other libraries, in words."""
+    """States that break other libraries or leave something out, in words."""
     notes = {}
+    if not installed():
+        notes["crf.mode=exact"] = f"is not available; {REMEDY}"
     if importlib.util.find_spec("torchvision") is not None:
         try:
             importlib.import_module("torchvision")

@@ -175,7 +175,8 @@ class CrfConfig(Section):
     enabled: bool = setting(True)
     """Off: a mask is the proposal above `prompts.eta`."""
     mode: str = setting("fast", choices=("fast", "exact"))
-    """`exact` is pydensecrf's inference; `fast` gives nearly its masks in a tenth of the time."""
+    """`exact` is pydensecrf's inference (`pip install "carvid[exact]"`); `fast` gives nearly its
+    masks in a tenth of the time."""
     scale: str = setting("480p", choices=SCALES)
     """`480p`: it runs on a frame whose shorter side is 480 at most, and its masks are enlarged with
     the frame as a guide; `frame`: at the frame's own size, which its kernels were not made for."""
