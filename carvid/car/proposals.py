@@ -44,8 +44,9 @@ class EncodedFrame:
 
     features: PatchFeatures | DenseFeatures
     """What the maps of texts are computed from, by `proposals.method`."""
-    affinity: Tensor
-    """float32 (hw, hw): the attention, doubly stochastic and symmetric."""
+    affinity: Tensor | None
+    """float32 (hw, hw): the attention, doubly stochastic and symmetric; None where no map was made
+    (dense maps without `proposals.affinity`)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ class Proposals:
     cams: NDArray[np.float32]
     """float32 (N, h, w) in [0, 1], one value a patch."""
     recomputed: NDArray[np.bool_]
-    """bool (N,): the CAM was zero and was computed again (`proposals.zero_cam`)."""
+    """bool (N,): the CAM was zero and was computed again (`proposals.zero_cam`), or the dense map
+    was flat and is that of the cosine."""
     boxes: tuple[tuple[Box, ...], ...]
     """The affinity boxes of every text."""
     refined: NDArray[np.float32]
@@ -104,15 +106,18 @@ class ProposalGenerator:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
         size_hw, config = self.input_size(image.shape[:2]), self.config
         pixels = to_pixels(image, size_hw, self.backbone.preprocessing)
+        features: PatchFeatures | DenseFeatures
         if config.method == "dense":
-            dense, attention = self.backbone.encode_dense(
-                pixels, attention_blocks=config.affinity_blocks,
+            features, attention = self.backbone.encode_dense(
+                pixels, attention_blocks=config.affinity_blocks if config.affinity else 0,
                 variant=cast("Variant", config.dense_variant), sigma=config.dense_sigma,
                 precision=cast("Precision", config.dense_precision),
             )  # fmt: skip
-            return EncodedFrame(dense, normalize_affinity(attention))
-        features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
-        return EncodedFrame(features, normalize_affinity(features.attention))
+        else:
+            # Its last map is made for the gradients; without the others it is no faster.
+            features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
+            attention = features.attention
+        return EncodedFrame(features, None if attention is None else normalize_affinity(attention))
 
     def propose(
         self,
@@ -136,7 +141,10 @@ class ProposalGenerator:
         words = self.config.background if background is None else background
         cams, recomputed = self._cams(frame.features, texts, bare or texts, words)
         boxes = tuple(affinity_boxes(cam, self.config.lambda_) for cam in cams)
-        refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
+        refined = cams
+        if self.config.affinity:
+            assert frame.affinity is not None
+            refined = refine(frame.affinity, cams, boxes)
         return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
 
     def _cams(
@@ -152,11 +160,11 @@ class ProposalGenerator:
         against = self._competing_background(bare, words)
         if isinstance(features, DenseFeatures):
             left_out = None if against is None else torch.from_numpy(~against).to(queries.device)
-            maps = dense_maps(
+            maps, flat = dense_maps(
                 features, queries, background, left_out,
                 scale=self.config.dense_scale, competing=self.competing,
             )  # fmt: skip
-            return min_max(maps.cpu().numpy()), np.zeros(len(texts), bool)
+            return min_max(maps.cpu().numpy()), flat.cpu().numpy()
         # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
             features,
