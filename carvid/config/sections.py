@@ -71,7 +71,8 @@ class ProposalsConfig(Section):
     """`dense`: in which the features are kept; an index of a clip has `int8`, a quarter of the
     size."""
     dense_scale: float = setting(40.0, low=0.0)
-    """`dense`: factor from cosine to logit of the softmax over texts and background."""
+    """`dense`: factor from cosine to logit of the softmax over texts and background; 40 (NACLIP) is
+    for the released CLIPs, whose own is 100."""
     lambda_: float = setting(0.5, low=0.0, high=1.0)
     """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
     background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
@@ -84,10 +85,11 @@ class ProposalsConfig(Section):
     switch_text: bool = setting(False)
     """Step 1 sees bare expressions, later steps the template (the released code)."""
     zero_cam: str = setting("similarity", choices=("similarity", "softmax"))
-    """A CAM of zeros is computed again: from the bare similarity, or (the released code) from the
-    softmax without background queries, which is zero again for a single text."""
+    """A gradient CAM of zeros is computed again: from the bare similarity, or (the released code)
+    from the softmax without background queries, which is zero again for a single text."""
     affinity: bool = setting(True)
-    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
+    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM, or the dense map,
+    which then needs no map of attention to be made."""
     affinity_blocks: int = setting(8, low=1)
     """How many of the last blocks lend their attention (all of them, where there are fewer)."""
     parts: int = setting(1, low=1)
