@@ -218,9 +218,11 @@ def test_what_wins_everywhere_or_nowhere_has_a_map() -> None:
     around = text + 0.5 * random_units(35, 20, seed=2)
     features = DenseFeatures.of(GRID_HW, around / around.norm(dim=1, keepdim=True))
     cosine = features.cosines(text[None])[0]
-    always = dense_maps(features, text[None], -text[None], competing=False)
-    doubled = dense_maps(features, text.expand(2, -1), text[None][:0], competing=True)
-    for maps, flat in (always, doubled):
+    none = text[None][:0]
+    cases = [dense_maps(features, text[None], -text[None], competing=False)]
+    for scale in (0.0, 40.0, 1e4):
+        cases.append(dense_maps(features, text.expand(2, -1), none, scale=scale, competing=True))
+    for maps, flat in cases:
         assert flat.all()
         for each in maps:
             np.testing.assert_allclose(each, cosine, atol=TOLERANCES["probabilities"])

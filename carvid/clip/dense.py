@@ -27,9 +27,9 @@ Variant = Literal["kk", "qq", "sclip"]
 Precision = Literal["float32", "float16", "int8"]
 LEVELS = 127
 """`int8` has so many steps on either side of 0."""
-FLAT = 1e-4
-"""Where a text's log probabilities differ by less over the patches, they say nothing of where it
-is: what is left is mostly the rounding of logits up to about 100 in float32."""
+FLAT = 2.5e-6
+"""Where a text's log probabilities differ by no more than this share of the scale, they say nothing
+of where it is: that may be the rounding of logits, which are up to the scale, in float32."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def dense_maps(
         features, texts, background, left_out, scale=scale, competing=competing
     )
     highest, lowest = logs.amax(dim=(1, 2), keepdim=True), logs.amin(dim=(1, 2), keepdim=True)
-    maps, flat = (logs - highest).exp(), (highest - lowest < FLAT).flatten()
+    maps, flat = (logs - highest).exp(), (highest - lowest <= FLAT * scale).flatten()
     maps[flat] = features.cosines(texts[flat])
     return maps, flat
 

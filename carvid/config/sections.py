@@ -61,7 +61,8 @@ class ProposalsConfig(Section):
 
     method: str = setting("gradcam", choices=("gradcam", "dense"))
     """`gradcam`: a text's map is its gradient CAM (the paper), which costs a backward pass a text;
-    `dense`: its cosine with patch features of a changed last block, one product for all texts."""
+    `dense`: its probability in each patch, by features of a changed last block, one product for all
+    texts."""
     dense_variant: str = setting("kk", choices=("kk", "qq", "sclip"))
     """`dense`, what attends to what: `kk` keys to keys, near ones more (NACLIP); `qq` queries to
     queries (ClearCLIP); `sclip` the sum of both, with residual and MLP (SCLIP)."""
