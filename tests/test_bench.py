@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from math import isnan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 
 from carvid.base.errors import ConfigError, DatasetError, OutputError
 from carvid.benchmark import bench_models
-from carvid.benchmark.ablation import ablate
+from carvid.benchmark.ablation import AblationResult, ablate
 from carvid.benchmark.ablation_tables import NAMES, ablation_table
 from carvid.benchmark.bench import bench
 from carvid.benchmark.bench_models import BenchModels, BenchRun
@@ -357,7 +359,8 @@ def test_the_tables_are_the_papers() -> None:
         name: [row.name for row in ablation_table(name, "voc21", config).rows] for name in NAMES
     }
     assert {name: len(found) for name, found in rows.items()} == {
-        "recurrence": 4, "backbones": 4, "prompts": 6, "thresholds": 7, "background": 8
+        "recurrence": 4, "backbones": 4, "prompts": 6, "thresholds": 7, "background": 8,
+        "proposals": 5,
     }  # fmt: skip
     for name in NAMES:
         for row in ablation_table(name, "voc21", config).rows:
@@ -368,8 +371,25 @@ def test_the_tables_are_the_papers() -> None:
     assert len(ablation_table("5", "coco-object", load_config("coco-object")).rows) == 7
     words = load_config(config, ablation_table("6", "voc21", config).rows[4].changes)
     assert len(words.proposals.background) == 76
+    dense = ablation_table("proposals", "coco-object", load_config("coco-object"))
+    assert [isnan(row.paper["coco-object"]) for row in dense.rows] == [False] + [True] * 4
     with pytest.raises(ConfigError, match="Table 4 has no rows for 'coco-object'"):
         ablation_table("prompts", "coco-object", config)
+
+
+def test_rows_that_the_paper_does_not_have() -> None:
+    """They have no number and no difference, in text, JSON and CSV."""
+    table = ablation_table("proposals", "voc21", load_config("voc"))
+    one: Any = SimpleNamespace(miou=40.0, samples=2, title="VOC", notes=(), to_json=dict)
+    result = AblationResult(table, "voc21", (one,) * len(table.rows))
+    lines = result.to_text().splitlines()
+    assert lines[0] == "proposals, VOC, 2 images"
+    rows = [line.split() for line in lines if line.startswith(("gradcam", "dense"))]
+    assert [row[-2:] for row in rows] == [["67.60", "-27.60"], *[["-", "-"]] * 4]
+    told = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert told["paper_table"] is None
+    assert [row["paper"] for row in told["rows"]] == [67.6, *[None] * 4]
+    assert all(line.endswith("40.0,,") for line in result.to_csv().splitlines()[2:])
 
 
 def test_sets_are_told_alike_everywhere() -> None:

@@ -12,6 +12,7 @@ tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
 tools/bench.py bfloat16           network passes in float32 and in bfloat16, and how far they agree
+tools/bench.py classes            proposals of few and many texts, by gradients and dense
 tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
@@ -544,14 +545,17 @@ def classes(
     n: Annotated[list[int], typer.Option("-n", help="Classes.")] = [1, 20, 80],  # noqa: B006
     size: Annotated[tuple[int, int], typer.Option(help="Height and width.")] = (375, 500),
     preset: str = "voc",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="gradcam, dense.")] = ["gradcam", "dense"],  # noqa: B006
     runs: Annotated[int, typer.Option(help="Of each; the median is told.")] = 3,
     threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
 ) -> None:
-    """What an image of so many classes costs before pruning, generator and CAMs, in full-size
-    networks of random weights."""
+    """What proposals of so many classes cost on an image before pruning, by each method, the image
+    included and without it, in full-size networks of random weights."""
     import speed_bench
 
-    for line in speed_bench.measure_classes(n, size, preset, runs, threads):
+    changes = {name: (*settings, f"proposals.method={name}") for name in method}
+    for line in speed_bench.measure_classes(n, size, preset, changes, runs, threads):
         typer.echo(json.dumps(line))
 
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.clip.backbone import ClipBackbone
-from carvid.clip.dense import DenseFeatures, Variant, dense_features, dense_maps
+from carvid.clip.dense import DenseFeatures, Variant, dense_features, log_probabilities
 from carvid.clip.layers import split_heads
 
 TOLERANCES = {"features": 1e-4, "probabilities": 1e-4}
@@ -82,7 +82,9 @@ def _features(
     layer = backbone.model.vision_model.encoder.layers[-1]
     with torch.inference_mode():
         heads = split_heads(layer.self_attn, layer.layer_norm1(x))
-    return dense_features(backbone.model, x, heads, grid_hw, variant=variant, sigma=sigma)
+    return dense_features(
+        backbone.model, backbone._projection, x, heads, grid_hw, variant=variant, sigma=sigma
+    )
 
 
 def _arrays(
@@ -90,8 +92,8 @@ def _arrays(
 ) -> dict[str, NDArray[np.float32]]:
     """What is compared: features, float32 (hw, D'), and probabilities, float32 (hw, S)."""
     kept = DenseFeatures.of(grid_hw, features)
-    maps = dense_maps(kept, texts, texts[:0], scale=SCALE, competing=True)  # (S, h, w)
-    return {"features": features.numpy(), "probabilities": maps.flatten(1).T.numpy()}
+    logs = log_probabilities(kept, texts, texts[:0], scale=SCALE, competing=True)  # (S, h, w)
+    return {"features": features.numpy(), "probabilities": logs.exp().flatten(1).T.numpy()}
 
 
 def _line(

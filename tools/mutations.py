@@ -23,6 +23,8 @@ TARGETS = {
     "read frames": "carvid.media.frames:VideoReader.frames",
     "generator's image": "carvid.car.proposals:ProposalGenerator.encode",
     "CAMs": "carvid.clip.backbone:ClipBackbone.gradient_cams",
+    "nearness": "carvid.clip.dense:nearness",
+    "dense probabilities": "carvid.clip.dense:log_probabilities",
     "maps to masks": "carvid.car.proposals:to_masks",
     "parts": "carvid.car.proposals:split_parts",
     "prompts": "carvid.car.prompts:draw_prompts",
@@ -240,6 +242,32 @@ def hd_frames_cut_off(encode: Function) -> Function:
         return image[:height, :width] if max(image.shape) > 1280 else image
 
     return with_argument(encode, "image", cut_off)
+
+
+@breaks("tests/test_dense.py::test_features_equal_the_formulas[kk-5.0]", "nearness")
+def cls_is_near_everything(nearness: Function) -> Function:
+    """Dense features: patches attend to CLS as if it were where they are."""
+
+    def with_cls(near: Any) -> Any:
+        near[:, 0] = 1
+        return near
+
+    return with_result(nearness, with_cls)
+
+
+@breaks("tests/test_dense.py::test_features_equal_the_formulas[kk-1.5]", "nearness")
+def nearness_too_narrow(nearness: Function) -> Function:
+    """Dense features: a distance's square is divided by σ², not by 2 σ²."""
+    return with_argument(nearness, "sigma", lambda sigma: sigma / 2**0.5)
+
+
+@breaks(
+    "tests/test_dense.py::test_maps_equal_a_softmax_for_each_text_and_patch[background-semantic]",
+    "dense probabilities",
+)
+def background_missing_in_dense_maps(log_probabilities: Function) -> Function:
+    """Dense maps: background words are not in the softmax."""
+    return with_argument(log_probabilities, "background", lambda background: background[:0])
 
 
 @breaks(FLOOR.format("cut"), "generator's image")

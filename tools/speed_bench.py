@@ -17,7 +17,7 @@ import threading
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +72,15 @@ CAM_TOLERANCE, MASK_IOU = 2e-3, 0.99
 Stages = dict[str, tuple[tuple[Any, str], ...]]
 STAGES: Stages = {
     "decode": ((carvid.media.image_readers, "_values_of"),),
-    "image": ((ClipBackbone, "encode_patches"), (carvid.car.proposals, "to_pixels")),
+    "image": (
+        (ClipBackbone, "encode_patches"), (ClipBackbone, "encode_dense"),
+        (carvid.car.proposals, "to_pixels"),
+    ),
     "text": ((ClipBackbone, "_encode_texts"),),
-    "cam": ((ClipBackbone, "gradient_cams"), (ClipBackbone, "similarity_cams")),
+    "cam": (
+        (ClipBackbone, "gradient_cams"), (ClipBackbone, "similarity_cams"),
+        (carvid.car.proposals, "dense_maps"),
+    ),
     "affinity": tuple(
         (carvid.car.proposals, name)
         for name in ("normalize_affinity", "refine", "affinity_boxes", "to_masks")
@@ -492,25 +498,54 @@ def measure_clip(model: Carvid, images: Sequence[NDArray[np.uint8]], case: Case)
 
 
 def measure_classes(
-    counts: Sequence[int], size_hw: tuple[int, int], preset: str, runs: int, threads: int
+    counts: Sequence[int],
+    size_hw: tuple[int, int],
+    preset: str,
+    changes: Mapping[str, Sequence[str]],
+    runs: int,
+    threads: int,
 ) -> Iterator[dict[str, Any]]:
-    """Time generator and CAMs of an image for so many classes, texts encoded before; the counts in
-    turn, so that all see the machine as it is."""
+    """Time the generator on an image of so many classes, from its pass over the image to proposals,
+    texts encoded before; ways and counts in turn, so that all see the machine as it is.
+
+    Args:
+        counts: of classes.
+        size_hw: of the image.
+        preset: its generator gets random weights.
+        changes: name of a way → settings over the preset.
+        runs: of each, after one that does not count.
+        threads: of torch.
+    """
     torch.set_num_threads(threads)
-    generator = random_model(load_config(preset)).segmenter.generator
+    models = {name: load_config(preset, each) for name, each in changes.items()}
+    backbone = random_model(load_config(preset)).backbones[0]
+    generators = {
+        name: ProposalGenerator(
+            backbone, config.proposals, competing=config.car.mode == "semantic"
+        )
+        for name, config in models.items()
+    }  # fmt: skip
     noise = np.random.default_rng(0).integers(0, 256, (*size_hw, 3)).astype(np.uint8)
     image = cv2.GaussianBlur(noise, (0, 0), 8)
     names = [f"class {number}" for number in range(max(counts))]
-    seconds: dict[int, list[float]] = {count: [] for count in counts}
+    seconds: dict[tuple[str, int], list[tuple[float, float]]] = defaultdict(list)
     for _ in range(runs + 1):
         for count in counts:
-            began = time.perf_counter()
-            generator.propose(generator.encode(image), names[:count], size_hw)
-            seconds[count].append(time.perf_counter() - began)
-    medians = {count: float(np.median(each[1:])) for count, each in seconds.items()}
-    for count, median in medians.items():
-        times = round(median / medians[min(counts)], 2)
-        yield {"classes": count, "seconds": round(median, 3), "times_the_fewest": times}
+            for name, generator in generators.items():
+                began = time.perf_counter()
+                encoded = generator.encode(image)
+                between = time.perf_counter()
+                generator.propose(encoded, names[:count], size_hw)
+                seconds[name, count].append((between - began, time.perf_counter() - between))
+    medians = {key: np.median(each[1:], axis=0) for key, each in seconds.items()}
+    for (name, count), (image_s, texts_s) in medians.items():
+        fewest_image_s, fewest_texts_s = medians[name, min(counts)]
+        times = (image_s + texts_s) / (fewest_image_s + fewest_texts_s)
+        yield {
+            "maps": name, "classes": count, "seconds": round(image_s + texts_s, 3),
+            "times_the_fewest": round(times, 2), "without_the_image_s": round(texts_s, 3),
+            "without_it_times": round(texts_s / fewest_texts_s, 2),
+        }  # fmt: skip
 
 
 def warm_up(model: Carvid, image: NDArray[np.uint8], queries: Queries) -> None:

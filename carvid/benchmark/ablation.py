@@ -1,4 +1,5 @@
-"""The paper's ablations: each row of a table is a benchmark's run in a folder of its own.
+"""Ablations, the paper's and one more: each row of a table is a benchmark's run in a folder of its
+own.
 
 out/<table>/<row>/      what `bench.py` writes
 """
@@ -9,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,10 @@ class AblationResult:
             "table": self.table.name, "paper_table": self.table.number, "set": self.on,
             "notes": list(self._notes()),
             "rows": [
-                {"row": name, "changes": list(changes), "paper": paper, **result.to_json()}
+                {
+                    "row": name, "changes": list(changes), "paper": None if isnan(paper) else paper,
+                    **result.to_json(),
+                }
                 for name, changes, paper, result in self._rows()
             ],
         }  # fmt: skip
@@ -63,7 +68,7 @@ class AblationResult:
             for name, _, paper, result in self._rows()
         ]
         samples = plural(first.samples, "image")
-        head = f"Table {self.table.number} ({self.table.name}), {first.title}, {samples}"
+        head = f"{self.table.title}, {first.title}, {samples}"
         return "\n".join([head, columns(lines), *(f"note: {note}" for note in self._notes())])
 
     def to_csv(self) -> str:
@@ -75,11 +80,11 @@ class AblationResult:
         )
         for name, changes, paper, result in self._rows():
             facts = (self.table.name, self.on, result.samples, name, as_text(" ".join(changes)))
-            writer.writerow((*facts, cell(result.miou), paper, cell(result.miou - paper)))
+            writer.writerow((*facts, cell(result.miou), cell(paper), cell(result.miou - paper)))
         return text.getvalue()
 
     def _rows(self) -> Iterator[tuple[str, tuple[str, ...], float, BenchResult]]:
-        """Name, changes, the paper's number and the result of each row."""
+        """Name, changes, the paper's number (nan if it has none) and the result of each row."""
         for row, result in zip(self.table.rows, self.results, strict=True):
             yield row.name, row.changes, row.paper[self.on], result
 
@@ -110,18 +115,18 @@ def ablate(
     progress: bool = False,
     written: Iterable[Path] = (),
 ) -> AblationResult:
-    """Run the rows of one of the paper's ablations, and put their mIoU beside the paper's.
+    """Run the rows of an ablation, and put their mIoU beside the paper's.
 
     All rows are done image by image: each CLIP is loaded once and each text encoded once, and an
     image goes once through the generator for all rows that encode it alike.
 
     Args:
         table: `recurrence`, `backbones`, `prompts`, `thresholds` or `background`, or the paper's
-            number, 2 to 6.
+            number of it, 2 to 6; or `proposals`, which the paper does not have.
         data: the data set's root.
         out: each row's folder is `<table>/<row>` in it.
         preset: what the rows change; as in `bench`, as is all that is not told here.
-        on: `voc21`, or `coco-object` of `backbones` and `thresholds`.
+        on: `voc21`, or `coco-object` of `backbones`, `thresholds` and `proposals`.
         rows: names; only these.
         generator: in `backbones` this stands for B, and `classifier` for L.
 

@@ -1,9 +1,11 @@
-"""The rows of the paper's ablations, Tables 2 to 6: what each changes, and the published mIoU."""
+"""The rows of the paper's ablations, Tables 2 to 6: what each changes, and the published mIoU; and
+of one more, which the paper does not have: gradient CAMs and dense maps as proposals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 
 from carvid.base.errors import ConfigError, suggest
 from carvid.config import Config
@@ -25,7 +27,7 @@ class AblationRow:
     changes: tuple[str, ...]
     """`section.key=value`, over the settings of the benchmark."""
     paper: Mapping[str, float]
-    """Benchmark → the published mIoU, percent."""
+    """Benchmark → the published mIoU, percent; nan where the paper has none."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,23 @@ class AblationTable:
     """One table."""
 
     name: str
-    number: int
-    """The paper's."""
+    number: int | None
+    """The paper's; None of a table that it does not have."""
     rows: tuple[AblationRow, ...]
     note: str = ""
     """What the paper leaves open."""
 
+    @property
+    def title(self) -> str:
+        """As messages and heads have it."""
+        return f"Table {self.number} ({self.name})" if self.number else self.name
 
-NAMES = {"recurrence": 2, "backbones": 3, "prompts": 4, "thresholds": 5, "background": 6}
-"""The tables, and the paper's numbers of them."""
+
+NAMES: dict[str, int | None] = {
+    "recurrence": 2, "backbones": 3, "prompts": 4, "thresholds": 5, "background": 6,
+    "proposals": None,
+}  # fmt: skip
+"""The tables, and the paper's numbers of them, if it has them."""
 
 
 def ablation_table(name: str, on: str, config: Config) -> AblationTable:
@@ -55,19 +65,19 @@ def ablation_table(name: str, on: str, config: Config) -> AblationTable:
     Raises:
         ConfigError: no such table, or none for this benchmark.
     """
-    by_number = {str(number): title for title, number in NAMES.items()}
+    by_number = {str(number): title for title, number in NAMES.items() if number}
     title = by_number.get(name, name)
     if title not in NAMES:
         raise ConfigError(f"no ablation '{name}'{suggest(name, (*NAMES, *by_number))}")
     rows = {
         "recurrence": _recurrence, "backbones": lambda: _backbones(config), "prompts": _prompts,
-        "thresholds": _thresholds, "background": _background,
+        "thresholds": _thresholds, "background": _background, "proposals": _proposals,
     }[title]()  # fmt: skip
     rows = tuple(row for row in rows if on in row.paper)
     if not rows:
         raise ConfigError(
-            f"the paper's Table {NAMES[title]} has no rows for '{on}'; take voc21, or of backbones "
-            "and thresholds coco-object"
+            f"Table {NAMES[title] or title} has no rows for '{on}'; take voc21, or, of backbones, "
+            "thresholds and proposals, coco-object"
         )
     return AblationTable(title, NAMES[title], rows, _NOTES.get(title, ""))
 
@@ -77,6 +87,7 @@ _NOTES = {
     "scores above θ, nothing-dropped all classes",
     "prompts": "of four further pairs in the paper it is not known which is which",
     "background": "the released settings have 23 words of these lists",
+    "proposals": "the paper has gradient CAMs only",
 }
 
 
@@ -146,3 +157,21 @@ def _background() -> tuple[AblationRow, ...]:
         words = dict.fromkeys(word for each in lists for word in each)
         rows.append(_row(name, {"proposals.background": ",".join(words)}, voc21=value))
     return tuple(rows)
+
+
+def _proposals() -> tuple[AblationRow, ...]:
+    """By both methods; of dense maps also what the loop and the affinity are worth."""
+    dense = {"proposals.method": "dense"}
+    others: dict[str, dict[str, object]] = {
+        "dense": {},
+        "dense-one-step": {"car.max_steps": 1},
+        "dense-nothing-dropped": {"car.max_steps": 1, "car.theta": 0},
+        "dense-no-affinity": {"proposals.affinity": "false"},
+    }
+    return (
+        _row("gradcam", {"proposals.method": "gradcam"}, voc21=FULL, coco_object=FULL_COCO),
+        *(
+            _row(name, {**dense, **changes}, voc21=nan, coco_object=nan)
+            for name, changes in others.items()
+        ),
+    )

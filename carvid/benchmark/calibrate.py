@@ -52,6 +52,7 @@ log = logging.getLogger("carvid")
 AXES: dict[str, tuple[str, ...]] = {
     "classifier.background": ("always", "never"),
     "classifier.view": ("letterbox", "center-crop", "mask-crop"),
+    "proposals.method": ("gradcam", "dense"),
     "proposals.parts": ("1", "3"),
     "prompts.kinds": ("circle,blur", "blur", "circle", "blur,gray", "contour"),
 }

@@ -157,7 +157,9 @@ class SharedGenerator(ProposalGenerator):
         size_hw = self.input_size(image.shape[:2])
         config = self.config
         dense = (config.dense_variant, config.dense_sigma, config.dense_precision)
-        key = (id(self.backbone), size_hw, config.method, dense, config.affinity_blocks)
+        maps = config.affinity or config.method != "dense"  # whether maps of attention are made
+        spread = (config.affinity_blocks, config.affinity_top, maps)
+        key = (id(self.backbone), size_hw, config.method, dense, spread)
         if key not in self._current.encoded:
             self._current.encoded[key] = super().encode(image)
         return self._current.encoded[key]

@@ -43,6 +43,15 @@ class NearestAffinity:
         return torch.einsum("pk,pkn->pn", self.levels.float(), asked) * self.steps
 
 
+def nothing_near(count: int) -> NearestAffinity:
+    """Return an affinity between so many patches of which nothing is kept."""
+    return NearestAffinity(
+        torch.zeros((count, 0), dtype=torch.int64),
+        torch.zeros((count, 0), dtype=torch.uint8),
+        torch.zeros((count, 1)),
+    )
+
+
 Affinity = Tensor | NearestAffinity
 """float32 (hw, hw), or what is kept of it; `affinity @ maps` spreads maps, float32 (hw, N)."""
 

@@ -21,7 +21,7 @@ from carvid.car.affinity import Affinity, NearestAffinity, normalize_affinity
 from carvid.car.competitors import not_named
 from carvid.car.queries import in_template
 from carvid.clip.backbone import ClipBackbone
-from carvid.clip.dense import DenseFeatures, Precision, Variant, dense_maps
+from carvid.clip.dense import DenseFeatures, Precision, Variant, dense_maps, log_probabilities
 from carvid.clip.gradient_cam import PatchFeatures
 from carvid.clip.preprocessing import to_pixels
 from carvid.config import ProposalsConfig
@@ -43,8 +43,9 @@ class EncodedFrame:
 
     features: PatchFeatures | DenseFeatures
     """What the maps of texts are computed from, by `proposals.method`."""
-    affinity: Affinity
-    """The attention, doubly stochastic and symmetric, or what is kept of it."""
+    affinity: Affinity | None
+    """The attention, doubly stochastic and symmetric, or what is kept of it; None where no map was
+    made (dense maps without `proposals.affinity`)."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ class Proposals:
     cams: NDArray[np.float32]
     """float32 (N, h, w) in [0, 1], one value a patch."""
     recomputed: NDArray[np.bool_]
-    """bool (N,): the CAM was zero and was computed again (`proposals.zero_cam`)."""
+    """bool (N,): the CAM was zero and was computed again (`proposals.zero_cam`), or the dense map
+    was flat and is that of the cosine."""
     boxes: tuple[tuple[Box, ...], ...]
     """The affinity boxes of every text."""
     refined: NDArray[np.float32]
@@ -103,15 +105,18 @@ class ProposalGenerator:
         """Encode uint8 (H, W, 3) RGB: the one generator pass of a frame."""
         size_hw, config = self.input_size(image.shape[:2]), self.config
         pixels = to_pixels(image, size_hw, self.backbone.preprocessing)
+        features: PatchFeatures | DenseFeatures
         if config.method == "dense":
-            dense, attention = self.backbone.encode_dense(
-                pixels, attention_blocks=config.affinity_blocks,
+            features, attention = self.backbone.encode_dense(
+                pixels, attention_blocks=config.affinity_blocks if config.affinity else 0,
                 variant=cast("Variant", config.dense_variant), sigma=config.dense_sigma,
                 precision=cast("Precision", config.dense_precision),
             )  # fmt: skip
-            return EncodedFrame(dense, self._affinity(attention))
-        features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
-        return EncodedFrame(features, self._affinity(features.attention))
+        else:
+            # Its last map is made for the gradients; without the others it is no faster.
+            features = self.backbone.encode_patches(pixels, attention_blocks=config.affinity_blocks)
+            attention = features.attention
+        return EncodedFrame(features, None if attention is None else self._affinity(attention))
 
     def _affinity(self, attention: Tensor) -> Affinity:
         affinity, count = normalize_affinity(attention), self.config.affinity_top
@@ -139,7 +144,10 @@ class ProposalGenerator:
         words = self.config.background if background is None else background
         cams, recomputed = self._cams(frame.features, texts, bare or texts, words)
         boxes = tuple(affinity_boxes(cam, self.config.lambda_) for cam in cams)
-        refined = refine(frame.affinity, cams, boxes) if self.config.affinity else cams
+        refined = cams
+        if self.config.affinity:
+            assert frame.affinity is not None
+            refined = refine(frame.affinity, cams, boxes)
         return Proposals(cams, recomputed, boxes, refined, to_masks(refined, size_hw))
 
     def probabilities(self, frame: EncodedFrame, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -148,8 +156,11 @@ class ProposalGenerator:
         assert isinstance(frame.features, DenseFeatures)
         words = self.config.background
         queries = self.backbone.encode_texts(self._in_template(texts))
-        maps = self._dense_maps(frame.features, queries, texts, words, competing=False)
-        return np.asarray(maps.cpu().numpy(), np.float32)
+        logs = log_probabilities(
+            frame.features, queries, self._background(queries, words),
+            self._left_out(queries, texts, words), scale=self.config.dense_scale, competing=False,
+        )  # fmt: skip
+        return np.asarray(logs.exp().cpu().numpy(), np.float32)
 
     def _cams(
         self,
@@ -160,8 +171,12 @@ class ProposalGenerator:
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         queries = self.backbone.encode_texts(texts)
         if isinstance(features, DenseFeatures):
-            maps = self._dense_maps(features, queries, bare, words, competing=self.competing)
-            return min_max(maps.cpu().numpy()), np.zeros(len(texts), bool)
+            against = self._left_out(queries, bare, words)
+            maps, flat = dense_maps(
+                features, queries, self._background(queries, words), against,
+                scale=self.config.dense_scale, competing=self.competing,
+            )  # fmt: skip
+            return min_max(maps.cpu().numpy()), flat.cpu().numpy()
         # With no background at all, refer mode's softmax is 1, its gradient 0, and so is the CAM.
         raw = self.backbone.gradient_cams(
             features,
@@ -175,21 +190,12 @@ class ProposalGenerator:
             raw[i] = self._cam_without_background(features, queries, i)
         return min_max(min_max(raw.cpu().numpy())), zero.cpu().numpy()
 
-    def _dense_maps(
-        self,
-        features: DenseFeatures,
-        queries: Tensor,
-        bare: Sequence[str],
-        words: Sequence[str],
-        *,
-        competing: bool,
-    ) -> Tensor:
+    def _left_out(
+        self, queries: Tensor, bare: Sequence[str], words: Sequence[str]
+    ) -> Tensor | None:
+        """`_competing_background`, the other way round, beside `queries`."""
         against = self._competing_background(bare, words)
-        left_out = None if against is None else torch.from_numpy(~against).to(queries.device)
-        background, scale = self._background(queries, words), self.config.dense_scale
-        return dense_maps(
-            features, queries, background, left_out, scale=scale, competing=competing
-        )
+        return None if against is None else torch.from_numpy(~against).to(queries.device)
 
     def _in_template(self, texts: Sequence[str]) -> list[str]:
         return [in_template(self.config.template, text) for text in texts]

@@ -172,8 +172,8 @@ def ablation(
         str,
         typer.Argument(
             metavar="TABLE", autocompletion=complete_tables,
-            help="recurrence, backbones, prompts, thresholds or background; or the paper's number, "
-            "2 to 6.",
+            help="recurrence, backbones, prompts, thresholds or background, or the paper's number "
+            "of it, 2 to 6; or proposals: gradient CAMs and dense maps.",
         ),
     ],
     data: Data,
@@ -188,7 +188,7 @@ def ablation(
         str,
         typer.Option(
             metavar="SET", rich_help_panel=DATA,
-            help="The benchmark: voc21, or coco-object of backbones and thresholds.",
+            help="The benchmark: voc21, or coco-object of backbones, thresholds and proposals.",
         ),
     ] = "voc21",
     rows: Annotated[
@@ -212,7 +212,7 @@ def ablation(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Run the rows of one of the paper's ablations, each beside the paper's number."""
+    """Run the rows of an ablation, each beside the paper's number, if it has one."""
     bars = show_progress(quiet)
     written = _checked(csv)
 

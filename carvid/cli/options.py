@@ -29,7 +29,7 @@ BENCHMARKS = (
     "refcoco", "refcoco+", "refcocog", "grefcoco",
 )  # fmt: skip
 """Names of `carvid.benchmark.sets.SETS`, likewise."""
-TABLES = ("recurrence", "backbones", "prompts", "thresholds", "background")
+TABLES = ("recurrence", "backbones", "prompts", "thresholds", "background", "proposals")
 """Names of `carvid.benchmark.ablation_tables.NAMES`, likewise."""
 SPLITS = ("valid", "train", "test", "valid_u")
 """Splits of Ref-DAVIS, Ref-YouTube-VOS and MeViS."""

@@ -203,9 +203,14 @@ class ClipBackbone:
         Args:
             pixels: float (3, H, W), normalised, sides divisible by the patch size.
             attention_blocks: how many of the last blocks' attention maps are averaged, the last
-                one included.
+                one included; 1 or more.
+
+        Raises:
+            ValueError: `attention_blocks` is 0.
         """
         last = self.enter_last_block(pixels, attention_blocks=attention_blocks)
+        if last.attended is None or last.attention is None:
+            raise ValueError("gradients go through the last map; attention_blocks must be positive")
         return through_last_block(
             self.model.vision_model, last.x, last.heads, last.attended, last.grid_hw, last.attention
         )
@@ -219,44 +224,50 @@ class ClipBackbone:
         variant: Variant = "kk",
         sigma: float = 5.0,
         precision: Precision = "float32",
-    ) -> tuple[DenseFeatures, Tensor]:
+    ) -> tuple[DenseFeatures, Tensor | None]:
         """Run one image through the network, and keep what the dense maps of any texts need.
 
         Args:
             pixels: float (3, H, W), normalised, sides divisible by the patch size.
             attention_blocks: how many of the last blocks' attention maps are averaged, the last
-                one included.
+                one included; 0 makes none.
             variant: what attends to what in the last block (`carvid.clip.dense`).
             sigma: σ of `kk`, patches; 0 is no Gaussian.
             precision: in which the features are kept.
 
         Returns:
-            The features, and the averaged attention, float32 (hw, hw), as of `PatchFeatures`.
+            The features, and the averaged attention as of `PatchFeatures`.
         """
         last = self.enter_last_block(pixels, attention_blocks=attention_blocks)
         features = dense_features(
-            self.model, last.x, last.heads, last.grid_hw, variant=variant, sigma=sigma
-        )
+            self.model, self._projection, last.x, last.heads, last.grid_hw,
+            variant=variant, sigma=sigma,
+        )  # fmt: skip
         return DenseFeatures.of(last.grid_hw, features, precision), last.attention
 
+    @torch.inference_mode()
     def enter_last_block(self, pixels: Tensor, *, attention_blocks: int) -> LastBlock:
-        """Run one image, float (3, H, W), up to the last block's attention."""
-        layers = self.model.vision_model.encoder.layers
-        first_map = max(0, len(layers) - attention_blocks)
+        """Run one image up to the last block; arguments as of `encode_patches`."""
+        *earlier, last = self.model.vision_model.encoder.layers
+        first_map = max(0, len(earlier) + 1 - attention_blocks)
         x = self._embed(pixels[None])  # (1, L, D)
-        maps = AttentionMaps(layers[-1].self_attn.num_heads, x.to(self.dtype))
-        total = torch.zeros(x.shape[1], x.shape[1], device=self.device)  # (L, L)
-        for layer in layers[:first_map]:
-            x = run_block(layer, x)
-        for layer in layers[first_map:]:
-            heads = split_heads(layer.self_attn, normed(layer.layer_norm1, x))
-            attended = maps.attend(layer.self_attn, heads, total)  # (heads, L, D / heads)
-            if layer is not layers[-1]:
-                x = finish_block(layer, x, attended[None])
+        maps, total = AttentionMaps(last.self_attn.num_heads, x.to(self.dtype)), None
+        if attention_blocks:
+            total = torch.zeros(x.shape[1], x.shape[1], device=self.device)  # (L, L)
+        for index, layer in enumerate(earlier):
+            if total is None or index < first_map:
+                x = run_block(layer, x)
+            else:
+                heads = split_heads(layer.self_attn, normed(layer.layer_norm1, x))
+                x = finish_block(layer, x, maps.attend(layer.self_attn, heads, total)[None])
+        heads = split_heads(last.self_attn, normed(last.layer_norm1, x))
         self.counts["patches"] += 1
-        attention = total[1:, 1:] / (maps.heads * (len(layers) - first_map))  # (hw, hw)
         grid_hw = (pixels.shape[1] // self.patch_size, pixels.shape[2] // self.patch_size)
-        return LastBlock(x, heads, attended, grid_hw, attention)
+        if total is None:
+            return LastBlock(x, heads, grid_hw, None, None)
+        attended = maps.attend(last.self_attn, heads, total)  # (heads, L, D / heads)
+        attention = total[1:, 1:] / (maps.heads * (len(earlier) + 1 - first_map))  # (hw, hw)
+        return LastBlock(x, heads, grid_hw, attended, attention)
 
     # CAMs -----------------------------------------------------------------------------------
 

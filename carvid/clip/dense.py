@@ -15,19 +15,21 @@ cost one matrix product.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from carvid.clip.layers import Heads, finish_block, normed
+from carvid.clip.layers import Heads, finish_block, wide_norm
 
 Variant = Literal["kk", "qq", "sclip"]
 Precision = Literal["float32", "float16", "int8"]
 LEVELS = 127
 """`int8` has so many steps on either side of 0."""
+FLAT = 2.5e-6
+"""Where a text's log probabilities differ by no more than this share of the scale, they say nothing
+of where it is: that may be the rounding of logits, which are up to the scale, in float32."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class DenseFeatures:
     ) -> DenseFeatures:
         """Keep unit features, float32 (hw, D'), in a precision."""
         if precision == "int8":
-            steps = features.abs().amax(dim=1, keepdim=True) / LEVELS
+            largest = features.abs().amax(dim=1, keepdim=True)  # (hw, 1)
+            steps = largest.clamp(min=torch.finfo(torch.float32).tiny) / LEVELS
             return cls(grid_hw, (features / steps).round().to(torch.int8), steps)
         steps = torch.ones_like(features[:, :1])
         return cls(grid_hw, features.half() if precision == "float16" else features, steps)
@@ -62,6 +65,7 @@ class DenseFeatures:
 @torch.inference_mode()
 def dense_features(
     model: Any,
+    projection: Tensor,
     x: Tensor,
     heads: Heads,
     grid_hw: tuple[int, int],
@@ -73,6 +77,7 @@ def dense_features(
 
     Args:
         model: transformers' `CLIPModel`.
+        projection: float32 (D', D): from a token to the space that it shares with texts.
         x: float (1, L, D): the last block's input, CLS first.
         heads: its queries, keys and values, float (heads, L, D / heads) each.
         grid_hw: patches down and across.
@@ -85,8 +90,8 @@ def dense_features(
         tokens = finish_block(layer, x, attended)  # (1, L, D)
     else:
         tokens = layer.self_attn.out_proj(attended.transpose(1, 2).flatten(2))  # (1, L, D)
-    patches = normed(model.vision_model.post_layernorm, tokens[0, 1:])  # (hw, D)
-    return F.normalize(model.visual_projection(patches).float(), dim=-1)
+    patches = wide_norm(model.vision_model.post_layernorm, tokens[0, 1:]).float()  # (hw, D)
+    return F.normalize(patches @ projection.T, dim=-1)
 
 
 def dense_maps(
@@ -97,8 +102,36 @@ def dense_maps(
     *,
     scale: float = 40.0,
     competing: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return every text's map, and which of them had to do without competitors.
+
+    Arguments are those of `log_probabilities`.
+
+    Returns:
+        float32 (N, h, w) in [-1, 1]: the probabilities over the largest of the map, so that not
+        even a text that hardly has any vanishes; and bool (N,): the probability was the same
+        everywhere, since nothing competes with the text, or it wins everywhere, and the map is its
+        cosine.
+    """
+    logs = log_probabilities(
+        features, texts, background, left_out, scale=scale, competing=competing
+    )
+    highest, lowest = logs.amax(dim=(1, 2), keepdim=True), logs.amin(dim=(1, 2), keepdim=True)
+    maps, flat = (logs - highest).exp(), (highest - lowest <= FLAT * scale).flatten()
+    maps[flat] = features.cosines(texts[flat])
+    return maps, flat
+
+
+def log_probabilities(
+    features: DenseFeatures,
+    texts: Tensor,
+    background: Tensor,
+    left_out: Tensor | None = None,
+    *,
+    scale: float = 40.0,
+    competing: bool,
 ) -> Tensor:
-    """Return every text's softmax probability in every patch, float32 (N, h, w) in [0, 1].
+    """Return the logarithm of every text's softmax probability in every patch, float32 (N, h, w).
 
     Args:
         features: from `dense_features`.
@@ -108,19 +141,18 @@ def dense_maps(
             given.
         scale: factor from cosine to logit.
         competing: one softmax over all texts and the background (semantic mode), or one for each
-            text against the background only (refer mode). A text that nothing competes with, whose
-            probability would be 1, has its cosine, as far as it is above 0.
+            text against the background only (refer mode).
     """
-    cosines = features.cosines(torch.cat([texts, background]))  # (N + B, h, w)
-    logits, others = scale * cosines[: len(texts)], scale * cosines[len(texts) :]
+    logits = scale * features.cosines(texts)  # (N, h, w)
+    others = scale * features.cosines(background)  # (B, h, w)
+    against = others.logsumexp(dim=0, keepdim=True)  # (1, h, w); -inf where there is no background
     if left_out is not None:
-        others = others.masked_fill(left_out[..., None, None], -torch.inf)  # (N, B, h, w)
-    against = others.logsumexp(dim=-3)  # (h, w) or (N, h, w); -inf where there is no background
+        against = against.repeat(len(texts), 1, 1)  # (N, h, w)
+        # Text by text: of hundreds of texts, (N, B, h, w) would not fit into memory.
+        for text in left_out.any(dim=1).nonzero().flatten().tolist():
+            against[text] = others[~left_out[text]].logsumexp(dim=0)
     own = logits.logsumexp(dim=0) if competing else logits
-    chances = (logits - torch.logaddexp(own, against)).exp()
-    if competing and len(texts) > 1:
-        return chances
-    return torch.where(against.isfinite(), chances, cosines[: len(texts)].clamp(min=0))
+    return logits - torch.logaddexp(own, against)
 
 
 def _attend(
@@ -130,7 +162,7 @@ def _attend(
     q, k, v = (each[None] for each in heads)
     near = None
     if variant == "kk" and sigma:
-        near = _nearness(grid_hw, sigma).to(v.device, v.dtype)
+        near = nearness(grid_hw, sigma).to(v.device, v.dtype)
     asked = {"kk": (k,), "qq": (q,), "sclip": (q, k)}[variant]
     maps = [
         F.scaled_dot_product_attention(each, each, v, attn_mask=near, scale=scale)[0]
@@ -139,11 +171,10 @@ def _attend(
     return torch.stack(maps).sum(dim=0)
 
 
-@lru_cache(maxsize=4)
-def _nearness(grid_hw: tuple[int, int], sigma: float) -> Tensor:
-    """ω, float32 (L, L)."""
+def nearness(grid_hw: tuple[int, int], sigma: float) -> Tensor:
+    """Return ω, float32 (L, L), for patches down and across, and σ > 0 in patches."""
     down, across = (
-        torch.exp(-((places[:, None] - places).square()) / (2 * sigma**2))
-        for places in (torch.arange(side, dtype=torch.float32) for side in grid_hw)
-    )  # (h, h), (w, w)
-    return F.pad(torch.kron(down, across), (1, 0, 1, 0))  # (1 + hw, 1 + hw)
+        torch.exp(-((places[:, None] - places) / sigma).square() / 2)
+        for places in (torch.arange(side, dtype=torch.float64) for side in grid_hw)
+    )  # (h, h), (w, w); in double precision any σ has a square
+    return F.pad(torch.kron(down.float(), across.float()), (1, 0, 1, 0))  # (1 + hw, 1 + hw)

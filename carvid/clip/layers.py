@@ -38,13 +38,13 @@ class LastBlock:
     """float (1, L, D): the block's input."""
     heads: Heads
     """Its queries, keys and values."""
-    attended: Tensor
-    """float (heads, L, D / heads): A v."""
     grid_hw: tuple[int, int]
     """Patches down and across."""
-    attention: Tensor
+    attended: Tensor | None
+    """float (heads, L, D / heads): A v; None where no map was wanted."""
+    attention: Tensor | None
     """float32 (hw, hw): attention of the last blocks, averaged over heads and blocks, rows attend
-    to columns, without CLS."""
+    to columns, without CLS; None where no map was wanted."""
 
 
 def wide_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -62,7 +62,8 @@ class ProposalsConfig(Section):
 
     method: str = setting("gradcam", choices=("gradcam", "dense"))
     """`gradcam`: a text's map is its gradient CAM (the paper), which costs a backward pass a text;
-    `dense`: its cosine with patch features of a changed last block, one product for all texts."""
+    `dense`: its probability in each patch, by features of a changed last block, one product for all
+    texts."""
     dense_variant: str = setting("kk", choices=("kk", "qq", "sclip"))
     """`dense`, what attends to what: `kk` keys to keys, near ones more (NACLIP); `qq` queries to
     queries (ClearCLIP); `sclip` the sum of both, with residual and MLP (SCLIP)."""
@@ -72,7 +73,8 @@ class ProposalsConfig(Section):
     """`dense`: in which the features are kept; an index of a clip has `int8`, a quarter of the
     size."""
     dense_scale: float = setting(40.0, low=0.0)
-    """`dense`: factor from cosine to logit of the softmax over texts and background."""
+    """`dense`: factor from cosine to logit of the softmax over texts and background; 40 (NACLIP) is
+    for the released CLIPs, whose own is 100."""
     lambda_: float = setting(0.5, low=0.0, high=1.0)
     """λ: share of a CAM's maximum above which a patch belongs to an affinity box."""
     background: tuple[str, ...] = setting(BACKGROUND_QUERIES)
@@ -85,10 +87,11 @@ class ProposalsConfig(Section):
     switch_text: bool = setting(False)
     """Step 1 sees bare expressions, later steps the template (the released code)."""
     zero_cam: str = setting("similarity", choices=("similarity", "softmax"))
-    """A CAM of zeros is computed again: from the bare similarity, or (the released code) from the
-    softmax without background queries, which is zero again for a single text."""
+    """A gradient CAM of zeros is computed again: from the bare similarity, or (the released code)
+    from the softmax without background queries, which is zero again for a single text."""
     affinity: bool = setting(True)
-    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM."""
+    """Refine CAMs by the attention of the last blocks; off is plain gradient CAM, or the dense map,
+    which then needs no map of attention to be made."""
     affinity_blocks: int = setting(8, low=1)
     """How many of the last blocks lend their attention (all of them, where there are fewer)."""
     affinity_top: int = setting(0, low=0)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import ConfigError
 from carvid.base.files import replacing
 from carvid.base.scale import shrink, small_size
-from carvid.car.affinity import NearestAffinity
+from carvid.car.affinity import NearestAffinity, nothing_near
 from carvid.car.proposals import EncodedFrame
 from carvid.clip.dense import DenseFeatures
 from carvid.index.facts import AGAIN
@@ -66,8 +66,9 @@ def write_piece(path: Path, piece: Piece) -> None:
     Raises:
         OutputError: the place cannot be written.
     """
-    features, affinity = piece.encoded.features, piece.encoded.affinity
+    features = piece.encoded.features
     assert isinstance(features, DenseFeatures)
+    affinity = piece.encoded.affinity or nothing_near(len(features.values))
     assert isinstance(affinity, NearestAffinity)
     columns = affinity.columns.cpu().numpy()
     patches = np.uint16 if len(columns) <= np.iinfo(np.uint16).max + 1 else np.int32
@@ -105,7 +106,7 @@ def read_piece(path: Path, device: torch.device | str = "cpu") -> Piece:
         down, across = arrays["grid_hw"].tolist()
         _check_shapes(arrays, down * across)
         features = DenseFeatures((down, across), values, steps)
-        affinity = NearestAffinity(columns, levels, row_steps)
+        affinity = NearestAffinity(columns, levels, row_steps) if columns.shape[1] else None
         return Piece(
             index=int(path.stem),
             encoded=EncodedFrame(features, affinity),
