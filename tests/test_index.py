@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -34,7 +35,8 @@ from carvid.config import load_config
 from carvid.index.answer import Answer
 from carvid.index.build import BuiltPiece, build_pieces
 from carvid.index.clip_index import BEST, PIECES_IN_MEMORY, ClipIndex
-from carvid.index.facts import default_folder
+from carvid.index.facts import default_folder, is_index
+from carvid.index.folder import IndexFolder
 from carvid.index.pieces import (
     FLOW_LEVELS,
     Piece,
@@ -48,9 +50,11 @@ from carvid.index.settings import differences, index_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, Selection
 from carvid.pipeline import Carvid
+from carvid.run.earlier import differences as run_differences
 from carvid.temporal.seen import seen_frames
 from tests.conftest import carvid as command
 from tests.conftest import make_frames
+from tests.signalled import with_signal
 from tests.squares import SIZE_HW, moving, texture
 from tests.test_pipeline import FAST, TEXTS, files
 
@@ -323,6 +327,15 @@ def test_a_quick_run_and_a_thorough_one_are_not_mixed(
     loaded.segment(made.index, TEXTS, out=tmp_path / "c", thorough=True)
     with pytest.raises(OutputError, match=r"one of both asks the classifier"):
         loaded.segment(made.index, TEXTS, out=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize("name", ["quick", "keep_names"])
+def test_what_is_not_known_of_a_run_is_no_difference(name: str) -> None:
+    assert not run_differences({"texts": ["a dog"], name: True}, {})
+    asked = {"texts": ["a dog"], "distractors": []}
+    assert run_differences({**asked, name: True}, asked)
+    assert run_differences(asked, {**asked, name: True})
+    assert not run_differences({**asked, name: True}, {**asked, name: True})
 
 
 # What is wrong
@@ -635,11 +648,14 @@ def lines(*arguments: object) -> list[str]:
     return [line for line in result.stderr.splitlines() if not line.startswith("Try ")]
 
 
+def networks_of(weights: dict[str, str]) -> list[str]:
+    return ["--weights-generator", weights["generator"], "--weights-classifier",
+            weights["classifier"], *(f"--set={each}" for each in SETTINGS)]  # fmt: skip
+
+
 def test_the_commands(made: Made, weights: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "a.idx"
-    networks = ["--weights-generator", weights["generator"], "--weights-classifier",
-                weights["classifier"], *(f"--set={each}" for each in SETTINGS)]  # fmt: skip
-    result = command("index", made.clip, "-o", out, "--json", *networks)
+    result = command("index", made.clip, "-o", out, "--json", *networks_of(weights))
     assert result.returncode == 0, result.stderr
     said = json.loads(result.stdout)
     assert (said["out"], said["frames"], said["key_frames"]) == (str(out), 6, 3)
@@ -657,6 +673,28 @@ def test_the_commands(made: Made, weights: dict[str, str], tmp_path: Path) -> No
     assert values["quick"] is True and values["config"]["car"]["theta"] == 0.01
     result = command(*asked, "-o", tmp_path / "b", "--thorough", "--json", "--preset", out)
     assert json.loads(result.stdout)["first"]["frames"] == 6
+
+
+def test_ctrl_c_says_how_to_go_on(
+    made: Made, weights: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, whole = tmp_path / "a.idx", contents(made.index)
+    words = ["index", made.clip, "-o", out, "--quiet", *networks_of(weights)]
+    with monkeypatch.context() as patch:
+        patch.setattr(IndexFolder, "add", with_signal(IndexFolder.add, signal.SIGINT, 2))
+        result = command(*words)
+    assert result.returncode == 130
+    assert result.stderr.splitlines()[-1].startswith("carvid: interrupted; continue with: carvid ")
+    assert result.stderr.endswith("--resume\n") and not (out / "index.json").exists()
+    assert command(*words, "--resume").returncode == 0
+    assert contents(out) == whole
+
+
+def test_names_that_no_system_takes() -> None:
+    for name in ("x" * 5000, "a\0b", "-", "rtsp://x"):
+        assert not is_index(name)
+        with pytest.raises(ConfigError, match=r"unknown preset"):
+            load_config(name)
 
 
 def test_what_is_wrong_with_a_command(copied: Made, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from carvid.base.errors import ConfigError, suggest
 from carvid.base.files import read_json, read_text, shipped_folder
+from carvid.base.names import is_there
 from carvid.config.declare import BOOLEANS, names_of
 from carvid.config.expectations import ExpectConfig, expectations_in
 from carvid.config.sections import Config
@@ -103,7 +104,7 @@ def _load_preset(name: str, seen: tuple[str, ...]) -> Config:
         raise ConfigError(f"presets extend each other in a circle: {' -> '.join((*seen, name))}")
     if name.endswith(".json"):
         return load_run_config(Path(name))
-    if (Path(name) / INDEX_JSON).is_file():
+    if is_there(Path(name) / INDEX_JSON):
         return load_run_config(Path(name) / INDEX_JSON)
     values = read_preset(name)
     expectations_in(values)
@@ -117,11 +118,11 @@ def read_preset(name: str) -> dict[str, Any]:
     """Read a preset's file as it stands."""
     if name.endswith((".yaml", ".yml")):
         path: Any = Path(name)
-        if not path.is_file():
+        if not (is_there(path) and path.is_file()):
             raise ConfigError(f"no settings file '{name}'; give a preset's name or a YAML file")
     else:
         path = shipped_folder("configs") / f"{name}.yaml"
-        if not path.is_file():
+        if not (is_there(path) and path.is_file()):
             raise ConfigError(f"unknown preset '{name}'{suggest(name, preset_names())}")
     return _settings_in(path, name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from carvid.base.errors import OVERWRITE, RESUME, ConfigError, VideoError, WeightsError
 from carvid.base.files import read_json
-from carvid.base.names import existing
+from carvid.base.names import existing, is_there
 from carvid.config import Config
 from carvid.config.presets import INDEX_JSON
 from carvid.index.settings import differences
@@ -189,7 +189,8 @@ def is_index(source: object) -> bool:
     """Whether an input is the folder of an index, or of one that is not finished."""
     if not isinstance(source, str | Path):
         return False
-    return (existing(source) / INDEX_JSON).is_file() or is_unfinished(existing(source))
+    folder = existing(source)
+    return is_there(folder / INDEX_JSON) or is_unfinished(folder)
 
 
 def is_unfinished(folder: Path) -> bool:
