@@ -359,6 +359,9 @@ def _json(**changes: object) -> Callable[[Path], None]:
         ("index.json", _json(key_frames=[]), "is damaged"),
         ("index.json", _json(key_frames=["x"]), "is damaged"),
         ("index.json", _json(video=[]), "is damaged"),
+        ("index.json", _json(weights={}), "is damaged"),
+        ("index.json", _json(contents={}), "is damaged"),
+        ("index.json", _json(config={"car": {"thta": 1}}), "unknown key 'car.thta'"),
         ("index.json", _json(frames=["../../x"]), "is damaged"),
     ],
 )
