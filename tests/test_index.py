@@ -50,6 +50,7 @@ from carvid.index.settings import differences, index_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, Selection
 from carvid.pipeline import Carvid
+from carvid.run.earlier import differences as run_differences
 from tests.conftest import carvid as command
 from tests.conftest import make_frames
 from tests.signalled import with_signal
@@ -324,6 +325,15 @@ def test_a_quick_run_and_a_thorough_one_are_not_mixed(
     loaded.segment(made.index, TEXTS, out=tmp_path / "c", thorough=True)
     with pytest.raises(OutputError, match=r"one of both asks the classifier"):
         loaded.segment(made.index, TEXTS, out=tmp_path / "c", resume=True)
+
+
+@pytest.mark.parametrize("name", ["quick", "keep_names"])
+def test_what_is_not_known_of_a_run_is_no_difference(name: str) -> None:
+    assert not run_differences({"texts": ["a dog"], name: True}, {})
+    asked = {"texts": ["a dog"], "distractors": []}
+    assert run_differences({**asked, name: True}, asked)
+    assert run_differences(asked, {**asked, name: True})
+    assert not run_differences({**asked, name: True}, {**asked, name: True})
 
 
 # What is wrong

@@ -497,12 +497,3 @@ def test_small_frames_are_one_line(clip: Path, tmp_path: Path, model: Carvid) ->
 def test_the_python_names_are_in_messages(runs: Path, model: Carvid) -> None:
     with pytest.raises(CarvidError, match=r"--resume \(resume=True\).*-o \(out=\)$"):
         model.segment(runs / "clip-00.mp4", TEXTS, out=runs / "whole")
-
-
-@pytest.mark.parametrize("name", ["quick", "keep_names"])
-def test_what_is_not_known_of_a_run_is_no_difference(name: str) -> None:
-    assert not differences({"texts": ["a dog"], name: True}, {})
-    asked = {"texts": ["a dog"], "distractors": []}
-    assert differences({**asked, name: True}, asked)
-    assert differences(asked, {**asked, name: True})
-    assert not differences({**asked, name: True}, {**asked, name: True})
