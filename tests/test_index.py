@@ -371,6 +371,9 @@ def _json(**changes: object) -> Callable[[Path], None]:
         ("index.json", _json(key_frames=[]), "is damaged"),
         ("index.json", _json(key_frames=["x"]), "is damaged"),
         ("index.json", _json(video=[]), "is damaged"),
+        ("index.json", _json(weights={}), "is damaged"),
+        ("index.json", _json(contents={}), "is damaged"),
+        ("index.json", _json(config={"car": {"thta": 1}}), "unknown key 'car.thta'"),
         ("index.json", _json(frames=["../../x"]), "is damaged"),
     ],
 )
@@ -664,6 +667,7 @@ def test_the_commands(made: Made, weights: dict[str, str], tmp_path: Path) -> No
     result = command(*asked, "--ask", "--set=car.theta=0.999", "--json", "-o", tmp_path / "none")
     assert json.loads(result.stdout)["expressions"][0]["spans"] == []
     assert not (tmp_path / "none").exists()
+    assert json.loads(command("config", out, "--json").stdout)["proposals"]["method"] == "dense"
     result = command(*asked, "-o", tmp_path / "run", "--threshold", "0.01")
     assert result.returncode == 0, result.stderr
     first, second, *rest = result.stdout.splitlines()

@@ -56,7 +56,8 @@ def load_over(base: Config, preset: str) -> Config:
 
 
 def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
-    """Return what a preset, by name or as a YAML file, says that it reaches; none of a run.json.
+    """Return what a preset, by name or as a YAML file, says that it reaches; none of a run.json or
+    of an index.
 
     What it `extends` has expectations of its own, which are not these.
 
@@ -64,7 +65,8 @@ def load_expectations(source: str | Path) -> tuple[ExpectConfig, ...]:
         ConfigError: no such preset or file, or an entry that cannot be used.
     """
     name = str(source)
-    return () if name.endswith(".json") else expectations_in(read_preset(name))
+    made = name.endswith(".json") or is_there(Path(name) / INDEX_JSON)
+    return () if made else expectations_in(read_preset(name))
 
 
 def settings_files(source: str | Path | Config) -> list[Path]:

@@ -85,7 +85,10 @@ class IndexFacts:
             raise ValueError("a frame's name leads out of the folder")
         video = replace(VideoInfo.from_dict(values["video"]), names=names)
         config = Config.from_dict(values["config"])
-        return cls(config, video, values["weights"], values["contents"])
+        weights, contents = dict(values["weights"]), dict(values["contents"])
+        if not {"generator", "classifier"} <= weights.keys() or "video" not in contents:
+            raise ValueError("it does not say what it was made of")
+        return cls(config, video, weights, contents)
 
     def unlike(self, earlier: IndexFacts) -> Iterator[str]:
         """Yield in what an earlier index has other contents than this one will have, a few words
