@@ -8,7 +8,7 @@ from typing import Any
 
 from carvid.config import KEY_EVERY_S, Config
 
-INDEX_KEY_EVERY_S = 0.4
+INDEX_KEY_EVERY_S = 0.25
 """Seconds between an index's key frames, where the settings leave it at the usual value: more of
 them would take more than 3 MB a second at 480p."""
 INDEX_AFFINITY_TOP = 32
