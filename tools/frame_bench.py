@@ -36,7 +36,7 @@ STAGES: speed_bench.Stages = {
         (carvid.temporal.seen, "to_gray"),
         (carvid.temporal.seen, "to_colors"),
     ),
-    "carrying": ((observe, "carry"),),
+    "carrying": ((observe, "carry_within"),),
     "correcting": ((observe, "correct_carried"),),
     "doubt": ((observe, "_is_doubtful"),),
     "CRF": ((carvid.car.sharpen, "crf_masks"),),
@@ -46,7 +46,7 @@ STAGES: speed_bench.Stages = {
     "after a key frame": ((carvid.pipeline, "after_key"),),
     "keeping": ((pending.PendingFrame, "of"),),
     "carrying back": ((lookahead, "carry_back"),),
-    "mixing": ((lookahead, "mix"), (lookahead, "select_maps")),
+    "mixing": ((lookahead, "_mixed"), (lookahead, "select_maps")),
     "cutting": ((pending, "cut_masks"), (carvid.pipeline, "cut_masks")),
 }
 """The parts of a frame; what calls another one counts without it."""

@@ -5,6 +5,7 @@ Maps that are carried are uint8, in steps of 1/255: a quarter of the memory of f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -40,15 +41,38 @@ ROUNDING_VARIANCE = 1e-6
 def carry(maps: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[np.uint8]:
     """Return maps of one frame, uint8 (M, h, w), as they lie in another one: of the frame before in
     this one (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`)."""
-    carried = np.empty_like(maps)
-    for first in range(0, len(maps), CHANNELS):
-        planes = list(maps[first : first + CHANNELS])
-        # The number of channels decides how OpenCV rounds.
-        unused = [np.zeros_like(planes[0])] * (CHANNELS - len(planes))
-        picture = cv2.merge(planes + unused)
-        warped = cv2.remap(picture, *pixel_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        carried[first : first + CHANNELS] = cv2.split(warped)[: len(planes)]
+    carried = np.zeros_like(maps)
+    for plane, result in zip(maps, carried, strict=True):
+        box = pixel_map.leading_into(plane)
+        result[box] = carry_within(box, [plane], pixel_map)[0]
     return carried
+
+
+def carry_within(
+    box: tuple[slice, slice], planes: Sequence[NDArray[np.uint8]], pixel_map: PixelMap
+) -> Sequence[NDArray[np.uint8]]:
+    """Return up to `CHANNELS` maps of one frame, uint8 (h, w), as they lie in a box of another one:
+    uint8 (r, c) each."""
+    places = pixel_map.x[box], pixel_map.y[box]
+    if not places[1].size:
+        return [np.zeros(places[1].shape, np.uint8) for _ in planes]
+    # The number of channels decides how OpenCV rounds.
+    picture = np.zeros((*planes[0].shape, CHANNELS), np.uint8)
+    for channel, plane in enumerate(planes):
+        cv2.insertChannel(plane, picture, channel)
+    warped = cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    return [np.asarray(cv2.extractChannel(warped, channel)) for channel in range(len(planes))]
+
+
+def around(box: tuple[slice, slice], config: TemporalConfig) -> tuple[slice, slice]:
+    """Return a box with so much around it that what is carried into it is corrected in there as it
+    is in the whole frame; an empty one stays empty."""
+    margin = REACH // 2 + 2 * config.snap_radius
+    rows, columns = (
+        part if part.start == part.stop
+        else slice(max(0, part.start - margin), part.stop + margin) for part in box
+    )  # fmt: skip
+    return rows, columns
 
 
 def correct_carried(
@@ -74,9 +98,10 @@ def correct_carried(
         something else.
     """
     corrected = np.zeros_like(carried)
-    near = cv2.dilate((carried > FAINT_LEVEL).astype(np.uint8), np.ones((REACH, REACH), np.uint8))
-    if not near.any():
+    faint = carried > FAINT_LEVEL
+    if not faint.any():
         return corrected
+    near = cv2.dilate(faint.view(np.uint8), np.ones((REACH, REACH), np.uint8))
     box = box_around(near > 0, margin=2 * config.snap_radius)
     chance = from_levels(carried[box])
     if config.color:

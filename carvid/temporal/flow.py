@@ -27,17 +27,64 @@ DESCENT_ITERATIONS = 32
 FINEST_SCALE = 1
 """Of DIS, a power of 1/2; at this one, without refinement, which blurs the edges of what moves."""
 
-PixelMap = tuple[NDArray[Any], NDArray[Any]]
-"""For each pixel of one frame its place in another, as `cv2.remap` reads it: float32 (h, w), x and
-y; or, in less memory, int16 (h, w, 2), whole pixels, and uint16 (h, w), 32nds."""
 DIS_MIN_SIDE = 16
 """Pixels. DIS chooses its coarsest scale by the width alone. On pictures of 40 and more pixels'
 width and less than 16 pixels' height it reads outside of them, which ends the process, or fails;
 measured with OpenCV 5.0 on widths from 8 to 480."""
 
+ROWS = 32
+"""The trust is computed so many rows at a time, whose planes stay in the processor's cache."""
+TILE = 16
+"""Side, pixels, of the squares of which it is known where they lead to."""
+
 _lock = threading.Lock()
 _inside, _threads_before = 0, 1
 """How many threads are in `one_cv2_thread`; the number of threads that OpenCV had before."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelMap:
+    """For each pixel of one frame its place in another."""
+
+    x: NDArray[Any]
+    """As `cv2.remap` reads it: float32 (h, w); or, in less memory, int16 (h, w, 2), whole pixels,
+    x and y."""
+    y: NDArray[Any]
+    """float32 (h, w); or uint16 (h, w), 32nds of pixels."""
+    lowest: NDArray[np.float32]
+    """float32 (r, c, 2): the least x and y in each square of `TILE` pixels, or a little less."""
+    highest: NDArray[np.float32]
+    """float32 (r, c, 2): the greatest, or a little more."""
+
+    @classmethod
+    def of(cls, x: NDArray[np.float32], y: NDArray[np.float32], *, keep: bool = False) -> PixelMap:
+        """Return the map of places, float32 (h, w) each; `keep`: in less memory, since those of
+        many frames wait for later ones."""
+        lowest, highest = (
+            np.stack([_over_tiles(each, plane) for plane in (x, y)], axis=-1) + margin
+            for each, margin in ((np.minimum, np.float32(-1)), (np.maximum, np.float32(1)))
+        )
+        planes = cv2.convertMaps(x, y, cv2.CV_16SC2) if keep else (x, y)
+        return cls(planes[0], planes[1], lowest, highest)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """h, w: height and width, pixels."""
+        return self.x.shape[0], self.x.shape[1]
+
+    def leading_into(self, plane: NDArray[np.uint8]) -> tuple[slice, slice]:
+        """Return rows and columns that hold all pixels that lead to where `plane`, uint8 (h, w), is
+        not 0; they may be empty."""
+        left, top, width, height = cv2.boundingRect(plane)
+        inside = (self.highest >= (left - 1, top - 1)) & (
+            self.lowest <= (left + width, top + height)
+        )
+        tiles = np.logical_and.reduce(inside, axis=2)
+        columns, rows, across, down = cv2.boundingRect(tiles.view(np.uint8))
+        if not width:
+            across = down = 0
+        return (slice(rows * TILE, (rows + down) * TILE),
+                slice(columns * TILE, (columns + across) * TILE))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -77,13 +124,13 @@ def flow_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> Flow:
         back = np.asarray(dis.calc(one, other, None), np.float32)  # type: ignore[call-overload]
         forth = np.asarray(dis.calc(other, one, None), np.float32)  # type: ignore[call-overload]
     back, forth = back[:height, :width], forth[:height, :width]
-    grid_x, grid_y = _grid(now.shape[0], now.shape[1])
+    grid_x, grid_y = _grid(height, width)
     x, y = grid_x + back[..., 0], grid_y + back[..., 1]
     return Flow(
         motion=-back,
         trust=_trust(back, forth, (x, y)),
-        backward_map=(x, y),
-        forward_map=_fixed_point(grid_x + forth[..., 0], grid_y + forth[..., 1]),
+        backward_map=PixelMap.of(x, y),
+        forward_map=PixelMap.of(grid_x + forth[..., 0], grid_y + forth[..., 1], keep=True),
     )
 
 
@@ -93,8 +140,8 @@ def standing_still(size_hw: tuple[int, int]) -> Flow:
     return Flow(
         motion=np.zeros((*size_hw, 2), np.float32),
         trust=np.ones(size_hw, np.float32),
-        backward_map=(x, y),
-        forward_map=_fixed_point(x, y),
+        backward_map=PixelMap.of(x, y),
+        forward_map=PixelMap.of(x, y, keep=True),
     )
 
 
@@ -132,20 +179,35 @@ def _trust(
     """
     height, width = back.shape[:2]
     x, y = backward_map
-    back_x, back_y = cv2.split(back)
-    forth_x, forth_y = cv2.split(
-        cv2.remap(forth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    )
-    error = np.square(back_x + forth_x) + np.square(back_y + forth_y)
-    motion = np.square(back_x) + np.square(back_y) + np.square(forth_x) + np.square(forth_y)
-    trust = 1 / (1 + np.square(error / (RELATIVE_ERROR * motion + ABSOLUTE_ERROR)))
+    there = cv2.remap(forth, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    trust = np.empty((height, width), np.float32)
+    for top in range(0, height, ROWS):
+        rows = slice(top, top + ROWS)
+        (back_x, back_y), (forth_x, forth_y) = cv2.split(back[rows]), cv2.split(there[rows])
+        error = np.square(back_x + forth_x)
+        error += np.square(back_y + forth_y)
+        scale = np.square(back_x)
+        for plane in (back_y, forth_x, forth_y):
+            scale += np.square(plane)
+        scale *= np.float32(RELATIVE_ERROR)
+        scale += np.float32(ABSOLUTE_ERROR)
+        error /= scale
+        np.square(error, out=error)
+        error += 1
+        np.divide(1, error, out=trust[rows])
     trust[(x < -0.5) | (x > width - 0.5) | (y < -0.5) | (y > height - 0.5)] = 0
-    return np.asarray(trust, np.float32)
+    return trust
 
 
-def _fixed_point(x: NDArray[np.float32], y: NDArray[np.float32]) -> PixelMap:
-    """A pixel map in less memory, since those of many frames wait for later ones."""
-    return cv2.convertMaps(x, y, cv2.CV_16SC2)
+def _over_tiles(each: np.ufunc, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The least or greatest value of a plane, float32 (h, w), in each square of `TILE` pixels."""
+    for axis in (0, 1):
+        around = [(0, 0), (0, 0)]
+        around[axis] = (0, -plane.shape[axis] % TILE)
+        plane = np.pad(plane, around, mode="edge") if any(around[axis]) else plane
+        parts = (*plane.shape[:axis], -1, TILE, *plane.shape[axis + 1 :])
+        plane = each.reduce(plane.reshape(parts), axis=axis + 1)
+    return plane
 
 
 def _padded(gray: NDArray[np.uint8]) -> NDArray[np.uint8]:
