@@ -176,12 +176,15 @@ class _Smoother:
         sources = self._better_later(keys, choices)
         first = self._pending.index(keys[0])
         for index in np.unique(sources[sources > 0]):
-            key, wanted = keys[index], sources == index
+            key, wanted = keys[index], np.flatnonzero(sources == index)
             frames = self._pending[first : self._pending.index(key)]
             later = self._masks_of(key, choices[index])
-            carried = carry_back(frames, key, later.maps, later.colors, ~wanted, self._config)[0]
-            for query in np.flatnonzero(wanted):
-                other = from_levels(carried[query][None])
+            new = np.zeros(len(wanted), bool)
+            carried = carry_back(
+                frames, key, later.maps[wanted], later.colors[wanted], new, self._config
+            )[0]
+            for query, levels in zip(wanted, carried, strict=True):
+                other = from_levels(levels[None])
                 same = ious(other > 0.5, found.maps[[query]] > 0.5) > SAME_IOU
                 if (other > 0.5).any() and not same:
                     found.maps[query], found.masks[query] = other[0], keys[0].cut(other)[0]
