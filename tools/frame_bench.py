@@ -36,7 +36,7 @@ STAGES: speed_bench.Stages = {
         (carvid.temporal.seen, "to_gray"),
         (carvid.temporal.seen, "to_colors"),
     ),
-    "carrying": ((observe, "carry_within"),),
+    "carrying": ((observe, "carry"),),
     "correcting": ((observe, "correct_carried"),),
     "doubt": ((observe, "_is_doubtful"),),
     "CRF": ((carvid.car.sharpen, "crf_masks"),),

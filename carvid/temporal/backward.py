@@ -12,7 +12,7 @@ from carvid.config import TemporalConfig
 from carvid.temporal.carry import (
     MASK_LEVEL,
     around,
-    carry_within,
+    carry,
     correct_carried,
     from_levels,
     to_levels,
@@ -80,7 +80,7 @@ def _carry_one(
     assert later.forward_map is not None and later.trust is not None
     assert frame.state.gray is not None
     box = around(later.forward_map.leading_into(levels), config)
-    carried, trust = carry_within(box, [levels, later.trust], later.forward_map)
+    carried, trust = carry([levels, later.trust], later.forward_map, box)
     if frame.colors is not None and counts is not None:
         carried = correct_carried(
             carried, from_levels(trust), frame.state.gray[box], frame.colors[box], counts, config

@@ -38,29 +38,29 @@ ROUNDING_VARIANCE = 1e-6
 """Variance of grey in [0, 1] that float32 cannot tell from none; a step of 1/255 has 1.5e-5."""
 
 
-def carry(maps: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[np.uint8]:
-    """Return maps of one frame, uint8 (M, h, w), as they lie in another one: of the frame before in
-    this one (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`)."""
-    carried = np.zeros_like(maps)
-    for plane, result in zip(maps, carried, strict=True):
-        box = pixel_map.leading_into(plane)
-        result[box] = carry_within(box, [plane], pixel_map)[0]
-    return carried
+def carry(
+    planes: Sequence[NDArray[np.uint8]], pixel_map: PixelMap, box: tuple[slice, slice]
+) -> list[NDArray[np.uint8]]:
+    """Return maps of one frame as they lie in another one: of the frame before in this one
+    (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`).
 
+    Args:
+        planes: up to `CHANNELS` maps, uint8 (h, w).
+        pixel_map: where they lie.
+        box: rows and columns of the part of the other frame (`PixelMap.leading_into`).
 
-def carry_within(
-    box: tuple[slice, slice], planes: Sequence[NDArray[np.uint8]], pixel_map: PixelMap
-) -> Sequence[NDArray[np.uint8]]:
-    """Return up to `CHANNELS` maps of one frame, uint8 (h, w), as they lie in a box of another one:
-    uint8 (r, c) each."""
-    places = pixel_map.x[box], pixel_map.y[box]
-    if not places[1].size:
-        return [np.zeros(places[1].shape, np.uint8) for _ in planes]
+    Returns:
+        uint8 (r, c) each.
+    """
+    places, parts = pixel_map.of_box(box)
+    if not places.size:
+        return [np.zeros(places.shape[:2], np.uint8) for _ in planes]
     # The number of channels decides how OpenCV rounds.
     picture = np.zeros((*planes[0].shape, CHANNELS), np.uint8)
     for channel, plane in enumerate(planes):
         cv2.insertChannel(plane, picture, channel)
-    warped = cv2.remap(picture, *places, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
+    warped = cv2.remap(picture, places, parts, **how)  # type: ignore[call-overload]
     return [np.asarray(cv2.extractChannel(warped, channel)) for channel in range(len(planes))]
 
 

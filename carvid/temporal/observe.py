@@ -18,7 +18,7 @@ from carvid.config import TemporalConfig
 from carvid.temporal.carry import (
     MASK_LEVEL,
     around,
-    carry_within,
+    carry,
     correct_carried,
     from_levels,
 )
@@ -164,7 +164,7 @@ def _carried_tracks(
     carried, pixel_map = np.zeros_like(state.maps), seen.flow.backward_map
     for track, plane in enumerate(state.maps):
         box = around(pixel_map.leading_into(plane), config)
-        levels = carry_within(box, [plane], pixel_map)[0]
+        levels = carry([plane], pixel_map, box)[0]
         if track in state.chosen:
             levels = correct_carried(
                 levels, seen.flow.trust[box], seen.gray[box], seen.colors[box],
