@@ -19,6 +19,8 @@ from carvid.temporal.seen import see
 from carvid.temporal.state import TemporalState
 
 SIZE_HW = (144, 240)
+WHOLE = (slice(0, SIZE_HW[0]), slice(0, SIZE_HW[1]))
+"""Rows and columns of a whole frame."""
 
 
 def texture(seed: int, size_hw: tuple[int, int] = SIZE_HW) -> NDArray[np.uint8]:

@@ -14,7 +14,7 @@ from carvid.base.errors import ExpressionError
 from carvid.car.affinity import normalize_affinity
 from carvid.car.classifier import center_crop, letterbox, mask_crop
 from carvid.car.crf import crf_masks
-from carvid.car.prompts import draw_prompts
+from carvid.car.prompts import blur_all, draw_prompts
 from carvid.car.proposals import (
     affinity_boxes,
     min_max,
@@ -99,6 +99,7 @@ def test_every_prompt_marks_the_mask(kind: str, image: NDArray[np.uint8]) -> Non
     mask[8:20, 10:30] = True
     made = draw_prompts(image, mask, [kind])
     assert made.shape == image.shape and made.dtype == np.uint8
+    assert (draw_prompts(image, mask, [kind], blur_all(image)) == made).all()
     changed = (made != image).any(axis=2)
     assert changed.any()
     if kind in ("blur", "gray", "black"):

@@ -9,19 +9,18 @@ import numpy as np
 
 from carvid.base.masks import iou
 from carvid.config import TemporalConfig
-from carvid.temporal.carry import MASK_LEVEL, carry, correct_carried, snap_to_edges
+from carvid.temporal.carry import CHANNELS, MASK_LEVEL, carry, correct_carried, snap_to_edges
 from carvid.temporal.colors import count_colors, to_colors
 from carvid.temporal.flow import flow_between, to_gray
-from tests.squares import SIZE_HW, moving, two_colors
+from tests.squares import SIZE_HW, WHOLE, moving, two_colors
 
 
 def test_planes_are_carried_together_as_they_are_alone() -> None:
     (first, mask), (second, _) = moving(2, step=8)
     flow = flow_between(to_gray(first, 854), to_gray(second, 854))
-    planes = np.stack([np.roll(mask, 3 * k, axis=0) * np.uint8(200 + k) for k in range(6)])
-    alone = [carry(plane[None], flow.backward_map)[0] for plane in planes]
-    assert (carry(planes, flow.backward_map) == alone).all()
-    assert carry(planes[:0], flow.backward_map).shape == (0, *SIZE_HW)
+    planes = np.stack([np.roll(mask, 3 * k, axis=0) * np.uint8(200 + k) for k in range(CHANNELS)])
+    alone = [carry([plane], flow.backward_map, WHOLE)[0] for plane in planes]
+    assert np.array_equal(carry(planes, flow.backward_map, WHOLE), alone)
 
 
 def test_masks_snap_to_the_edges_of_the_picture() -> None:

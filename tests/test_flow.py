@@ -11,15 +11,15 @@ import pytest
 from carvid.base.masks import iou
 from carvid.temporal.carry import MASK_LEVEL, carry
 from carvid.temporal.flow import flow_between, one_cv2_thread, to_gray
-from tests.squares import SIZE_HW, moving, texture
+from tests.squares import SIZE_HW, WHOLE, moving, texture
 
 
 def test_flow_carries_both_ways_and_knows_where_to_trust() -> None:
     (first, before), (second, now) = moving(2, step=8)
     flow = flow_between(to_gray(first, 854), to_gray(second, 854))
     assert flow.trust.shape == SIZE_HW and flow.trust.dtype == np.float32
-    carried = carry(before[None] * np.uint8(255), flow.backward_map)[0] > MASK_LEVEL
-    back = carry(now[None] * np.uint8(255), flow.forward_map)[0] > MASK_LEVEL
+    carried = carry([before * np.uint8(255)], flow.backward_map, WHOLE)[0] > MASK_LEVEL
+    back = carry([now * np.uint8(255)], flow.forward_map, WHOLE)[0] > MASK_LEVEL
     assert iou(carried, now) > 0.8 and iou(back, before) > 0.8
     assert iou(before, now) < 0.75
     uncovered = before & ~now  # the ground behind the square was not to be seen before

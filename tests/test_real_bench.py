@@ -1,5 +1,6 @@
 """tools/real_bench.py on a drawn DAVIS tree: the simulated networks, and what looking back does."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from carvid.media.label_png import write_label_png
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
+import frame_bench
 import real_bench
 
 SIZE_HW = (96, 160)
@@ -112,3 +114,15 @@ def test_along_time_is_better_than_frame_by_frame(clip: real_bench.Clip) -> None
     lines = real_bench.rows(list(outcomes.values()))
     j_f = [float(line.split("|")[5]) for line in lines]
     assert j_f[1] > j_f[0] + 5
+
+
+def test_the_second_time_nothing_is_simulated_anew(clip: real_bench.Clip) -> None:
+    few = frame_bench.with_copies(real_bench.Clip("disk", clip.images[:6], clip.labels[:6]), 3)
+    assert few.objects == 3
+    areas = [np.count_nonzero(few.labels[0] == k) for k in (1, 2, 3)]
+    assert areas[0] == np.count_nonzero(clip.labels[0]) and min(areas) > areas[0] / 3
+    speed = frame_bench.measure(few, config(), "mild", 1, repeats=1)
+    assert speed.frames == 6 and 0 < speed.key_frames < 6
+    assert {"flow", "cuts"} < set(speed.behind_ms) and {"CRF", "correcting"} < set(speed.parts_ms)
+    line = json.loads(frame_bench.row("disk", 3, speed))
+    assert line["objects"] == 3 and line["ms"] == pytest.approx(1000 / speed.frames_per_s, abs=0.1)

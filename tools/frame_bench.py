@@ -47,7 +47,7 @@ STAGES: speed_bench.Stages = {
     "after a key frame": ((causal, "after_key"),),
     "keeping": ((pending.PendingFrame, "of"),),
     "carrying back": ((lookahead, "carry_back"),),
-    "mixing": ((lookahead, "mix"), (lookahead, "select_maps")),
+    "mixing": ((lookahead, "_mixed"), (lookahead, "select_maps")),
     "cutting": ((pending, "cut_masks"), (causal, "cut_masks")),
 }
 """The parts of a frame; what calls another one counts without it."""
@@ -67,15 +67,16 @@ class Speed:
 
 
 def with_copies(clip: Clip, count: int) -> Clip:
-    """Paste the first thing of a clip into its frames until there are `count` things, evenly spaced
-    to the side (what leaves on the right enters on the left)."""
+    """Paste the first thing of a clip into its frames until there are `count` things, to its right
+    and left in turn; it covers them where they meet."""
     images, labels = [], []
     for image, truth in zip(clip.images, clip.labels, strict=True):
-        thing, image, truth = truth == 1, image.copy(), np.where(truth == 1, truth, 0)
-        pixels = image.copy()
+        thing, pixels, image = truth == 1, image, image.copy()
+        truth, width = np.where(thing, truth, 0), truth.shape[1]
         for copy in range(1, count):
-            shift = copy * truth.shape[1] // count
-            place = np.roll(thing, shift, axis=1) & ~thing
+            shift = (copy + 1) // 2 * (width // count) * (1 if copy % 2 else -1)
+            place = np.roll(thing, shift, axis=1) & (truth == 0)
+            place[:, slice(0, shift) if shift > 0 else slice(shift, None)] = False
             image[place] = np.roll(pixels, shift, axis=1)[place]
             truth[place] = copy + 1
         images.append(image)

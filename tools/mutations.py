@@ -426,13 +426,13 @@ def key_frames_upside_down(after_key: Function) -> Function:
 @breaks(FLOOR.format("demo-causal"), "carrying")
 def carried_masks_upside_down(carry: Function) -> Function:
     """Masks are turned upside down as they are carried."""
-    return with_result(carry, upside_down)
+    return with_argument(carry, "planes", lambda planes: [upside_down(p[None])[0] for p in planes])
 
 
 @breaks(FLOOR.format("motions"), "carrying")
 def carried_masks_stay(carry: Function) -> Function:
     """Between key frames masks stay where they were."""
-    return wraps(carry)(lambda maps, pixel_map: maps.copy())
+    return wraps(carry)(lambda planes, pixel_map, box: [plane[box] for plane in planes])
 
 
 @breaks(FLOOR.format("motions"), "flow")

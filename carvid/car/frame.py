@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.car.choice import Candidates, TrackPrior
+from carvid.car.prompts import blur_all
 from carvid.car.proposals import EncodedFrame, Proposals
 from carvid.car.trace import TraceStep
 
@@ -31,6 +33,11 @@ class LoopFrame:
     """Proposals made so far, by the texts that competed for them and the words of the ground."""
     prompted: dict[bytes, Tensor] = field(default_factory=dict)
     """Features of the prompted images encoded so far, float32 (D,), by kinds of prompt and mask."""
+
+    @cached_property
+    def blurred(self) -> NDArray[np.uint8]:
+        """uint8 (h, w, 3) RGB: `image`, blurred."""
+        return blur_all(self.image)
 
     @property
     def size_hw(self) -> tuple[int, int]:

@@ -6,7 +6,6 @@ Kinds are applied in the order of `carvid.config.PROMPT_KINDS`, whichever are na
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any
 
 import cv2
 import numpy as np
@@ -28,7 +27,12 @@ MIN_PIXELS = 2
 
 
 def draw_prompts(
-    image: Image, mask: Mask, kinds: Collection[str], *, swap_gray: bool = False
+    image: Image,
+    mask: Mask,
+    kinds: Collection[str],
+    blurred: Image | None = None,
+    *,
+    swap_gray: bool = False,
 ) -> Image:
     """Return `image` with the prompts of `mask` drawn.
 
@@ -36,6 +40,7 @@ def draw_prompts(
         image: uint8 (H, W, 3) RGB; not changed.
         mask: bool (H, W): the object.
         kinds: of `PROMPT_KINDS`.
+        blurred: `image`, blurred (`blur_all`), where that is at hand.
         swap_gray: grey with the weights of red and blue exchanged (the released code).
 
     Raises:
@@ -50,6 +55,8 @@ def draw_prompts(
     for kind in PROMPT_KINDS:
         if kind == "gray" and kind in kinds:
             image = gray(image, mask, swapped=swap_gray)
+        elif kind == "blur" and kind in kinds and blurred is not None:
+            image = _outside(image, mask, blurred.copy())
         elif kind in kinds:
             image = _DRAW[kind](image, mask)
     return image
@@ -57,13 +64,18 @@ def draw_prompts(
 
 def blur(image: Image, mask: Mask) -> Image:
     """Blur everything outside the mask."""
-    return _outside(image, mask, cv2.GaussianBlur(image, BLUR_KERNEL, 0))
+    return _outside(image, mask, blur_all(image))
+
+
+def blur_all(image: Image) -> Image:
+    """Blur a whole image."""
+    return np.asarray(cv2.GaussianBlur(image, BLUR_KERNEL, 0), np.uint8)
 
 
 def gray(image: Image, mask: Mask, *, swapped: bool = False) -> Image:
     """Take the colour from everything outside the mask."""
     plane = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY if swapped else cv2.COLOR_RGB2GRAY)
-    return _outside(image, mask, cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB))
+    return _outside(image, mask, np.asarray(cv2.cvtColor(plane, cv2.COLOR_GRAY2RGB), np.uint8))
 
 
 def black(image: Image, mask: Mask) -> Image:
@@ -99,9 +111,9 @@ def _center_and_axes(mask: Mask) -> tuple[tuple[int, int], tuple[int, int]]:
     return (int(columns.mean()), int(rows.mean())), axes
 
 
-def _outside(image: Image, mask: Mask, other: NDArray[Any]) -> Image:
-    chosen: Image = np.where(mask[..., None], image, other)
-    return chosen
+def _outside(image: Image, mask: Mask, other: Image) -> Image:
+    """The image within the mask, and `other`, which is changed, outside of it."""
+    return np.asarray(cv2.copyTo(image, mask.view(np.uint8), other), np.uint8)
 
 
 _DRAW: dict[str, Callable[[Image, Mask], Image]] = {

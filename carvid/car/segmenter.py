@@ -319,7 +319,9 @@ class RecurrentSegmenter:
         for start in range(0, len(todo), NEW_VIEWS):
             rows = todo[start : start + NEW_VIEWS]
             images = [
-                draw_prompts(frame.image, masks[row], kinds[row], swap_gray=config.swap_gray)
+                draw_prompts(
+                    frame.image, masks[row], kinds[row], frame.blurred, swap_gray=config.swap_gray
+                )
                 for row in rows
             ]  # x'_t
             scales = Scales(frame.image, frame.full)

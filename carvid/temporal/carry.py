@@ -5,6 +5,7 @@ Maps that are carried are uint8, in steps of 1/255: a quarter of the memory of f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -37,18 +38,41 @@ ROUNDING_VARIANCE = 1e-6
 """Variance of grey in [0, 1] that float32 cannot tell from none; a step of 1/255 has 1.5e-5."""
 
 
-def carry(maps: NDArray[np.uint8], pixel_map: PixelMap) -> NDArray[np.uint8]:
-    """Return maps of one frame, uint8 (M, h, w), as they lie in another one: of the frame before in
-    this one (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`)."""
-    carried = np.empty_like(maps)
-    for first in range(0, len(maps), CHANNELS):
-        planes = list(maps[first : first + CHANNELS])
-        # The number of channels decides how OpenCV rounds.
-        unused = [np.zeros_like(planes[0])] * (CHANNELS - len(planes))
-        picture = cv2.merge(planes + unused)
-        warped = cv2.remap(picture, *pixel_map, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        carried[first : first + CHANNELS] = cv2.split(warped)[: len(planes)]
-    return carried
+def carry(
+    planes: Sequence[NDArray[np.uint8]], pixel_map: PixelMap, box: tuple[slice, slice]
+) -> list[NDArray[np.uint8]]:
+    """Return maps of one frame as they lie in another one: of the frame before in this one
+    (`Flow.backward_map`), or of this one in the frame before (`Flow.forward_map`).
+
+    Args:
+        planes: up to `CHANNELS` maps, uint8 (h, w).
+        pixel_map: where they lie.
+        box: rows and columns of the part of the other frame (`PixelMap.leading_into`).
+
+    Returns:
+        uint8 (r, c) each.
+    """
+    places, parts = pixel_map.of_box(box)
+    if not places.size:
+        return [np.zeros(places.shape[:2], np.uint8) for _ in planes]
+    # The number of channels decides how OpenCV rounds.
+    picture = np.zeros((*planes[0].shape, CHANNELS), np.uint8)
+    for channel, plane in enumerate(planes):
+        cv2.insertChannel(plane, picture, channel)
+    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
+    warped = cv2.remap(picture, places, parts, **how)  # type: ignore[call-overload]
+    return [np.asarray(cv2.extractChannel(warped, channel)) for channel in range(len(planes))]
+
+
+def around(box: tuple[slice, slice], config: TemporalConfig) -> tuple[slice, slice]:
+    """Return a box with so much around it that what is carried into it is corrected in there as it
+    is in the whole frame; an empty one stays empty."""
+    margin = REACH // 2 + 2 * config.snap_radius
+    rows, columns = (
+        part if part.start == part.stop
+        else slice(max(0, part.start - margin), part.stop + margin) for part in box
+    )  # fmt: skip
+    return rows, columns
 
 
 def correct_carried(
@@ -74,9 +98,10 @@ def correct_carried(
         something else.
     """
     corrected = np.zeros_like(carried)
-    near = cv2.dilate((carried > FAINT_LEVEL).astype(np.uint8), np.ones((REACH, REACH), np.uint8))
-    if not near.any():
+    faint = carried > FAINT_LEVEL
+    if not faint.any():
         return corrected
+    near = cv2.dilate(faint.view(np.uint8), np.ones((REACH, REACH), np.uint8))
     box = box_around(near > 0, margin=2 * config.snap_radius)
     chance = from_levels(carried[box])
     if config.color:

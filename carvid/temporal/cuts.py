@@ -237,7 +237,9 @@ def is_dissolved(past: NDArray[np.uint8], reported: int = 0) -> bool:
             none.
     """
     planes = past.reshape(len(past), -1).astype(np.float64)
-    products = planes @ planes.T  # of whole numbers: the same in whatever order they are summed
+    # Not by BLAS, whose threads wait busily for each other: beside other work it takes 70 ms, not
+    # 0.2. The products are of whole numbers: the same in whatever order they are summed.
+    products = np.asarray(cv2.mulTransposed(planes, False), np.float64)
     squares = np.diag(products)
     variances = np.array([_gray(each).var() for each in past])
     for start in range(max(0, len(past) - MIN_DISSOLVE_FRAMES), -1, -1):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.masks import SAME_IOU, ious
+from carvid.base.masks import SAME_IOU, box_around, ious
 from carvid.base.scale import shrink_masks
 from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
@@ -176,12 +176,15 @@ class _Smoother:
         sources = self._better_later(keys, choices)
         first = self._pending.index(keys[0])
         for index in np.unique(sources[sources > 0]):
-            key, wanted = keys[index], sources == index
+            key, wanted = keys[index], np.flatnonzero(sources == index)
             frames = self._pending[first : self._pending.index(key)]
             later = self._masks_of(key, choices[index])
-            carried = carry_back(frames, key, later.maps, later.colors, ~wanted, self._config)[0]
-            for query in np.flatnonzero(wanted):
-                other = from_levels(carried[query][None])
+            new = np.zeros(len(wanted), bool)
+            carried = carry_back(
+                frames, key, later.maps[wanted], later.colors[wanted], new, self._config
+            )[0]
+            for query, levels in zip(wanted, carried, strict=True):
+                other = from_levels(levels[None])
                 same = ious(other > 0.5, found.maps[[query]] > 0.5) > SAME_IOU
                 if (other > 0.5).any() and not same:
                     found.maps[query], found.masks[query] = other[0], keys[0].cut(other)[0]
@@ -218,15 +221,15 @@ class _Smoother:
         for position, frame in enumerate(frames):
             tracks, state = self._tracks_before, frame.state
             assert tracks is not None and state.maps is not None
-            maps = select_maps(state.maps, tracks, self._count, frame.flow_size_hw)
             if carried_back:
                 # A key frame's weight: its score, times the distance to the other one.
                 weight_before = (len(frames) - position) * state.scores
                 weight_after = state.since_key * scores
                 total = np.maximum(weight_before + weight_after, np.float32(MIN_WEIGHT))
                 shares = (weight_after / total)[: self._count]
-                back = from_levels(carried_back[position])
-                maps = np.stack([mix(*each) for each in zip(maps, back, shares, strict=True)])
+                maps = _mixed(state.maps, tracks, carried_back[position], shares)
+            else:
+                maps = select_maps(state.maps, tracks, self._count, frame.flow_size_hw)
             masks = frame.cut(maps)
             if self._present == "each":  # the causal pass has lost none of them
                 empty = ~masks.any(axis=(1, 2))
@@ -234,6 +237,29 @@ class _Smoother:
                 maps[empty] = causal[empty]
                 masks[empty] = frame.cut(causal[empty])
             yield _decided(frame, maps, masks, tracks)
+
+
+def _mixed(
+    before: NDArray[np.uint8],
+    tracks: NDArray[np.int64],
+    after: NDArray[np.uint8],
+    shares: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """What two key frames carry into a frame, mixed: float32 (N, h, w) in [0, 1].
+
+    Args:
+        before: uint8 (M, h, w), in steps of 1/255: all tracks.
+        tracks: int64 (Q,): each query's track, or `NO_TRACK`.
+        after: uint8 (N, h, w), in steps of 1/255.
+        shares: float32 (N,): weight of `after`.
+    """
+    maps = np.zeros(after.shape, np.float32)
+    nothing = np.zeros(after.shape[1:], np.uint8)
+    for result, track, later, share in zip(maps, tracks, after, shares, strict=False):
+        earlier = nothing if track == NO_TRACK else before[track]
+        box = box_around((earlier | later) > 0)
+        result[box] = mix(from_levels(earlier[box]), from_levels(later[box]), share)
+    return maps
 
 
 def mix(

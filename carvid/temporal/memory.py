@@ -22,6 +22,10 @@ PROPOSAL_BELIEF = 0.85
 MOTION_BLUR = 2.0
 """Standard deviation, pixels of the flow, of the blur of a proposal that motion has changed."""
 
+BLUR_MARGIN = 16
+"""Twice as far as that blur reaches, pixels: with so much around what is blurred, the rest of the
+picture makes no difference."""
+
 
 def apply_memory(
     context: FrameContext,
@@ -82,5 +86,7 @@ def _by_motion(
     moved = moving_along(mask, flow)
     if (moved == mask).all():
         return chance
-    mixed = config.motion * moved + (1 - config.motion) * chance
-    return np.asarray(cv2.GaussianBlur(mixed.astype(np.float32), (0, 0), MOTION_BLUR), np.float32)
+    result, box = np.zeros_like(chance), box_around(moved | (chance > 0), margin=BLUR_MARGIN)
+    mixed = config.motion * moved[box] + (1 - config.motion) * chance[box]
+    result[box] = cv2.GaussianBlur(mixed.astype(np.float32), (0, 0), MOTION_BLUR)
+    return result

@@ -51,12 +51,13 @@ def moving_along(mask: NDArray[np.bool_], flow: Flow) -> NDArray[np.bool_]:
     """
     box = box_around(mask, share=0.5)
     near, trusted = mask[box], flow.trust[box] > TRUSTED
-    motion = (flow.motion[box][..., 0], flow.motion[box][..., 1])
+    motion = [np.asarray(plane, np.float32) for plane in cv2.split(flow.motion[box])]
     inside = near & trusted
-    outside = (~mask & (flow.trust > TRUSTED))[::CAMERA_STEP, ::CAMERA_STEP]
+    thin = (slice(None, None, CAMERA_STEP),) * 2
+    outside = ~mask[thin] & (flow.trust[thin] > TRUSTED)
     if np.count_nonzero(inside) < MIN_PIXELS or not outside.any():
         return mask
-    camera = np.median(flow.motion[::CAMERA_STEP, ::CAMERA_STEP][outside], axis=0)
+    camera = np.median(flow.motion[thin][outside], axis=0)
     own = _affine_motion(motion, inside)
     relative = _distance(own, camera)
     speed = float(np.median(relative[inside]))

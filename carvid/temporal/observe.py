@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from carvid.base.scale import resize
 from carvid.car.choice import NO_TRACK, TrackPrior
 from carvid.config import TemporalConfig
-from carvid.temporal.carry import MASK_LEVEL, carry, correct_carried, from_levels
+from carvid.temporal.carry import (
+    MASK_LEVEL,
+    around,
+    carry,
+    correct_carried,
+    from_levels,
+)
 from carvid.temporal.cuts import CutHistory
 from carvid.temporal.flow import Flow
 from carvid.temporal.seen import SeenFrame
@@ -155,11 +161,16 @@ def _carried_tracks(
     """The tracks, uint8 (M, h, w), carried by flow; those that are chosen are corrected."""
     assert state.maps is not None and seen.flow is not None
     assert seen.gray is not None and seen.colors is not None
-    carried = carry(state.maps, seen.flow.backward_map)
-    for track in state.chosen[state.chosen != NO_TRACK]:
-        carried[track] = correct_carried(
-            carried[track], seen.flow.trust, seen.gray, seen.colors, state.colors[track], config
-        )
+    carried, pixel_map = np.zeros_like(state.maps), seen.flow.backward_map
+    for track, plane in enumerate(state.maps):
+        box = around(pixel_map.leading_into(plane), config)
+        levels = carry([plane], pixel_map, box)[0]
+        if track in state.chosen:
+            levels = correct_carried(
+                levels, seen.flow.trust[box], seen.gray[box], seen.colors[box],
+                state.colors[track], config,
+            )  # fmt: skip
+        carried[track][box] = levels
     return carried
 
 
