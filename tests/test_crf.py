@@ -20,6 +20,7 @@ from carvid.config import CrfConfig
 from tests.test_car import drawn_case
 
 FAST, EXACT = CrfConfig(), CrfConfig(mode="exact")
+BLUR_ERROR = 1e-5
 LATTICE_ERROR = 0.06
 """Mean distance of a lattice's weighted means of values in [-1, 1] from a Gaussian's."""
 
@@ -97,19 +98,27 @@ def test_points_are_pooled_where_they_are_too_many(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fast_crf, "Lattice", Counted)
     alone = crf_masks(image, proposals, FAST, joint=False)
     limit = sizes[0] * 3 // 4
-    monkeypatch.setattr(fast_crf, "MOST_POINTS", limit)
+    monkeypatch.setattr(fast_crf, "CELLS", tuple((limit, *cell[1:]) for cell in fast_crf.CELLS))
     pooled = crf_masks(image, proposals, FAST, joint=False)
     assert sizes[1] <= limit
     assert (pooled & alone).sum() / (pooled | alone).sum() > 0.97
 
 
 def test_noise_is_pooled_until_it_is_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fast_crf, "MOST_POINTS", 50)
+    monkeypatch.setattr(fast_crf, "CELLS", tuple((50, *cell[1:]) for cell in fast_crf.CELLS))
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
     proposals = rng.random((2, 40, 50), np.float32)
     masks = crf_masks(image, proposals, FAST, joint=True)
     assert masks.any(axis=(1, 2)).all() and masks.sum(axis=0).max() == 1
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 40.0])
+@pytest.mark.parametrize("size_hw", [(1, 1), (3, 50), (40, 31)])
+def test_planes_are_blurred_alike_on_all_devices(size_hw: tuple[int, int], sigma: float) -> None:
+    planes = torch.from_numpy(np.random.default_rng(0).random((2, *size_hw), np.float32))
+    one, other = fast_crf.blurred(planes, sigma), fast_crf.blurred_by_shifting(planes, sigma)
+    assert (one - other).abs().max() < BLUR_ERROR
 
 
 def filtered(points: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -163,19 +163,20 @@ def _neighbours(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield, for each direction, the corners on both sides of each of M: int64 (M,), M for none."""
     count = len(codes)
-    own = torch.arange(count, device=codes.device)
     for step in steps:
-        wanted = codes + _wrapped(sum(steps) - (dimensions + 1) * step)
-        at = _search(codes, wanted).clamp_(max=count - 1)
-        after = torch.where(codes[at] == wanted, at, count)
-        before = torch.full((count + 1,), count, device=codes.device)
-        before[after] = own
-        yield before[:-1], after
+        ahead = codes + _wrapped(sum(steps) - (dimensions + 1) * step)
+        own, others = _matches(codes, ahead)
+        before, after = (torch.full((count,), count, device=codes.device) for _ in range(2))
+        before[own], after[others] = others, own
+        yield before, after
 
 
-def _search(ordered: Tensor, wanted: Tensor) -> Tensor:
-    """`torch.searchsorted`; on a CPU by NumPy, which uses that most of `wanted` is in order, too,
-    and takes a third of the time."""
-    if ordered.device.type == "cpu":
-        return torch.from_numpy(ordered.numpy().searchsorted(wanted.numpy()))
-    return torch.searchsorted(ordered, wanted)
+def _matches(codes: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Where codes, in order, are equal to some of `wanted`, nearly in order: indices into both."""
+    if codes.device.type == "cpu":  # NumPy uses that they are nearly in order
+        at = torch.from_numpy(codes.numpy().searchsorted(wanted.numpy()))
+    else:
+        at = torch.searchsorted(codes, wanted)
+    at = at.clamp_(max=len(codes) - 1)
+    others = (codes[at] == wanted).nonzero()[:, 0]
+    return at[others], others

@@ -26,8 +26,8 @@ from carvid.clip.layers import Heads, finish_block, wide_norm
 Variant = Literal["kk", "qq", "sclip"]
 Precision = Literal["float32", "float16", "int8"]
 LEVELS = 63
-"""`int8` has so many steps on either side of 0: with 127 cosines would be off by 0.0003, not 0.0006,
-and an index of a fifth more."""
+"""`int8` has so many steps on either side of 0: with 127 cosines would be off by half as much, and
+an index would take a fifth more."""
 FLAT = 2.5e-6
 """Where a text's log probabilities differ by no more than this share of the scale, they say nothing
 of where it is: that may be the rounding of logits, which are up to the scale, in float32."""
