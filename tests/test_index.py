@@ -126,7 +126,7 @@ def test_a_thorough_run_is_a_run_of_the_clip_with_the_index_s_settings(
 def test_an_index_is_small_settings_and_what_they_were_set_to() -> None:
     config = index_config(load_config("default"))
     assert (config.proposals.method, config.proposals.dense_precision) == ("dense", "int8")
-    assert (config.temporal.early_keys, config.temporal.key_every_s) == (False, 0.4)
+    assert (config.temporal.early_keys, config.temporal.key_every_s) == (False, 0.25)
     assert index_config(config) == config
     other = load_config("default", ["proposals.affinity_top=8", "temporal.key_every_s=1"])
     assert [name for name, *_ in differences(config, index_config(other))] == [
