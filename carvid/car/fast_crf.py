@@ -24,7 +24,7 @@ MIN_PROBABILITY = 1e-8
 """Floor of a probability before its logarithm."""
 SURELY_BACKGROUND = 0.85
 """Probability of the background from which a pixel is decided (tools/bench.py crf)."""
-STRIDE = 4
+STRIDE = 3
 """Of decided pixels every n-th in each direction takes part."""
 REACH = 1.5
 """Standard deviations of the appearance kernel, beyond which decided pixels have no say: exp(-1.1)
