@@ -24,10 +24,10 @@ MIN_PROBABILITY = 1e-8
 """Floor of a probability before its logarithm."""
 SURELY_BACKGROUND = 0.85
 """Probability of the background from which a pixel is decided (tools/bench.py crf)."""
-STRIDE = 3
+STRIDE = 4
 """Of decided pixels every n-th in each direction takes part."""
-REACH = 1.5
-"""Standard deviations of the appearance kernel, beyond which decided pixels have no say: exp(-1.1)
+REACH = 2.0
+"""Standard deviations of the appearance kernel, beyond which decided pixels have no say: exp(-2)
 of a pixel of the very same colour."""
 CELLS = (
     (30_000, 1 / 4, 2 / 3), (150_000, 1 / 2, 1.0), (150_000, 1 / 2, 1.5), (150_000, 1.0, 2.0),
