@@ -85,7 +85,9 @@ def loaded(weights: dict[str, str]) -> Carvid:
 
 @pytest.fixture(scope="module")
 def made(loaded: Carvid, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    clip = write_clip(tmp_path_factory.mktemp("indexed") / "clip.mp4", make_frames(6))
+    frames = make_frames(6)
+    frames[4:] = frames[4:, ::-1, ::-1]  # the last key frame shows things elsewhere
+    clip = write_clip(tmp_path_factory.mktemp("indexed") / "clip.mp4", frames)
     return Made(clip, loaded.index(clip).folder)
 
 
@@ -364,7 +366,7 @@ def _json(**changes: object) -> Callable[[Path], None]:
         ("pieces/00002.npz", _cut, "00002.npz' is damaged or missing; index the clip again"),
         ("pieces/00002.npz", _changed, "00002.npz' is damaged or missing"),
         ("pieces/00002.npz", Path.unlink, "00002.npz' is damaged or missing"),
-        ("pieces/00004.jpg", _cut, "00004.jpg' is damaged or missing"),
+        ("pieces/00002.jpg", _cut, "00002.jpg' is damaged or missing"),
         ("index.json", _cut, "is damaged; index the clip again, with --overwrite"),
         ("index.json", Path.unlink, "no index '.*'; make one with: carvid index CLIP -o "),
         ("index.json", _json(index=99), "is an index of format 99, and this is carvid"),
