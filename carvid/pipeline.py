@@ -20,7 +20,6 @@ from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import takes_classes
 from carvid.car.exact_crf import check_installed
 from carvid.car.queries import Queries
-from carvid.clip.backbone import ClipBackbone
 from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
@@ -38,7 +37,7 @@ from carvid.run.names import check_names
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
-from carvid.sam.refiner import SamRefiner, sam_refiner
+from carvid.sam.refiner import sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.streaming import Seen, Streaming
 from carvid.temporal.seen import AHEAD, seen_frames
@@ -98,16 +97,6 @@ class Carvid(Streaming, IndexingModel):
         classifier: the CLIP of the mask classifier; may be the same object.
         sam: what a SAM makes of a frame's masks.
     """
-
-    def __init__(
-        self,
-        config: Config,
-        generator: ClipBackbone,
-        classifier: ClipBackbone,
-        sam: SamRefiner | None = None,
-    ) -> None:
-        super().__init__(config, generator, classifier, sam)
-        self.sources, self.contents = (), {}
 
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)

@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
+from carvid.car.exact_crf import MIN_PROBABILITY
 from carvid.car.lattice import Lattice, rows_of
 from carvid.config import CrfConfig
 
-MIN_PROBABILITY = 1e-8
-"""Floor of a probability before its logarithm."""
 SURELY_BACKGROUND = 0.85
 """Probability of the background from which a pixel is decided (tools/bench.py crf)."""
 STRIDE = 4

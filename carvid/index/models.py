@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from carvid.base.interrupt import never, stop_when
@@ -35,9 +36,9 @@ class IndexingModel:
     config: Config
     backbones: tuple[ClipBackbone, ClipBackbone]
     segmenter: RecurrentSegmenter
-    sources: tuple[Path, ...]
+    sources: tuple[Path, ...] = ()
     """Files that this was loaded from, which nothing may be written onto."""
-    contents: dict[str, str]
+    contents: Mapping[str, str] = MappingProxyType({})
     """What tells the weights from others; see `RunFacts.contents`."""
     key_frames: ClipIndex | None
     """What key frames are taken from, in place of the generator."""
