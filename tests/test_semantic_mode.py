@@ -110,7 +110,7 @@ def test_so_many_views_at_a_time_are_the_same(
     backbones: Backbones, image: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = unit_of(backbones).segment(image, Queries(NAMES))
-    monkeypatch.setattr("carvid.car.segmenter.NEW_VIEWS", 2)
+    monkeypatch.setattr("carvid.car.views.NEW_VIEWS", 2)
     parts = unit_of(backbones).segment(image, Queries(NAMES))
     np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-5)
     assert (parts.masks == whole.masks).all()

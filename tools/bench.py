@@ -9,6 +9,7 @@ tools/bench.py real DATA          DAVIS frames with CLIP simulated, frame by fra
 tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without CLIP
 tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
+tools/bench.py clicks --real DATA --drawn SPRITES  what corrections by click are worth
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
 tools/bench.py bfloat16           network passes in float32 and in bfloat16, and how far they agree
@@ -481,6 +482,29 @@ def twins(
             sprites, preset, [*settings, *overrides], clips, first_seed, workers
         )
         typer.echo(twins_bench.row(name, shares))
+
+
+@app.command()
+def clicks(
+    real: Annotated[Path | None, typer.Option(help="A DAVIS tree; CLIP is simulated.")] = None,
+    drawn: Annotated[Path | None, typer.Option(help="What tools/get_sprites.py made.")] = None,
+    level: Annotated[str, typer.Option(help="Of noise, of real motion.")] = "strong",
+    seed: Annotated[int, typer.Option(help="Of noise, of real motion.")] = 3,
+    first_seed: Annotated[int, typer.Option(help="Of drawn clips.")] = 6_000_000,
+    clips: Annotated[int, typer.Option(help="Drawn clips of each kind.")] = 30,
+    number: Annotated[int, typer.Option(help="Clicks on real motion.")] = 3,
+    each: Annotated[bool, typer.Option("--each", help="A line for each object, too.")] = False,
+    workers: int = 2,
+) -> None:
+    """Simulated clicks on the worst frames: clips that carvid has wrong, and real motion."""
+    import clicks_bench
+
+    if real is not None:
+        found = clicks_bench.measure_real(real, "default", level, seed, number, workers)
+        typer.echo("\n".join(clicks_bench.real_rows(found, each=each)))
+    if drawn is not None:
+        found = clicks_bench.measure_drawn(drawn, "tiny", first_seed, clips, 1, workers)
+        typer.echo("\n".join(clicks_bench.drawn_rows(found)))
 
 
 @app.command()

@@ -407,7 +407,7 @@ def measure_video(task: Task) -> list[Outcome]:
     cv2.setNumThreads(1)
     clip = read_clip(task.data, task.video)
     plain = carvid.temporal.seen.flow_between
-    carvid.temporal.seen.flow_between = _remembering(plain)  # it depends on the frames alone
+    carvid.temporal.seen.flow_between = remembering(plain)  # it depends on the frames alone
     try:
         return [
             measure(clip, load_config(task.preset, overrides), name, level, seed)
@@ -435,7 +435,7 @@ def measure(clip: Clip, config: Config, variant: str, level: str, seed: int) -> 
     )  # fmt: skip
 
 
-def _remembering(compute: Callable[..., Any]) -> Callable[..., Any]:
+def remembering(compute: Callable[..., Any]) -> Callable[..., Any]:
     """A function of arrays and plain values that computes each result once."""
     known: dict[tuple[Any, ...], Any] = {}
 

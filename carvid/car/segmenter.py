@@ -15,19 +15,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from carvid.base.memory import release_unused
-from carvid.base.scale import Scales, cut_masks, shrink, working_size
+from carvid.base.scale import cut_masks, shrink, shrink_masks, working_size
 from carvid.car.choice import Candidates, TrackPrior, rate, representatives, rows_in
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
 from carvid.car.frame import LoopFrame, Outcome
 from carvid.car.passes import Pass, passes_of, stuff_rows
 from carvid.car.phrases import Phrase, understand
-from carvid.car.prompts import draw_prompts
 from carvid.car.proposals import (
     EncodedFrame,
     ProposalGenerator,
@@ -41,17 +39,13 @@ from carvid.car.queries import Queries, in_template
 from carvid.car.sharpen import Sharpener
 from carvid.car.step import StepResult
 from carvid.car.trace import Trace, TraceStep
+from carvid.car.views import encode_views
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
 from carvid.sam.refiner import SamRefiner
 
 ApplyMemory = Callable[[NDArray[np.float32], Sequence[Candidates]], NDArray[np.float32]]
 """Proposals, float32 (n, H, W), and the candidates that each is the best of → proposals."""
-
-
-NEW_VIEWS = 64
-"""So many prompted images are drawn and encoded at a time; of hundreds of queries all would not fit
-into memory."""
 
 
 class RecurrentSegmenter:
@@ -146,6 +140,38 @@ class RecurrentSegmenter:
         kept = self._kept(queries, left)
         maps, masks = self._masks(image, queries, kept, outcome, apply_memory)
         return StepResult(maps, masks, outcome.scores, outcome.cosines, kept, outcome.candidates)
+
+    def score_masks(
+        self,
+        image: NDArray[np.uint8],
+        queries: Queries,
+        query: int,
+        masks: NDArray[np.bool_],
+        encoded: EncodedFrame,
+    ) -> NDArray[np.float32]:
+        """Return what the classifier says of masks for one query, float32 (C,) in [0, 1]: P[i, i]
+        among all that compete; 0 of an empty mask.
+
+        Args:
+            image: uint8 (H, W, 3) RGB.
+            queries: expressions and distractors.
+            query: the query's index.
+            masks: bool (C, H, W).
+            encoded: what the generator made of the image.
+        """
+        scores = np.zeros(len(masks), np.float32)
+        there = np.flatnonzero(masks.any(axis=(1, 2)))
+        if len(there):
+            asked = next(each for each in passes_of(queries, self.config) if query in each.queries)
+            small = shrink(image, self.size_of(image))
+            frame = LoopFrame(small, image, encoded, None)
+            owners = np.zeros(len(there), np.int64)
+            competitors = self._competitors(queries, asked, [query])
+            kinds = self._kinds_of(queries, [query] * len(there))
+            maps = shrink_masks(masks[there], frame.size_hw)
+            found, _ = self._scores(frame, kinds, owners, maps, competitors)
+            scores[there] = found[:, competitors.own[0]]
+        return scores
 
     def _loop(
         self,
@@ -304,30 +330,10 @@ class RecurrentSegmenter:
     ) -> Tensor:
         """v, and the image encoder of g: features, float32 (C, D), of the frame with the prompt of
         each candidate, float32 (C, H, W). No image is encoded twice."""
-        config = self.config.prompts
-        masks = candidates > config.eta
+        masks = candidates > self.config.prompts.eta
         if frame.prior is not None:  # what was carried here is often what is found here
             masks = masks[representatives(masks, kinds, frame.prior.same_iou)]
-        keys = [
-            " ".join(each).encode() + np.packbits(mask).tobytes()
-            for each, mask in zip(kinds, masks, strict=True)
-        ]
-        new = {
-            key: row for row, key in reversed(list(enumerate(keys))) if key not in frame.prompted
-        }
-        todo = sorted(new.values())
-        for start in range(0, len(todo), NEW_VIEWS):
-            rows = todo[start : start + NEW_VIEWS]
-            images = [
-                draw_prompts(
-                    frame.image, masks[row], kinds[row], frame.blurred, swap_gray=config.swap_gray
-                )
-                for row in rows
-            ]  # x'_t
-            scales = Scales(frame.image, frame.full)
-            encoded = self.classifier.encode(images, masks[rows], scales)
-            frame.prompted.update(zip((keys[row] for row in rows), encoded, strict=True))
-        return torch.stack([frame.prompted[key] for key in keys])
+        return encode_views(frame, masks, kinds, self.classifier, self.config.prompts)
 
     def _competitors(self, queries: Queries, asked: Pass, h: list[int]) -> Competitors:
         """The texts of the softmax: those of all queries of the pass (or only of h, as in the

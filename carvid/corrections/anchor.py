@@ -1,0 +1,217 @@
+"""The corrected frame: which mask its corrections leave.
+
+The frame becomes a key frame, and what could be the thing there is gathered: the candidates of
+CaR's step, of this expression and of the others, masks of nearby frames that lead there, and, at a
+click, regions of the picture. What contradicts a correction of this frame is out; the classifier
+chooses among the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.base.masks import box_of, iou
+from carvid.base.scale import resize, shrink_masks
+from carvid.car.queries import Queries
+from carvid.car.regions import region_in, regions_at
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.config import Config
+from carvid.run.corrections import Correction
+from carvid.temporal.nearby import Outward, instead_of, pointed_at
+
+Mask = NDArray[np.bool_]
+"""bool (H, W), of the frame."""
+
+SAME = 0.9
+"""Of candidates that overlap by more (IoU) one is asked of."""
+BOX_IOU = 0.5
+"""A candidate fits a box if its own box overlaps it by this (IoU)."""
+MARGIN = 0.05
+"""Of candidates whose scores differ by less the first is taken: masks of nearby frames come before
+those of the step, and those before regions."""
+WHOLE_SHARE = 0.5
+"""A region that covers this share of a part of the mask is the whole of it: what is refused is the
+thing itself, not what has leaked into its mask."""
+SPECK = 1e-4
+"""Candidates smaller than this share of the picture are no things."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corrected:
+    """A frame with all that is said of one expression in it."""
+
+    image: NDArray[np.uint8]
+    """uint8 (H, W, 3) RGB."""
+    query: int
+    """The expression's index, from 0."""
+    before: Mask
+    """The run's mask of it."""
+    others: NDArray[np.bool_]
+    """bool (N - 1, H, W): the run's masks of the other expressions."""
+    said: Sequence[Correction]
+    """The corrections of this expression in this frame; the last one is new."""
+    later: Outward
+    """The frame and those after it, with the run's masks."""
+    earlier: Outward
+    """The frame and those before it, likewise."""
+
+
+def corrected_mask(
+    frame: Corrected, segmenter: RecurrentSegmenter, queries: Queries, config: Config
+) -> Mask:
+    """Return the mask that the corrections of a frame leave, bool (H, W); empty where the thing is
+    not there."""
+    encoded = segmenter.generator.encode(frame.image)
+    step = segmenter.segment(frame.image, queries, encoded=encoded)
+    size_hw = frame.before.shape
+    wanted = frame.said[-1].wanted
+    of_step = (
+        np.asarray(mask > config.prompts.eta, bool)
+        for query, candidates in step.candidates.items()
+        if wanted or query == frame.query
+        for mask in resize(candidates.masks, (size_hw[0], size_hw[1]))
+    )
+    ways = (_nearby_of_yes, _regions_of_yes) if wanted else (_nearby_of_no, _regions_of_no)
+    nearby, regions = (way(frame, config) for way in ways)
+    others = iter(frame.others if wanted else ())
+    fitting: list[Mask] = [
+        mask for mask in _different(chain(nearby, others, of_step, regions))
+        if all(fits(mask, each) for each in frame.said)
+    ]  # fmt: skip
+    if not fitting:
+        return _as_said(frame)
+    masks = np.stack(fitting)
+    scores = segmenter.score_masks(frame.image, queries, frame.query, masks, encoded)
+    best = int((scores >= scores.max() - MARGIN).argmax())
+    said_yes = any(each.wanted for each in frame.said)
+    if not said_yes and scores[best] <= config.car.theta:
+        return np.zeros_like(frame.before)
+    return fitting[best]
+
+
+def fits(mask: Mask, said: Correction) -> bool:
+    """Whether a mask is what a correction says of its frame."""
+    if said.point is not None:
+        return bool(mask[int(said.point[1]), int(said.point[0])]) == said.wanted
+    assert said.box is not None
+    if not mask.any():
+        return False
+    (left, top, right, bottom), box = box_of(mask), said.box
+    across = max(0.0, min(right, box[2]) - max(left, box[0]))
+    down = max(0.0, min(bottom, box[3]) - max(top, box[1]))
+    both = across * down
+    areas = (right - left) * (bottom - top) + (box[2] - box[0]) * (box[3] - box[1])
+    return both >= BOX_IOU * (areas - both)
+
+
+def _nearby_of_yes(frame: Corrected, config: Config) -> Iterator[Mask]:
+    """Masks of nearby frames that lead to what is wanted."""
+    center = _wanted_at(frame)
+    for forward, frames in ((True, frame.later), (False, frame.earlier)):
+        small = frames[0][1].shape
+        scale = small[1] / frame.before.shape[1], small[0] / frame.before.shape[0]
+        at = (center[0] * scale[0], center[1] * scale[1])
+        found = pointed_at(at, frames, config.temporal, forward=forward)
+        if found is not None:
+            yield _enlarged(found, frame.before.shape)
+
+
+def _regions_of_yes(frame: Corrected, config: Config) -> Iterator[Mask]:
+    """What the picture has at a point, alone and with what the run had; or in a box."""
+    said = frame.said[-1]
+    if said.box is not None:
+        yield region_in(frame.image, said.box)
+        return
+    regions = regions_at(frame.image, _wanted_at(frame), _points(frame, wanted=False))
+    if frame.before.any():
+        yield from (region | frame.before for region in regions)
+    yield from regions
+
+
+def _nearby_of_no(frame: Corrected, config: Config) -> Iterator[Mask]:
+    """What the run has in nearby frames instead of what is refused."""
+    for forward, frames in ((True, frame.later), (False, frame.earlier)):
+        found = instead_of(frames[0][1], frames, config.temporal, forward=forward)
+        if found is not None:
+            yield _enlarged(found, frame.before.shape)
+
+
+def _regions_of_no(frame: Corrected, config: Config) -> Iterator[Mask]:
+    """The mask without its part at a point, and without the regions there."""
+    point, before = frame.said[-1].point, frame.before
+    assert point is not None
+    if not before[int(point[1]), int(point[0])]:
+        yield before
+        return
+    _, parts = cv2.connectedComponents(before.view(np.uint8))
+    part = parts == parts[int(point[1]), int(point[0])]
+    yield before & ~part
+    kept = _points(frame, wanted=True)
+    regions = [region & part for region in regions_at(frame.image, point, kept)]
+    if max(map(np.count_nonzero, regions)) < WHOLE_SHARE * np.count_nonzero(part):
+        yield from (before & ~region for region in regions)
+
+
+def _points(frame: Corrected, *, wanted: bool) -> Mask:
+    """A small square around each point that is wanted, or not."""
+    mask = np.zeros_like(frame.before)
+    reach = max(1, round(0.005 * max(mask.shape)))
+    for said in frame.said:
+        if said.point is not None and said.wanted == wanted:
+            x, y = int(said.point[0]), int(said.point[1])
+            mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
+    return mask
+
+
+def _different(masks: Iterator[Mask]) -> list[Mask]:
+    """The masks that are no specks, without those that are nearly the same as one before."""
+    found: list[Mask] = []
+    for mask in masks:
+        if np.count_nonzero(mask) > SPECK * mask.size and all(
+            iou(mask, other) <= SAME for other in found
+        ):
+            found.append(mask)
+    return found
+
+
+def _as_said(frame: Corrected) -> Mask:
+    """The mask where no candidate fits all that is said: that of before, with what is at the points
+    that are wanted, and without what is at the others."""
+    mask = frame.before.copy()
+    for said in frame.said:
+        if said.point is None:
+            assert said.box is not None
+            mask = region_in(frame.image, said.box)
+        elif said.wanted and not fits(mask, said):
+            mask |= regions_at(frame.image, said.point, _points(frame, wanted=False))[0]
+        elif not fits(mask, said):
+            mask &= ~regions_at(frame.image, said.point, _points(frame, wanted=True))[0]
+    return mask
+
+
+def _enlarged(mask: NDArray[np.bool_], size_hw: tuple[int, ...]) -> Mask:
+    """A mask of the flow's size at that of the frame."""
+    maps = resize(mask[None].astype(np.float32), (size_hw[0], size_hw[1]))
+    return np.asarray(maps[0] > 0.5, bool)
+
+
+def _wanted_at(frame: Corrected) -> tuple[float, float]:
+    """The point that is wanted, or the middle of the box."""
+    said = frame.said[-1]
+    if said.point is not None:
+        return said.point
+    assert said.box is not None
+    left, top, right, bottom = said.box
+    return (left + right) / 2, (top + bottom) / 2
+
+
+def small_mask(mask: Mask, size_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return a mask of a frame, bool (H, W), at the flow's size, bool (h, w)."""
+    return np.asarray(shrink_masks(mask[None], size_hw)[0] > 0.5, bool)
+

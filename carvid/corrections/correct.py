@@ -1,0 +1,148 @@
+"""Corrections, one after the other: each is decided in its frame and spread from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carvid.base.scale import cut_masks
+from carvid.car.queries import Queries
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.config import Config
+from carvid.corrections.anchor import Corrected, corrected_mask, small_mask
+from carvid.corrections.clip import Clip
+from carvid.corrections.clip import Outward as Frames
+from carvid.corrections.masks import CorrectedMasks
+from carvid.run.corrections import Correction
+from carvid.temporal.carry import from_levels
+from carvid.temporal.pending import KeptImage
+from carvid.temporal.seen import SeenFrame
+from carvid.temporal.spread import Spread, refuted_by
+
+NEARBY = 24
+"""So many frames on each side are asked what the thing of a corrected frame is."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Near:
+    """A frame that is kept until the corrected one is decided."""
+
+    index: int
+    """The frame's index, from 0."""
+    image: KeptImage
+    """Its picture."""
+    seen: SeenFrame
+    """What it shows."""
+    mask: NDArray[np.bool_]
+    """bool (h, w), of the flow's size: what the run has there."""
+
+
+class Corrector:
+    """Applies corrections to the masks of a run.
+
+    Args:
+        clip: the run's frames.
+        masks: the run's masks; are changed.
+        segmenter: for the corrected frames.
+        queries: the run's.
+        config: the run's.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        masks: CorrectedMasks,
+        segmenter: RecurrentSegmenter,
+        queries: Queries,
+        config: Config,
+    ) -> None:
+        self._clip, self._masks = clip, masks
+        self._segmenter, self._queries, self._config = segmenter, queries, config
+
+    def apply(self, new: Sequence[Correction], earlier: Sequence[Correction] = ()) -> None:
+        """Apply corrections, in order, after those that the masks have in them already.
+
+        What one correction says of its frame stays, whatever later ones say of others.
+
+        Raises:
+            VideoError: the clip cannot be read.
+            ExpressionError: an expression is too long.
+        """
+        said = list(earlier)
+        for correction in new:
+            said.append(correction)
+            self._apply_one([each for each in said if each.label == correction.label])
+
+    def _apply_one(self, said: Sequence[Correction]) -> None:
+        """Apply the last of the corrections of one expression."""
+        new, query = said[-1], said[-1].label - 1
+        fixed = {each.frame for each in said[:-1]} - {new.frame}
+        frames = [self._clip.outward(new.frame, forward=forward) for forward in (True, False)]
+        first, seen = next(frames[0])
+        next(frames[1])
+        start = self._near(first.index, KeptImage(first.image), seen, query)
+        near = [
+            [start, *(self._near(frame.index, KeptImage(frame.image), seen, query)
+                      for frame, seen in islice(outward, NEARBY))]
+            for outward in frames
+        ]  # fmt: skip
+        before = self._masks.mask(new.frame, query)
+        mask = corrected_mask(
+            Corrected(
+                image=first.image, query=query, before=before,
+                others=self._masks.others(new.frame, query),
+                said=[each for each in said if each.frame == new.frame],
+                later=[(each.seen, each.mask) for each in near[0]],
+                earlier=[(each.seen, each.mask) for each in near[1]],
+            ),
+            self._segmenter, self._queries, self._config,
+        )  # fmt: skip
+        self._masks.put(new.frame, query, mask)
+        for kept, rest, forward in zip(near, frames, (True, False), strict=True):
+            outward = chain(kept[1:], self._nears(rest, query))
+            self._spread(
+                mask, start, outward, query, fixed, wanted=new.wanted, forward=forward
+            )
+
+    def _spread(
+        self,
+        mask: NDArray[np.bool_],
+        start: _Near,
+        outward: Iterable[_Near],
+        query: int,
+        fixed: set[int],
+        *,
+        wanted: bool,
+        forward: bool,
+    ) -> None:
+        """Carry a corrected mask outward, up to another correction."""
+        size_hw = (start.mask.shape[0], start.mask.shape[1])
+        small = small_mask(mask, size_hw)
+        refuted = refuted_by(small, start.mask, wanted=wanted)
+        spread = Spread(
+            small, refuted, start.seen, self._config.temporal, wanted=wanted, forward=forward
+        )
+        if spread.is_over:
+            return
+        for frame in outward:
+            if frame.index in fixed:
+                return
+            levels = spread.into(frame.seen, frame.mask)
+            if levels is not None:
+                maps = from_levels(levels[None])
+                self._masks.put(frame.index, query, cut_masks(maps, frame.image.image())[0])
+            if spread.is_over:
+                return
+
+    def _nears(self, frames: Frames, query: int) -> Iterator[_Near]:
+        for frame, seen in frames:
+            yield self._near(frame.index, KeptImage(frame.image), seen, query)
+
+    def _near(self, index: int, image: KeptImage, seen: SeenFrame, query: int) -> _Near:
+        assert seen.gray is not None
+        size_hw = (seen.gray.shape[0], seen.gray.shape[1])
+        return _Near(index, image, seen, small_mask(self._masks.mask(index, query), size_hw))
