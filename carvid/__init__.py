@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from carvid.media.frames import Frame, Selection, VideoReader
     from carvid.media.open import open_video
     from carvid.pipeline import Carvid, load
+    from carvid.run.corrections import Correction, read_corrections
     from carvid.run.result import FrameResult
     from carvid.run.track import Track
 
@@ -58,6 +59,7 @@ _HOMES = {
     "Clip": "carvid.batch.manifest",
     "ClipIndex": "carvid.index.clip_index",
     "Config": "carvid.config",
+    "Correction": "carvid.run.corrections",
     "Frame": "carvid.media.frames",
     "FrameResult": "carvid.run.result",
     "Prediction": "carvid.benchmark.predict",
@@ -75,6 +77,7 @@ _HOMES = {
     "open_video": "carvid.media.open",
     "predict": "carvid.benchmark.predict",
     "read_classes": "carvid.car.classes",
+    "read_corrections": "carvid.run.corrections",
     "read_manifest": "carvid.batch.manifest",
     "run_batch": "carvid.batch.run",
 }
@@ -90,6 +93,7 @@ __all__ = [
     "Clip",
     "ClipIndex",
     "Config",
+    "Correction",
     "Frame",
     "FrameResult",
     "Prediction",
@@ -109,6 +113,7 @@ __all__ = [
     "open_video",
     "predict",
     "read_classes",
+    "read_corrections",
     "read_manifest",
     "run_batch",
 ]

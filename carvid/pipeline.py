@@ -23,12 +23,14 @@ from carvid.car.queries import Queries
 from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
+from carvid.corrections.models import CorrectingModel
 from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import is_index
 from carvid.index.models import IndexingModel
 from carvid.media.given import Source, ahead, open_source
 from carvid.media.open import ALL, Frame, Selection, VideoReader, files_of
+from carvid.run.corrections import Correction
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths
@@ -88,7 +90,7 @@ def load(
     return model
 
 
-class Carvid(Streaming, IndexingModel):
+class Carvid(Streaming, IndexingModel, CorrectingModel):
     """Two frozen CLIPs and the settings they run with.
 
     Args:
@@ -101,7 +103,6 @@ class Carvid(Streaming, IndexingModel):
     def __repr__(self) -> str:
         generator, classifier = (backbone.name for backbone in self.backbones)
         return f"Carvid({generator!r}, {classifier!r}, device='{self.backbones[0].device}')"
-
 
     @takes_classes
     @telling_out_of_memory()
@@ -121,6 +122,7 @@ class Carvid(Streaming, IndexingModel):
         formats: Sequence[str] = (),
         keep_names: bool = False,
         thorough: bool = False,
+        corrections: Sequence[Correction] = (),
         stop: Callable[[], bool] = never,
     ) -> Track:
         """Segment a whole clip.
@@ -145,6 +147,8 @@ class Carvid(Streaming, IndexingModel):
             keep_names: name masks and cut-outs as the frames of a folder, not by numbers.
             thorough: of an index: ask the classifier at each key frame, as a run of the clip with
                 the same settings does, and not at a few for each text.
+            corrections: what a user says of frames of the run; see `correct`, which follows the
+                run. With `resume` a run with others, or none, goes on from what it was before them.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then
@@ -162,6 +166,16 @@ class Carvid(Streaming, IndexingModel):
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
+        if corrections:
+            run = partial(
+                self.segment, video, texts, distractors=distractors, progress=progress,
+                selection=selection, frame_rate=frame_rate, raw=raw, keep_names=keep_names,
+                thorough=thorough, stop=stop,
+            )  # fmt: skip
+            return self._run_and_correct(
+                run, corrections, out, formats, resume=resume, overwrite=overwrite,
+                progress=progress, stop=stop,
+            )  # fmt: skip
         if isinstance(video, str | Path) and is_index(video):
             video = self.open_index(video)
         if isinstance(video, ClipIndex):

@@ -19,6 +19,7 @@ from carvid.base.names import printing_any_text, shown
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
 from carvid.cli.bench import ablation, bench
+from carvid.cli.correct import correct
 from carvid.cli.data import calibrate, davis, evaluate
 from carvid.cli.export import export
 from carvid.cli.index import index
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 for name, command, example in (
     ("run", run, 'carvid run clip.mp4 --expr "a woman" --expr "a white dog" -o out/'),
+    ("correct", correct, "carvid correct out/ --click 120:350,210 --click 120:400,80:no"),
     ("index", index, "carvid index clip.mp4 -o clip.idx"),
     ("overlay", overlay, "carvid overlay clip.mp4 out/masks -o overlay.mp4"),
     ("view", view, "carvid view out/"),

@@ -34,10 +34,13 @@ BOX_IOU = 0.5
 """A candidate fits a box if its own box overlaps it by this (IoU)."""
 MARGIN = 0.05
 """Of candidates whose scores differ by less the first is taken: masks of nearby frames come before
-those of the step, and those before regions."""
+those of the step, and those before regions, of which the larger one comes first."""
 WHOLE_SHARE = 0.5
 """A region that covers this share of a part of the mask is the whole of it: what is refused is the
 thing itself, not what has leaked into its mask."""
+MOVING_PIXELS = 1.0
+"""What moves against the camera by more than this, pixels a frame (median), is another thing than
+what moves the other way."""
 SPECK = 1e-4
 """Candidates smaller than this share of the picture are no things."""
 
@@ -61,6 +64,13 @@ class Corrected:
     earlier: Outward
     """The frame and those before it, likewise."""
 
+    @property
+    def motion(self) -> NDArray[np.float32] | None:
+        """float32 (h, w, 2): how the frame's pixels have moved since the frame before, or, where a
+        shot begins, about how they go on; None if nothing tells."""
+        flows = [self.earlier[0][0].flow, *(seen.flow for seen, _ in self.later[1:2])]
+        return next((flow.motion for flow in flows if flow is not None), None)
+
 
 def corrected_mask(
     frame: Corrected, segmenter: RecurrentSegmenter, queries: Queries, config: Config
@@ -82,7 +92,7 @@ def corrected_mask(
     others = iter(frame.others if wanted else ())
     fitting: list[Mask] = [
         mask for mask in _different(chain(nearby, others, of_step, regions))
-        if all(fits(mask, each) for each in frame.said)
+        if all(fits(mask, each) for each in frame.said) and not (wanted and _is_two(mask, frame))
     ]  # fmt: skip
     if not fitting:
         return _as_said(frame)
@@ -128,7 +138,8 @@ def _regions_of_yes(frame: Corrected, config: Config) -> Iterator[Mask]:
     if said.box is not None:
         yield region_in(frame.image, said.box)
         return
-    regions = regions_at(frame.image, _wanted_at(frame), _points(frame, wanted=False))
+    refused = _points(frame, wanted=False)
+    regions = regions_at(frame.image, _wanted_at(frame), refused)[::-1]
     if frame.before.any():
         yield from (region | frame.before for region in regions)
     yield from regions
@@ -149,13 +160,41 @@ def _regions_of_no(frame: Corrected, config: Config) -> Iterator[Mask]:
     if not before[int(point[1]), int(point[0])]:
         yield before
         return
-    _, parts = cv2.connectedComponents(before.view(np.uint8))
-    part = parts == parts[int(point[1]), int(point[0])]
+    part = _part_at(before, point)
     yield before & ~part
+    regions = _leaks(frame, part, point)
+    yield from (before & ~region for region in regions)
+
+
+def _part_at(mask: Mask, point: tuple[float, float]) -> Mask:
+    """The connected part of a mask at a point in it."""
+    _, parts = cv2.connectedComponents(mask.view(np.uint8))
+    return np.asarray(parts == parts[int(point[1]), int(point[0])], bool)
+
+
+def _leaks(frame: Corrected, part: Mask, point: tuple[float, float]) -> list[Mask]:
+    """The regions at a point of a part of the mask that may have leaked into it; none where they
+    are most of it."""
     kept = _points(frame, wanted=True)
     regions = [region & part for region in regions_at(frame.image, point, kept)]
-    if max(map(np.count_nonzero, regions)) < WHOLE_SHARE * np.count_nonzero(part):
-        yield from (before & ~region for region in regions)
+    largest = max(map(np.count_nonzero, regions))
+    return regions if largest < WHOLE_SHARE * np.count_nonzero(part) else []
+
+
+def _is_two(mask: Mask, frame: Corrected) -> bool:
+    """Whether a mask that is wanted joins what the run had with what moves otherwise: they are two
+    things, of which the run had the wrong one."""
+    before, motion = frame.before, frame.motion
+    rest = mask & ~before
+    if motion is None or np.count_nonzero(mask & before) < WHOLE_SHARE * np.count_nonzero(before):
+        return False
+    size_hw = (motion.shape[0], motion.shape[1])
+    planes = [motion[small_mask(each, size_hw)] for each in (before, rest)]
+    if not all(len(plane) for plane in planes):
+        return False
+    camera = np.median(motion[~small_mask(mask | before, size_hw)], axis=0)
+    one, other = (np.median(plane, axis=0) - camera for plane in planes)
+    return bool(min(np.hypot(*one), np.hypot(*other)) > MOVING_PIXELS and one @ other < 0)
 
 
 def _points(frame: Corrected, *, wanted: bool) -> Mask:
@@ -191,7 +230,8 @@ def _as_said(frame: Corrected) -> Mask:
         elif said.wanted and not fits(mask, said):
             mask |= regions_at(frame.image, said.point, _points(frame, wanted=False))[0]
         elif not fits(mask, said):
-            mask &= ~regions_at(frame.image, said.point, _points(frame, wanted=True))[0]
+            part = _part_at(mask, said.point)
+            mask &= ~(_leaks(frame, part, said.point) or [part])[0]
     return mask
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
+from carvid.base.interrupt import until_stopped
 from carvid.base.scale import cut_masks
 from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
@@ -17,6 +20,7 @@ from carvid.corrections.anchor import Corrected, corrected_mask, small_mask
 from carvid.corrections.clip import Clip
 from carvid.corrections.clip import Outward as Frames
 from carvid.corrections.masks import CorrectedMasks
+from carvid.media.frames import Frame
 from carvid.run.corrections import Correction
 from carvid.temporal.carry import from_levels
 from carvid.temporal.pending import KeptImage
@@ -50,6 +54,7 @@ class Corrector:
         segmenter: for the corrected frames.
         queries: the run's.
         config: the run's.
+        progress: show a bar on stderr.
     """
 
     def __init__(
@@ -59,9 +64,12 @@ class Corrector:
         segmenter: RecurrentSegmenter,
         queries: Queries,
         config: Config,
+        *,
+        progress: bool = False,
     ) -> None:
         self._clip, self._masks = clip, masks
         self._segmenter, self._queries, self._config = segmenter, queries, config
+        self._progress = progress
 
     def apply(self, new: Sequence[Correction], earlier: Sequence[Correction] = ()) -> None:
         """Apply corrections, in order, after those that the masks have in them already.
@@ -74,19 +82,22 @@ class Corrector:
         """
         said = list(earlier)
         for correction in new:
+            what = f"frame {correction.frame}"
             said.append(correction)
-            self._apply_one([each for each in said if each.label == correction.label])
+            of_label = [each for each in said if each.label == correction.label]
+            with tqdm(desc=what, unit="frame", disable=not self._progress) as bar:
+                self._apply_one(of_label, bar)
 
-    def _apply_one(self, said: Sequence[Correction]) -> None:
+    def _apply_one(self, said: Sequence[Correction], bar: tqdm[NoReturn]) -> None:
         """Apply the last of the corrections of one expression."""
         new, query = said[-1], said[-1].label - 1
         fixed = {each.frame for each in said[:-1]} - {new.frame}
         frames = [self._clip.outward(new.frame, forward=forward) for forward in (True, False)]
         first, seen = next(frames[0])
         next(frames[1])
-        start = self._near(first.index, KeptImage(first.image), seen, query)
+        start = self._near(first, seen, query)
         near = [
-            [start, *(self._near(frame.index, KeptImage(frame.image), seen, query)
+            [start, *(self._near(frame, seen, query)
                       for frame, seen in islice(outward, NEARBY))]
             for outward in frames
         ]  # fmt: skip
@@ -103,7 +114,7 @@ class Corrector:
         )  # fmt: skip
         self._masks.put(new.frame, query, mask)
         for kept, rest, forward in zip(near, frames, (True, False), strict=True):
-            outward = chain(kept[1:], self._nears(rest, query))
+            outward = until_stopped(_counted(bar, chain(kept[1:], self._nears(rest, query))))
             self._spread(
                 mask, start, outward, query, fixed, wanted=new.wanted, forward=forward
             )
@@ -140,9 +151,16 @@ class Corrector:
 
     def _nears(self, frames: Frames, query: int) -> Iterator[_Near]:
         for frame, seen in frames:
-            yield self._near(frame.index, KeptImage(frame.image), seen, query)
+            yield self._near(frame, seen, query)
 
-    def _near(self, index: int, image: KeptImage, seen: SeenFrame, query: int) -> _Near:
+    def _near(self, frame: Frame, seen: SeenFrame, query: int) -> _Near:
         assert seen.gray is not None
         size_hw = (seen.gray.shape[0], seen.gray.shape[1])
-        return _Near(index, image, seen, small_mask(self._masks.mask(index, query), size_hw))
+        mask = small_mask(self._masks.mask(frame.index, query), size_hw)
+        return _Near(frame.index, KeptImage(frame.image), seen, mask)
+
+
+def _counted(bar: tqdm[NoReturn], frames: Iterable[_Near]) -> Iterator[_Near]:
+    for frame in frames:
+        yield frame
+        bar.update()

@@ -29,6 +29,17 @@ class CorrectedMasks:
         self._overlap = not isinstance(track.masks, MasksOfLabels)
         self._size_hw = (track.masks.shape[2], track.masks.shape[3])
 
+    def take(self, corrected: Track) -> None:
+        """Take up what earlier corrections have changed in the same run, whose label maps are all
+        that it is."""
+        for index, labels in enumerate(corrected.label_maps):
+            if (labels != self._track.label_maps[index]).any():
+                self._labels[index] = zlib.compress(labels.tobytes(), 1)
+
+    def read_from(self, track: Track) -> None:
+        """Read what is not changed from another place, where the same run is."""
+        self._track = track
+
     @property
     def changed(self) -> Sequence[int]:
         """Indices of the frames that were changed, sorted."""
@@ -49,7 +60,8 @@ class CorrectedMasks:
         """Return a frame's masks, bool (N, H, W)."""
         count = self._track.masks.shape[1]
         if not self._overlap:
-            return self.labels(index) == np.arange(1, count + 1)[:, None, None]
+            numbers = np.arange(1, count + 1)[:, None, None]
+            return np.asarray(self.labels(index) == numbers, bool)
         masks = self._track.masks[index].copy()
         for query, packed in self._planes.get(index, {}).items():
             masks[query] = self._unpacked(packed)

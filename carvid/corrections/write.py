@@ -3,35 +3,64 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
-from carvid.base.errors import OutputError
 from carvid.base.files import cannot_write
 from carvid.base.interrupt import until_stopped
 from carvid.corrections.masks import CorrectedMasks
 from carvid.run.corrections import Correction
+from carvid.run.earlier import inputs_in
+from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
-from carvid.run.layout import MASK_FOLDER
+from carvid.run.layout import MASK_FOLDER, RUN_NAMES, UNCORRECTED
+from carvid.run.record import record
 from carvid.run.result import FrameResult
-from carvid.run.track import Track
+from carvid.run.track import MemoryStore, Track
 from carvid.show.run_overlay import run_overlay
+from carvid.temporal.state import TemporalState
 
 KEPT = ("scores.csv", MASK_FOLDER, "run.json")
-"""What is kept of a run as it was; last what makes it look whole."""
-MAKING = f"{UNCORRECTED}.making"
+"""What is kept of a run as it was."""
+MAKING = f"{UNCORRECTED}.partial"
 """The same while it is copied."""
 
 
+class CorrectedFolder(RunFolder):
+    """The folder of a run with corrections: as it was, it stays beside it."""
+
+    names: ClassVar[tuple[str, ...]] = tuple(name for name in RUN_NAMES if name != UNCORRECTED)
+
+
+def corrected_folder(folder: Path, facts: RunFacts) -> CorrectedFolder:
+    """Return what writes a run with corrections into its folder."""
+    return CorrectedFolder(folder, facts, run_overlay(folder, facts))
+
+
+def uncorrected(folder: Path) -> Track:
+    """Open the run of a folder as it was before any correction.
+
+    Raises:
+        OutputError: there is no finished run.
+    """
+    kept = folder / UNCORRECTED
+    return Track.open(kept if kept.is_dir() else folder)
+
+
+def is_corrected(folder: Path) -> bool:
+    """Whether a folder holds a run with corrections, begun or whole."""
+    return bool((inputs_in(folder) or {}).get("corrections"))
+
+
 def keep_uncorrected(folder: Path) -> None:
-    """Copy the run of a folder, which has no corrections, to where it stays while it has some.
+    """Copy the run of a folder, which is whole and has no corrections yet, to where it stays.
 
     Raises:
         OutputError: it cannot be written.
     """
-    if (folder / UNCORRECTED).exists():
-        return
     making = folder / MAKING
     try:
         shutil.rmtree(making, ignore_errors=True)
@@ -47,57 +76,47 @@ def keep_uncorrected(folder: Path) -> None:
         raise cannot_write(folder / UNCORRECTED, str(error.strerror or error)) from None
 
 
-def uncorrected(folder: Path) -> Track:
-    """Open the run of a folder as it was before any correction.
-
-    Raises:
-        OutputError: there is no finished run.
-    """
-    kept = folder / UNCORRECTED
-    return Track.open(kept if (kept / "run.json").is_file() else folder)
-
-
-def write_corrected(
-    folder: Path,
-    track: Track,
-    masks: CorrectedMasks,
-    corrections: Sequence[Correction],
-    *,
-    progress: bool,
-) -> None:
+def write_corrected(target: CorrectedFolder, masks: CorrectedMasks, *, progress: bool) -> None:
     """Write a corrected run into its folder, which is locked, in place of the one that is there.
 
     Args:
-        folder: the run's.
-        track: the run that `masks` has changed.
-        masks: the masks.
-        corrections: all that are in them.
+        target: the run's folder.
+        masks: its masks.
         progress: show a bar for the overlay.
 
     Raises:
         Stopped: somebody wanted to stop.
         OutputError: the folder cannot be written.
     """
-    facts = replace(track.facts, corrections=tuple(corrections))
-    target = CorrectedFolder(folder, facts, run_overlay(folder, facts))
-    target.begin(overwrite=True)
-    if target.overlay is not None:
-        target.overlay.start()
-    try:
-        for result in until_stopped(_results(track, masks)):
-            target.add(result, masks.labels(result.index))
-    except BaseException:
-        target.abandon()
-        raise
-    target.finish({}, lost=track.lost, progress=progress)
+    if not is_corrected(target.folder):
+        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
+        keep_uncorrected(target.folder)
+    track = uncorrected(target.folder)
+    masks.read_from(track)
+    results = partial(_results, track, masks)
+    record(target, results, track.lost, resume=True, overwrite=True, progress=progress)
+    if not target.facts.corrections:
+        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
 
 
-def _results(track: Track, masks: CorrectedMasks) -> Iterator[FrameResult]:
+def corrected_track(
+    track: Track, masks: CorrectedMasks, corrections: Sequence[Correction]
+) -> Track:
+    """Return a run in memory, with the masks that corrections have changed."""
+    store = MemoryStore(replace(track.facts, corrections=tuple(corrections)))
+    for result in _results(track, masks, 0, None):
+        store.add(result, masks.labels(result.index))
+    return replace(store.track(track.lost), make_overlay=track.make_overlay)
+
+
+def _results(
+    track: Track, masks: CorrectedMasks, start: int, state: TemporalState | None
+) -> Generator[FrameResult, None, None]:
+    """The frames from an index on; they have no state, and need none."""
     changed = set(masks.changed)
-    for index in range(len(track)):
+    for index in until_stopped(range(start, len(track))):
         result = track.result(index)
-        yield replace(result, masks=masks.masks(index)) if index in changed else result
-
-
-class CorrectedFolder(RunFolder):
-    """The folder of a run whose masks are corrected: what it was stays beside it."""
+        if index in changed:
+            found = masks.masks(index)
+            result = replace(result, masks=found, maps=found.astype(result.maps.dtype))
+        yield result

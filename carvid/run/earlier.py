@@ -12,6 +12,7 @@ from typing import Any
 
 from carvid.base.errors import OVERWRITE, RESUME, OutputError
 from carvid.base.files import read_json
+from carvid.base.words import plural
 from carvid.media.images import say_once
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_place
 
@@ -29,6 +30,7 @@ TOLD = frozenset(
         "contents",
         "keep_names",
         "quick",
+        "corrections",
     }
 )
 """Of whose differences more is said than that there is one."""
@@ -122,6 +124,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for name, differ in ONE_OF_BOTH.items():
         if "texts" in now and bool(saved.get(name)) != bool(now.get(name)):  # else little is known
             told[name] = differ
+    told |= _of_corrections(saved, now)
     for name in sorted(now.keys() - TOLD):
         told |= dict(_of_values(saved.get(name), now[name], name))
     return list(told.values())
@@ -202,6 +205,16 @@ def _of_contents(
         named = f"weights.{use}" if use != "sam" else "sam.model"
         if use != "video" and use in old and old[use] != new[use] and named not in told:
             yield f"content of {use}", f"the weights of {use} have another content than then"
+
+
+def _of_corrections(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """How what a user has corrected differs."""
+    old, new = (_list(values.get("corrections")) for values in (saved, now))
+    if "texts" not in now or old == new:
+        return {}
+    if len(old) == len(new):
+        return {"corrections": "corrections differ"}
+    return {"corrections": f"there were {plural(len(old), 'correction')}, there are {len(new)}"}
 
 
 def _of_values(saved: Any, now: Any, name: str) -> Iterator[tuple[str, str]]:

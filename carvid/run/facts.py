@@ -10,6 +10,7 @@ from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.media.fingerprint import fingerprint
 from carvid.media.open import VideoInfo, is_live
+from carvid.run.corrections import Correction, correction_of, in_json
 from carvid.run.layout import MASK_NAME
 from carvid.run.names import is_inside, png_name
 from carvid.version import __version__
@@ -50,6 +51,8 @@ class RunFacts:
     """The expressions that name stuff, in their order."""
     quick: bool = False
     """Whether it is answered from an index, and the classifier was asked at a few key frames."""
+    corrections: tuple[Correction, ...] = ()
+    """What a user has corrected in it, in order."""
 
     @classmethod
     def of_input(
@@ -92,6 +95,7 @@ class RunFacts:
         names = {"frames": list(self.video.names)} if self.video.names else {}
         kept = {"keep_names": True} if self.keep_names else {}
         quick = {"quick": True} if self.quick else {}
+        corrected = {"corrections": in_json(self.corrections)} if self.corrections else {}
         return {
             "carvid": __version__,
             **queries_in_json(self),
@@ -99,6 +103,7 @@ class RunFacts:
             **names,
             **kept,
             **quick,
+            **corrected,
             "weights": self.weights,
             "contents": dict(self.contents),
             "config": self.config.to_dict(),
@@ -110,17 +115,20 @@ class RunFacts:
 
         Raises:
             ValueError: it is something else; so are LookupError, TypeError and AttributeError.
+            ConfigError: settings or corrections cannot be used.
         """
         video, names = VideoInfo.from_dict(values["video"]), tuple(values.get("frames", ()))
         if not all(is_inside(name) for name in names):
             raise ValueError("a frame's name leads out of the folder")
         # A file of that name was read; who only looks at a run wants no network and no camera.
         video = replace(video, live=video.live or is_live(video.path), names=names)
+        texts = tuple(values["texts"])
         return cls(
             Config.from_dict(values["config"]), video,
-            tuple(values["texts"]), tuple(values["distractors"]), values["weights"],
+            texts, tuple(values["distractors"]), values["weights"],
             values.get("contents", {}),
             bool(values.get("keep_names", False)),
             tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
             bool(values.get("quick", False)),
+            tuple(correction_of(each, texts) for each in values.get("corrections", ())),
         )  # fmt: skip

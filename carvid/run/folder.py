@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from carvid.run.facts import RunFacts
 from carvid.run.layout import (
     CHOOSE,
     MASK_FOLDER,
+    RUN_NAMES,
     check_contents,
     is_half_moved,
     put_back,
@@ -90,6 +91,9 @@ class RunFolder:
         facts: what the run is made of.
         overlay: who draws its overlay; None draws none.
     """
+
+    names: ClassVar[tuple[str, ...]] = RUN_NAMES
+    """What of an earlier run it takes the place of."""
 
     def __init__(self, folder: Path, facts: RunFacts, overlay: Overlay | None = None) -> None:
         self.folder, self.facts, self.overlay = folder, facts, overlay
@@ -253,7 +257,7 @@ class RunFolder:
         was to be replaced, if nothing came; for failures."""
         if not self._progress.done and not self._replaces:
             with suppress(OSError):
-                self._replaces = put_back(self.folder)
+                self._replaces = put_back(self.folder, self.names)
         if not self._replaces:
             with suppress(OutputError):  # a full disk is the failure itself
                 self._progress.save()
@@ -302,7 +306,7 @@ class RunFolder:
 
     def _set_aside(self) -> None:
         try:
-            set_aside(self.folder)
+            set_aside(self.folder, self.names)
         except OSError as error:
             raise cannot_write(self.folder, str(error.strerror or error)) from None
 

@@ -29,12 +29,18 @@ CUTOUT_FOLDER = "cutouts"
 MATTE_FOLDER = "matte"
 ALPHA_FOLDER = "alpha"
 """What carvid writes into a run's folder, and may replace there."""
+UNCORRECTED = "uncorrected"
+"""In the folder of a run that was corrected: the run as it was."""
 RUN_NAMES = ("run.json", f"{PROGRESS_FOLDER}/progress.json", f"{PROGRESS_FOLDER}/scores.csv",
-             *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER, MATTE_FOLDER, ALPHA_FOLDER)  # fmt: skip
+             *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER, MATTE_FOLDER, ALPHA_FOLDER,
+             UNCORRECTED)  # fmt: skip
 """All of it; first what makes a run look whole."""
-RUN_CONTENTS = re.compile(r"masks/\d{5,}\.png|(?:cutouts|matte)/\d+/\d{5,}\.png|alpha/\d+\.mov")
+RUN_CONTENTS = re.compile(
+    r"(?:uncorrected/)?masks/\d{5,}\.png|(?:cutouts|matte)/\d+/\d{5,}\.png|alpha/\d+\.mov|"
+    r"uncorrected/(?:run\.json|scores\.csv)"
+)
 """What may be in the folders among `RUN_NAMES`, besides what is named as a frame."""
-NAMED_FOLDERS = re.compile(r"(?:masks|(?:cutouts|matte)/\d+)/(?P<name>.*)", re.S)
+NAMED_FOLDERS = re.compile(r"(?:(?:uncorrected/)?masks|(?:cutouts|matte)/\d+)/(?P<name>.*)", re.S)
 """Where a file may be named as a frame."""
 REPLACED = "replaced"
 """In `PROGRESS_FOLDER`: the run that is replaced, until the new one is whole."""

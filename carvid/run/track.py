@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from carvid.base.files import cannot_write, read_json, replacing
 from carvid.base.guard import check_apart
 from carvid.base.names import existing, shown
 from carvid.media.open import SHORTEST_FRAME_S, files_of
+from carvid.run.corrections import Correction
 from carvid.run.facts import RunFacts
 from carvid.run.folder import MakeOverlay, RunFolder
 from carvid.run.layout import MASK_FOLDER, overlay_name, run_paths
@@ -65,7 +66,7 @@ class Track:
 
     def __repr__(self) -> str:
         (height, width), path = self.facts.video.size_hw, shown(self.facts.video.path)
-        place = "in memory" if self._folder is None else f"in '{shown(self._folder)}'"
+        place = "in memory" if self.folder is None else f"in '{shown(self.folder)}'"
         frames = f"{len(self)} frames of {width}×{height} of '{path}'"
         return f"Track({list(self.texts)}, {frames}, {place})"
 
@@ -153,16 +154,25 @@ class Track:
             check_apart(self.files(), run_paths(folder))
             target.begin(overwrite=overwrite)
             for index in range(len(self)):
-                target.add(self._result(index), self.label_maps[index])
+                target.add(self.result(index), self.label_maps[index])
             self._copy_overlay(folder / overlay_name(self.facts.video))
             target.finish({}, lost=self.lost, progress=progress)
+
+    def correct(self, corrections: Iterable[Correction], model: CorrectsRuns) -> Track:
+        """Return the track with further corrections; as `Carvid.correct`, which has more options.
+
+        Args:
+            corrections: what is said of its frames.
+            model: a `carvid.Carvid` that decides what follows from it.
+        """
+        return model.correct(self, corrections)
 
     def files(self) -> list[Path]:
         """Return the files that are read for this track's frames and masks."""
         video = files_of(self.facts.video)
-        if self._folder is None:
+        if self.folder is None:
             return video
-        masks = self._folder / MASK_FOLDER
+        masks = self.folder / MASK_FOLDER
         return [*video, masks, *masks.rglob("*.png")]
 
     def newer_masks(self) -> list[Path]:
@@ -176,13 +186,13 @@ class Track:
         return [path for path, changed in times.items() if changed > ended]
 
     @property
-    def _folder(self) -> Path | None:
+    def folder(self) -> Path | None:
         """The run's folder that the masks are read from; None if they are in memory."""
         labels = self.label_maps
         return labels.folder.parent if isinstance(labels, FolderLabels) else None
 
-    def _result(self, index: int) -> FrameResult:
-        """Frame `index`, as far as it is known."""
+    def result(self, index: int) -> FrameResult:
+        """Return frame `index`, as far as it is known."""
         state = TemporalState.initial(len(self.facts.texts) + len(self.facts.distractors))
         cosines, masks = state.cosines.copy(), self.masks[index]
         if self.cosines is not None:
@@ -198,9 +208,9 @@ class Track:
 
     def _copy_overlay(self, path: Path) -> None:
         """Copy the overlay of the run's folder to a path, if there is one and none will be made."""
-        if self.make_overlay is not None or self._folder is None:
+        if self.make_overlay is not None or self.folder is None:
             return
-        source = self._folder / path.name
+        source = self.folder / path.name
         if not source.is_file():
             return
         try:
@@ -216,6 +226,13 @@ def _changed_ns(path: Path) -> int:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
+
+
+class CorrectsRuns(Protocol):
+    """What `Track.correct` needs of a `carvid.Carvid`."""
+
+    def correct(self, run: Track, corrections: Iterable[Correction]) -> Track:
+        """Return a run with further corrections."""
 
 
 class MemoryStore:
@@ -234,13 +251,13 @@ class MemoryStore:
         self._masks: list[bytes] = []
         self._labels: list[bytes] = []
 
-    def add(self, result: FrameResult) -> None:
-        """Keep one frame."""
+    def add(self, result: FrameResult, labels: NDArray[np.uint8] | None = None) -> None:
+        """Keep one frame; `labels`, uint8 (H, W), is its label map, if that is at hand."""
         self._times_s.append(result.time_s)
         self._scores.append(result.scores)
         self._cosines.append(result.cosines)
         self._masks.append(PackedMasks.pack(result.masks))
-        self._labels.append(PackedLabels.pack(result.labels()))
+        self._labels.append(PackedLabels.pack(result.labels() if labels is None else labels))
 
     def track(self, lost: Sequence[str] = (), *, cut_short: bool = False) -> Track:
         """Return what was collected, and what could not be read; `cut_short`: as a clip that ends

@@ -172,7 +172,7 @@ class Spread:
             return False
         refuted = self._refuted.mask
         both = np.count_nonzero(mask & refuted)
-        return both > MET_SHARE * min(np.count_nonzero(mask), np.count_nonzero(refuted))
+        return bool(both > MET_SHARE * min(np.count_nonzero(mask), np.count_nonzero(refuted)))
 
     def _follow_refuted(self, before: SeenFrame, found: NDArray[np.bool_]) -> bool:
         """Carry the refuted thing on; return whether it is what the run has found."""

@@ -1,0 +1,218 @@
+"""What a model does with corrections: it decides what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+from carvid.base.errors import ConfigError, OutputError, VideoError
+from carvid.base.interrupt import never, stop_when
+from carvid.base.memory import telling_out_of_memory
+from carvid.base.names import existing
+from carvid.car.competing import with_settings
+from carvid.car.queries import Queries
+from carvid.car.segmenter import RecurrentSegmenter
+from carvid.config import Config
+from carvid.corrections.clip import Clip, FramesFrom, frames_of
+from carvid.corrections.correct import Corrector
+from carvid.corrections.masks import CorrectedMasks
+from carvid.corrections.write import (
+    corrected_folder,
+    corrected_track,
+    is_corrected,
+    uncorrected,
+    write_corrected,
+)
+from carvid.exports.export import check_formats, write_formats
+from carvid.media.frames import Frame
+from carvid.media.given import open_source, to_frames
+from carvid.media.pictures import Picture
+from carvid.run.corrections import Correction
+from carvid.run.facts import RunFacts
+from carvid.run.layout import UNCORRECTED
+from carvid.run.lock import locked
+from carvid.run.track import Track
+
+Model = TypeVar("Model", bound="CorrectingModel")
+
+
+class CorrectingModel:
+    """The part of a `Carvid` that corrects runs."""
+
+    config: Config
+    segmenter: RecurrentSegmenter
+
+    @telling_out_of_memory()
+    def correct(
+        self,
+        run: Track | str | Path,
+        corrections: Iterable[Correction] = (),
+        *,
+        keep: int | None = None,
+        frames: Sequence[Frame | Picture] | None = None,
+        formats: Sequence[str] = (),
+        progress: bool = False,
+        stop: Callable[[], bool] = never,
+    ) -> Track:
+        """Correct a finished run: what is said of a frame holds in it, and spreads from there.
+
+        Only frames that a correction changes are computed again. The run as it was stays in
+        `uncorrected/` of its folder; other formats there are written again if they are asked for,
+        and removed otherwise. Scores are those of the run: what CLIP said.
+
+        Args:
+            run: a run's folder, or a track.
+            corrections: are added to those that the run has, in order.
+            keep: of those that it has, only the first so many stay; None keeps all.
+            frames: those of a track that was made of frames in memory.
+            formats: what else to write into the folder; see `carvid.export`.
+            progress: show a bar on stderr.
+            stop: asked after each frame; the run stays as it was, or is resumed by the same call.
+
+        Returns:
+            The corrected run: in its folder, or in memory.
+
+        Raises:
+            Stopped: `stop` said so.
+            ConfigError: a correction cannot be said of this run; its expressions are classes, or
+                it was made with other weights; or an unknown format.
+            OutputError: the folder holds no finished run, or cannot be written.
+            VideoError: the clip is no longer there, or came only once.
+        """
+        with stop_when(stop):
+            if isinstance(run, Track) and run.folder is None:
+                return self._correct_in_memory(run, list(corrections), keep, frames, progress)
+            folder = existing(run.folder or "" if isinstance(run, Track) else run)
+            with locked(folder):
+                return self._correct_folder(folder, list(corrections), keep, formats, progress)
+
+    def _run_and_correct(
+        self,
+        run: Callable[..., Track],
+        corrections: Sequence[Correction],
+        out: str | Path | None,
+        formats: Sequence[str],
+        *,
+        resume: bool,
+        overwrite: bool,
+        progress: bool,
+        stop: Callable[[], bool],
+    ) -> Track:
+        """Do a run and correct it; `run` takes `out`, `resume` and `overwrite`."""
+        if out is None:
+            return self.correct(run(), corrections, progress=progress, stop=stop)
+        kept = Path(out) / UNCORRECTED
+        goes_on = resume and is_corrected(Path(out)) and kept.is_dir()
+        run(out=kept if goes_on else out, resume=resume, overwrite=overwrite)
+        return self.correct(
+            out, corrections, keep=0, formats=formats, progress=progress, stop=stop
+        )
+
+    def _correct_in_memory(
+        self,
+        track: Track,
+        new: list[Correction],
+        keep: int | None,
+        frames: Sequence[Frame | Picture] | None,
+        progress: bool,
+    ) -> Track:
+        earlier = track.facts.corrections
+        if keep is not None and keep < len(earlier):
+            raise ConfigError("a track in memory forgets no corrections; correct the first one")
+        masks = CorrectedMasks(track)
+        self._apply(track, masks, new, earlier, frames, progress)
+        return corrected_track(track, masks, [*earlier, *new])
+
+    def _correct_folder(
+        self,
+        folder: Path,
+        new: list[Correction],
+        keep: int | None,
+        formats: Sequence[str],
+        progress: bool,
+    ) -> Track:
+        """Correct the run of a folder, which is locked."""
+        start = uncorrected(folder)
+        check_formats(formats, start.facts.video)
+        try:
+            now = Track.open(folder)
+        except OutputError:  # a corrected one was interrupted while it was written
+            if start.folder == folder:
+                raise
+            now = start
+        earlier = list(now.facts.corrections)
+        kept = earlier if keep is None else earlier[:keep]
+        wanted = [*kept, *new]
+        masks = CorrectedMasks(start)
+        if kept == earlier:
+            masks.take(now)
+        else:
+            new, kept = wanted, []
+        target = corrected_folder(folder, replace(start.facts, corrections=tuple(wanted)))
+        if not target.done(resume=True, overwrite=True):
+            self._apply(start, masks, new, kept, None, progress)
+            write_corrected(target, masks, progress=progress)
+        track = Track.open(folder)
+        write_formats(track, folder, formats, progress=progress)
+        return track
+
+    def _apply(
+        self,
+        track: Track,
+        masks: CorrectedMasks,
+        new: Sequence[Correction],
+        earlier: Sequence[Correction],
+        frames: Sequence[Frame | Picture] | None,
+        progress: bool,
+    ) -> None:
+        """Change masks by corrections."""
+        facts = track.facts
+        for each in new:
+            each.check(facts.video.size_hw, len(track), len(facts.texts))
+        model = self._model_of(facts)
+        with _open(track, frames) as frames_from:
+            clip = Clip(frames_from, facts.video.size_hw, facts.config.temporal)
+            queries = Queries(
+                facts.texts, facts.distractors, synonyms=facts.synonyms,
+                stuff=frozenset(facts.stuff),
+            )  # fmt: skip
+            corrector = Corrector(
+                clip, masks, model.segmenter, queries, facts.config, progress=progress
+            )
+            corrector.apply(new, earlier)
+
+    def _model_of(self: Model, facts: RunFacts) -> Model:
+        """The same model with a run's settings."""
+        if facts.semantic:
+            raise ConfigError("a run of classes cannot be corrected; only one of expressions can")
+        if not facts.config.temporal.carry_masks:
+            raise ConfigError("a run without temporal.carry_masks cannot be corrected")
+        weights = self.config.weights, facts.config.weights
+        for use in ("generator", "classifier"):
+            mine, its = (getattr(each, use) for each in weights)
+            if mine != its:
+                raise ConfigError(f"the run was made with the {use} '{its}', this is '{mine}'")
+        model: Model = with_settings(self, facts.config)
+        return model
+
+
+@contextmanager
+def _open(track: Track, frames: Sequence[Frame | Picture] | None) -> Iterator[FramesFrom]:
+    """Give what yields a run's frames from an index on."""
+    video = track.facts.video
+    if frames is not None:
+        if len(frames) != len(track):
+            raise ConfigError(f"the track has {len(track)} frames, and {len(frames)} are given")
+        yield lambda start: islice(to_frames(frames), start, None)
+        return
+    if video.live:
+        raise VideoError(
+            f"'{video.path}' came only once, and its frames are needed to correct it; give frames"
+        )
+    source = open_source(video.path, frame_rate=video.asked_rate, selection=video.selection)
+    with source as reader:
+        yield frames_of(reader, track.times_s)
