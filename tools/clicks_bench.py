@@ -1,7 +1,7 @@
 """What corrections are worth: clicks on the worst frames of clips that carvid has wrong.
 
 Used by `tools/bench.py clicks`. A click is simulated as in interactive segmentation: in the frame
-where J is least, in the middle of the largest connected part of what is missing (yes) or too much
+where J is least (of several the one with most wrong pixels), in the middle of the largest connected part of what is missing (yes) or too much
 (no). *Drawn* clips, with the embedded model, are those of several kinds whose thing is not found
 (J under `WRONG`); *real* ones are DAVIS sequences with the two CLIPs simulated (`real_bench`).
 """
@@ -108,10 +108,11 @@ class Clicker:
         return np.array([jaccard(*pair) for pair in zip(self.masks(), self._truths, strict=True)])
 
     def worst(self) -> int:
-        """The worst frame that was not clicked on."""
+        """The worst frame that was not clicked on; of several, that with most wrong pixels."""
         js = self.js()
         js[[each.frame for each in self._said]] = 2
-        return int(js.argmin())
+        wrong = [np.count_nonzero(m != t) for m, t in zip(self.masks(), self._truths, strict=True)]
+        return int(np.lexsort((-np.array(wrong), js))[0])
 
     def click(self, frame: int) -> None:
         """Say what is most wrong in a frame; nothing, if nothing is."""

@@ -8,7 +8,7 @@ chooses among the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -21,6 +21,7 @@ from carvid.base.scale import resize, shrink_masks
 from carvid.car.queries import Queries
 from carvid.car.regions import region_in, regions_at
 from carvid.car.segmenter import RecurrentSegmenter
+from carvid.car.step import StepResult
 from carvid.config import Config
 from carvid.run.corrections import Correction
 from carvid.temporal.nearby import Outward, instead_of, pointed_at
@@ -32,14 +33,11 @@ SAME = 0.9
 """Of candidates that overlap by more (IoU) one is asked of."""
 BOX_IOU = 0.5
 """A candidate fits a box if its own box overlaps it by this (IoU)."""
-MARGIN = 0.05
-"""Of candidates whose scores differ by less the first is taken: masks of nearby frames come before
-those of the step, and those before regions, of which the larger one comes first."""
-DEEP_SHARE = 0.6
-"""A point lies deep inside a mask where it is at least so far from its edge, of the most."""
-WHOLE_SHARE = 0.5
-"""A region that covers this share of a part of the mask is the whole of it: what is refused is the
-thing itself, not what has leaked into its mask."""
+NEAR_MARGIN = 0.1
+"""A mask of a nearby frame or of another expression is taken if no other candidate scores higher by
+more."""
+MAX_AREA_RATIO = 3.0
+"""What is had instead of a refused thing is larger or smaller by no more than this factor."""
 MOVING_PIXELS = 1.0
 """What moves against the camera by more than this, pixels a frame (median), is another thing than
 what moves the other way."""
@@ -81,30 +79,74 @@ def corrected_mask(
     not there."""
     encoded = segmenter.generator.encode(frame.image)
     step = segmenter.segment(frame.image, queries, encoded=encoded)
-    size_hw = frame.before.shape
-    wanted = frame.said[-1].wanted
-    of_step = (
-        np.asarray(mask > config.prompts.eta, bool)
-        for query, candidates in step.candidates.items()
-        if wanted or query == frame.query
-        for mask in resize(candidates.masks, (size_hw[0], size_hw[1]))
-    )
-    ways = (_nearby_of_yes, _regions_of_yes) if wanted else (_nearby_of_no, _regions_of_no)
-    nearby, regions = (way(frame, config) for way in ways)
-    others = iter(frame.others if wanted else ())
-    fitting: list[Mask] = [
-        mask for mask in _different(chain(nearby, others, of_step, regions))
-        if all(fits(mask, each) for each in frame.said) and not (wanted and _is_two(mask, frame))
-    ]  # fmt: skip
+    fitting = _fitting(frame, _nearby(frame, config))
+    near = len(fitting)
+    fitting += _fitting(frame, chain(_of_step(frame, step, config), _regions(frame)), fitting)
     if not fitting:
         return _as_said(frame)
-    masks = np.stack(fitting)
-    scores = segmenter.score_masks(frame.image, queries, frame.query, masks, encoded)
-    best = int((scores >= scores.max() - MARGIN).argmax())
+    scores = segmenter.score_masks(frame.image, queries, frame.query, np.stack(fitting), encoded)
+    best = _best(scores, near)
     said_yes = any(each.wanted for each in frame.said)
     if not said_yes and scores[best] <= config.car.theta:
         return np.zeros_like(frame.before)
     return fitting[best]
+
+
+def _best(scores: NDArray[np.float32], near: int) -> int:
+    """Which candidate is chosen by the scores, float32 (C,), of which the first `near` are those of
+    nearby frames."""
+    best_near = int(scores[:near].argmax()) if near else 0
+    is_good = near and scores[best_near] >= scores.max() - NEAR_MARGIN
+    return best_near if is_good else int(scores.argmax())
+
+
+def _fitting(
+    frame: Corrected, masks: Iterable[Mask], found: Sequence[Mask] = ()
+) -> list[Mask]:
+    """The masks that are what all corrections say, and no specks; of those that are nearly the same
+    as one before, or as one of `found`, none."""
+    fitting: list[Mask] = []
+    for mask in masks:
+        if (
+            np.count_nonzero(mask) > SPECK * mask.size
+            and all(fits(mask, each) for each in frame.said)
+            and not (frame.said[-1].wanted and _is_two(mask, frame))
+            and all(iou(mask, other) <= SAME for other in (*found, *fitting))
+        ):
+            fitting.append(mask)
+    return fitting
+
+
+def _of_step(frame: Corrected, step: StepResult, config: Config) -> Iterator[Mask]:
+    """The candidates of CaR's step; where somebody is to be had instead of what is refused, those
+    of this expression that are of its size."""
+    wanted, size_hw = frame.said[-1].wanted, frame.before.shape
+    for query, candidates in step.candidates.items():
+        if wanted or query == frame.query:
+            for plane in resize(candidates.masks, (size_hw[0], size_hw[1])):
+                mask = np.asarray(plane > config.prompts.eta, bool)
+                if wanted or _same_size(mask, frame.before):
+                    yield mask
+
+
+def _same_size(mask: Mask, other: Mask) -> bool:
+    """Whether two masks are of about the same size."""
+    area, other_area = np.count_nonzero(mask), np.count_nonzero(other)
+    return bool(max(area, other_area) <= MAX_AREA_RATIO * min(area, other_area))
+
+
+def _nearby(frame: Corrected, config: Config) -> Iterator[Mask]:
+    """What other frames and other expressions know of the thing."""
+    if frame.said[-1].wanted:
+        yield from _nearby_of_yes(frame, config)
+        yield from frame.others
+    else:
+        yield from _nearby_of_no(frame, config)
+
+
+def _regions(frame: Corrected) -> Iterator[Mask]:
+    """What follows from the picture."""
+    return _regions_of_yes(frame) if frame.said[-1].wanted else _regions_of_no(frame)
 
 
 def fits(mask: Mask, said: Correction) -> bool:
@@ -134,7 +176,7 @@ def _nearby_of_yes(frame: Corrected, config: Config) -> Iterator[Mask]:
             yield _enlarged(found, frame.before.shape)
 
 
-def _regions_of_yes(frame: Corrected, config: Config) -> Iterator[Mask]:
+def _regions_of_yes(frame: Corrected) -> Iterator[Mask]:
     """What the picture has at a point, alone and with what the run had; or in a box."""
     said = frame.said[-1]
     if said.box is not None:
@@ -155,7 +197,7 @@ def _nearby_of_no(frame: Corrected, config: Config) -> Iterator[Mask]:
             yield _enlarged(found, frame.before.shape)
 
 
-def _regions_of_no(frame: Corrected, config: Config) -> Iterator[Mask]:
+def _regions_of_no(frame: Corrected) -> Iterator[Mask]:
     """The mask without its part at a point, and without the regions there."""
     point, before = frame.said[-1].point, frame.before
     assert point is not None
@@ -211,17 +253,6 @@ def _points(frame: Corrected, *, wanted: bool) -> Mask:
             x, y = int(said.point[0]), int(said.point[1])
             mask[max(0, y - reach) : y + reach + 1, max(0, x - reach) : x + reach + 1] = True
     return mask
-
-
-def _different(masks: Iterator[Mask]) -> list[Mask]:
-    """The masks that are no specks, without those that are nearly the same as one before."""
-    found: list[Mask] = []
-    for mask in masks:
-        if np.count_nonzero(mask) > SPECK * mask.size and all(
-            iou(mask, other) <= SAME for other in found
-        ):
-            found.append(mask)
-    return found
 
 
 def _as_said(frame: Corrected) -> Mask:
