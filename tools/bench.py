@@ -494,11 +494,17 @@ def clicks(
     clips: Annotated[int, typer.Option(help="Drawn clips of each kind.")] = 30,
     number: Annotated[int, typer.Option(help="Clicks on real motion.")] = 3,
     each: Annotated[bool, typer.Option("--each", help="A line for each object, too.")] = False,
+    speed: Annotated[Path | None, typer.Option(help="A folder of JPEGs: time, of a run's.")] = None,
     workers: int = 2,
 ) -> None:
     """Simulated clicks on the worst frames: clips that carvid has wrong, and real motion."""
     import clicks_bench
 
+    if speed is not None:
+        import clicks_speed
+
+        for line in clicks_speed.measure(speed, "default", []):
+            typer.echo(line)
     if real is not None:
         found = clicks_bench.measure_real(real, "default", level, seed, number, workers)
         typer.echo("\n".join(clicks_bench.real_rows(found, each=each)))

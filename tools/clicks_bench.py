@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from real_bench import LEVELS, read_clip, remembering, simulate, text_of
 from temporal_bench import clip_spec, start_worker, worker_model, worker_sprites
 from tqdm import tqdm
 from twins_bench import TwinsTask, make_twins
@@ -35,7 +36,6 @@ from carvid.demo.scenes import make_scene
 from carvid.evaluation.regions import jaccard, mask_scores
 from carvid.media.given import to_frames
 from carvid.run.corrections import Correction
-from real_bench import LEVELS, read_clip, remembering, simulate, text_of
 
 Mask = NDArray[np.bool_]
 

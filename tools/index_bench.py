@@ -46,7 +46,7 @@ def measure(frames: Path, seconds: float, preset: str, settings: list[str]) -> I
     model = speed_bench.random_model(load_config(preset, [*settings, "car.theta=0"]))
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "clip.mp4"
-        size_hw = _write_clip(clip, frames, seconds)
+        size_hw = write_clip(clip, frames, seconds)
         began_s = time.perf_counter()
         index = model.index(clip)
         took_s = time.perf_counter() - began_s
@@ -92,7 +92,7 @@ def _timed_runs(model: Carvid, index: ClipIndex, text: str) -> Iterator[str]:
         yield f"a {name} run of all frames: {time.perf_counter() - began_s:.1f} s"
 
 
-def _write_clip(path: Path, folder: Path, seconds: float) -> tuple[int, int]:
+def write_clip(path: Path, folder: Path, seconds: float) -> tuple[int, int]:
     """Write a clip of a folder's frames; return their height and width."""
     images = list(speed_bench.read_images(folder, len(list(folder.glob("*.jpg"))), (480, 854)))
     there_and_back: list[NDArray[np.uint8]] = [*images, *images[-2:0:-1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 
 from carvid.base.words import plural
 from carvid.cli.classes import Asked, ClassesFile, asked_of, explain_classes, settings_of
+from carvid.cli.correct import Clicks, Corrections, corrections_of
 from carvid.cli.index import Ask, IndexAsked, Thorough, index_in
 from carvid.cli.messages import (
     exit_if_failed,
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from carvid.batch.manifest import Clip
     from carvid.config import Config
     from carvid.media.frames import Selection
+    from carvid.run.corrections import Correction
 
 
 def run(
@@ -86,6 +89,8 @@ def run(
             help="Say how the expressions are understood, and stop.",
         ),
     ] = False,
+    click: Clicks = None,
+    correct: Corrections = None,
     ask: Ask = False,
     camera: Annotated[
         int | None,
@@ -220,10 +225,13 @@ def run(
     if manifest is not None or each or len(sources) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
+        if click or correct is not None:
+            raise typer.BadParameter("--click and --correct are for one clip")
         _run_several(
             task, clips or _clips(sources, texts, selection, rate), manifest, engine, workers
         )
         return
+    said = corrections_of(correct, click, texts if isinstance(texts, list) else ())
     if engine != "serial" or workers is not None:
         raise typer.BadParameter("--engine and --workers are for several clips")
     source = sources[0] if sources else f"camera:{camera}"
@@ -232,13 +240,13 @@ def run(
         if ask:
             index.answer(config, task.models, texts, distractors, as_json=as_json)
             return
-        _check_one(task, index.clip.path, texts, index.how, index)
-        _run_one(task, source, texts, {"thorough": thorough}, index)
+        _check_one(task, index.clip.path, texts, index.how, said, index)
+        _run_one(task, source, texts, {"thorough": thorough, "corrections": said}, index)
         return
     form = None if raw is None else raw_frames(raw)
     how = {"selection": selection, "frame_rate": rate}
-    _check_one(task, source, texts, how)
-    _run_one(task, source, texts, {**how, "raw": form})
+    _check_one(task, source, texts, how, said)
+    _run_one(task, source, texts, {**how, "raw": form, "corrections": said})
 
 
 @dataclass(frozen=True)
@@ -308,13 +316,19 @@ def _check_texts(clips: list[Clip], texts: Asked, distractors: list[str]) -> Non
 
 
 def _check_one(
-    task: _Task, source: str, texts: Asked, how: dict[str, Any], index: IndexAsked | None = None
+    task: _Task,
+    source: str,
+    texts: Asked,
+    how: dict[str, Any],
+    said: Sequence[Correction],
+    index: IndexAsked | None = None,
 ) -> None:
     """Say what is wrong with a clip, perhaps that of an index, or its folder, without loading
     torch."""
     from carvid.base.guard import check_apart
     from carvid.car.classes import queries_of
     from carvid.config import Config
+    from carvid.corrections.write import check_correctable, place_of_run
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
     from carvid.run.earlier import check_earlier
@@ -337,7 +351,11 @@ def _check_one(
                 quick=index is not None and not index.thorough,
             )  # fmt: skip
         now = {key: value for key, value in facts.to_dict().items() if key != "weights"}
-    check_earlier(task.out, now, resume=task.options["resume"], overwrite=task.options["overwrite"])
+    resume = task.options["resume"]
+    if said:
+        check_correctable(source, config)
+    place = place_of_run(task.out, said, resume=resume)
+    check_earlier(place, now, resume=resume, overwrite=task.options["overwrite"])
 
 
 def _run_one(

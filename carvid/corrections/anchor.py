@@ -35,6 +35,8 @@ BOX_IOU = 0.5
 MARGIN = 0.05
 """Of candidates whose scores differ by less the first is taken: masks of nearby frames come before
 those of the step, and those before regions, of which the larger one comes first."""
+DEEP_SHARE = 0.6
+"""A point lies deep inside a mask where it is at least so far from its edge, of the most."""
 WHOLE_SHARE = 0.5
 """A region that covers this share of a part of the mask is the whole of it: what is refused is the
 thing itself, not what has leaked into its mask."""
@@ -174,11 +176,14 @@ def _part_at(mask: Mask, point: tuple[float, float]) -> Mask:
 
 def _leaks(frame: Corrected, part: Mask, point: tuple[float, float]) -> list[Mask]:
     """The regions at a point of a part of the mask that may have leaked into it; none where they
-    are most of it."""
+    are most of it and the point lies deep inside: then the whole part is meant."""
     kept = _points(frame, wanted=True)
     regions = [region & part for region in regions_at(frame.image, point, kept)]
-    largest = max(map(np.count_nonzero, regions))
-    return regions if largest < WHOLE_SHARE * np.count_nonzero(part) else []
+    half = WHOLE_SHARE * np.count_nonzero(part)
+    small = [region for region in regions if np.count_nonzero(region) < half]
+    depth = cv2.distanceTransform(np.pad(part.view(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    is_deep = depth[int(point[1]), int(point[0])] >= DEEP_SHARE * depth.max()
+    return [] if is_deep and len(small) < len(regions) else small
 
 
 def _is_two(mask: Mask, frame: Corrected) -> bool:

@@ -21,9 +21,10 @@ from carvid.corrections.clip import Clip, FramesFrom, frames_of
 from carvid.corrections.correct import Corrector
 from carvid.corrections.masks import CorrectedMasks
 from carvid.corrections.write import (
+    check_settings,
     corrected_folder,
     corrected_track,
-    is_corrected,
+    place_of_run,
     uncorrected,
     write_corrected,
 )
@@ -33,7 +34,6 @@ from carvid.media.given import open_source, to_frames
 from carvid.media.pictures import Picture
 from carvid.run.corrections import Correction
 from carvid.run.facts import RunFacts
-from carvid.run.layout import UNCORRECTED
 from carvid.run.lock import locked
 from carvid.run.track import Track
 
@@ -105,9 +105,8 @@ class CorrectingModel:
         """Do a run and correct it; `run` takes `out`, `resume` and `overwrite`."""
         if out is None:
             return self.correct(run(), corrections, progress=progress, stop=stop)
-        kept = Path(out) / UNCORRECTED
-        goes_on = resume and is_corrected(Path(out)) and kept.is_dir()
-        run(out=kept if goes_on else out, resume=resume, overwrite=overwrite)
+        place = place_of_run(Path(out), corrections, resume=resume)
+        run(out=place, resume=resume, overwrite=overwrite)
         return self.correct(
             out, corrections, keep=0, formats=formats, progress=progress, stop=stop
         )
@@ -187,10 +186,7 @@ class CorrectingModel:
 
     def _model_of(self: Model, facts: RunFacts) -> Model:
         """The same model with a run's settings."""
-        if facts.semantic:
-            raise ConfigError("a run of classes cannot be corrected; only one of expressions can")
-        if not facts.config.temporal.carry_masks:
-            raise ConfigError("a run without temporal.carry_masks cannot be corrected")
+        check_settings(facts.config)
         weights = self.config.weights, facts.config.weights
         for use in ("generator", "classifier"):
             mine, its = (getattr(each, use) for each in weights)

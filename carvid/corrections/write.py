@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
+from carvid.base.errors import ConfigError
 from carvid.base.files import cannot_write
 from carvid.base.interrupt import until_stopped
+from carvid.config import Config
 from carvid.corrections.masks import CorrectedMasks
+from carvid.media.open import is_live
 from carvid.run.corrections import Correction
 from carvid.run.earlier import inputs_in
 from carvid.run.facts import RunFacts
@@ -38,6 +41,41 @@ class CorrectedFolder(RunFolder):
 def corrected_folder(folder: Path, facts: RunFacts) -> CorrectedFolder:
     """Return what writes a run with corrections into its folder."""
     return CorrectedFolder(folder, facts, run_overlay(folder, facts))
+
+
+def place_of_run(out: Path, corrections: Sequence[Correction], *, resume: bool) -> Path:
+    """Return where the run goes that is corrected in `out`: there, or, where a corrected one goes
+    on, where it was kept."""
+    kept = out / UNCORRECTED
+    goes_on = corrections and resume and kept.is_dir() and is_corrected(out)
+    return kept if goes_on else out
+
+
+def check_correctable(video: object, config: Config) -> None:
+    """Say early that a run could not be corrected.
+
+    Args:
+        video: what is segmented.
+        config: the run's settings.
+
+    Raises:
+        ConfigError: it comes only once, is a run of classes, or one whose masks are not carried.
+    """
+    if not isinstance(video, str | Path) or is_live(str(video)):
+        raise ConfigError("what comes only once cannot be corrected, since it is read again")
+    check_settings(config)
+
+
+def check_settings(config: Config) -> None:
+    """Say that a run with such settings cannot be corrected.
+
+    Raises:
+        ConfigError: it is one of classes, or one whose masks are not carried.
+    """
+    if config.car.mode == "semantic":
+        raise ConfigError("a run of classes cannot be corrected; only one of expressions can")
+    if not config.temporal.carry_masks:
+        raise ConfigError("a run without temporal.carry_masks cannot be corrected")
 
 
 def uncorrected(folder: Path) -> Track:
