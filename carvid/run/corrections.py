@@ -57,11 +57,11 @@ class Correction:
     def __post_init__(self) -> None:
         if (self.point is None) == (self.box is None):
             raise ConfigError("a correction is a point, or a box")
-        for name, value, count in (("point", self.point, 2), ("box", self.box, 4)):
-            if value is not None:
-                object.__setattr__(self, name, _place(value, count))
+        for name, place, count in (("point", self.point, 2), ("box", self.box, 4)):
+            if place is not None:
+                object.__setattr__(self, name, _place(place, count))
         for name, value, least in (("frame", self.frame, 0), ("label", self.label, 1)):
-            if not _is_number(value, numbers.Integral) or value < least:
+            if not (_is_number(value) and isinstance(value, numbers.Integral) and value >= least):
                 raise ConfigError(
                     f"a correction's {name} must be {least} or more, got {_shown(value)}"
                 )
@@ -89,10 +89,10 @@ class Correction:
             raise ConfigError(f"there is no label {self.label} to correct; there are {labels}")
         height, width = size_hw
         place = self.point or self.box or ()
-        if self.point is not None:
-            inside = self.point[0] < width and self.point[1] < height
+        if self.box is not None:
+            inside = self.box[2] <= width and self.box[3] <= height
         else:
-            inside = place[2] <= width and place[3] <= height
+            inside = place[0] < width and place[1] < height
         if not inside or min(place) < 0:
             where = ", ".join(f"{number:g}" for number in place)
             raise ConfigError(
@@ -220,9 +220,10 @@ def _place(values: Any, count: int) -> tuple[float, ...]:
     return tuple(map(float, place))
 
 
-def _is_number(value: Any, kind: type = numbers.Real) -> bool:
+def _is_number(value: Any) -> bool:
     """Whether it is a number, also one of NumPy, that is neither huge nor NaN."""
-    return isinstance(value, kind) and not isinstance(value, bool) and abs(value) <= LARGEST
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and abs(value) <= LARGEST
 
 
 def _shown(value: Any) -> str:
