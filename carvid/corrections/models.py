@@ -36,6 +36,7 @@ from carvid.media.given import GivenFrames, open_source
 from carvid.media.pictures import Picture
 from carvid.run.corrections import Correction
 from carvid.run.facts import RunFacts
+from carvid.run.layout import overlay_name
 from carvid.run.lock import locked
 from carvid.run.track import Track
 
@@ -118,7 +119,8 @@ class CorrectingModel:
         if out is None:
             return self.correct(run(), corrections, progress=progress, stop=stop)
         place = place_of_run(Path(out), corrections, resume=resume)
-        run(out=place, resume=resume, overwrite=overwrite)
+        if place == Path(out) or not _goes_on(run, place, or_not=overwrite):
+            run(out=out, resume=resume, overwrite=overwrite)
         return self.correct(out, corrections, keep=0, formats=formats, progress=progress, stop=stop)
 
     def _correct_in_memory(
@@ -196,6 +198,21 @@ class CorrectingModel:
                 raise ConfigError(f"the run was made with the {use} '{its}', this is '{mine}'")
         model: Model = with_settings(self, facts.config)
         return model
+
+
+def _goes_on(run: Callable[..., Track], kept: Path, *, or_not: bool) -> bool:
+    """Go on with a run that was kept in a corrected one's folder; return whether it is one, which
+    it must be unless `or_not`."""
+    with locked(kept.parent):
+        try:
+            track = run(out=kept, resume=True)
+        except OutputError:
+            if or_not:
+                return False
+            raise
+        # Of one that was damaged, and made again: that of the corrected run is beside it.
+        (kept / overlay_name(track.facts.video)).unlink(missing_ok=True)
+    return True
 
 
 def _masks_of(
