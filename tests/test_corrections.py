@@ -175,7 +175,8 @@ def test_mappings_that_are_no_correction(values: Any, message: str) -> None:
 
 
 def test_numbers_of_numpy_are_taken_as_such() -> None:
-    said = Correction(np.int64(3), np.uint8(2), point=np.array([5, 6.5], np.float32))  # type: ignore[arg-type]
+    given: Any = [np.int64(3), np.uint8(2), True, np.array([5, 6.5], np.float32)]
+    said = Correction(*given)
     assert said == Correction(3, 2, point=(5.0, 6.5)) and hash(said)
     assert Correction(3, 2, point=[5, 6.5]) == said  # type: ignore[arg-type]
     json.dumps(said.to_dict())

@@ -27,6 +27,7 @@ from carvid.corrections.write import (
     corrected_track,
     corrections_in,
     place_of_run,
+    tidy_corrected,
     uncorrected,
     write_corrected,
 )
@@ -147,6 +148,7 @@ class CorrectingModel:
         progress: bool,
     ) -> Track:
         """Correct the run of a folder, which is locked."""
+        tidy_corrected(folder)
         start = uncorrected(folder)
         check_formats(formats, start.facts.video)
         earlier = corrections_in(corrected_folder(folder, start.facts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,7 @@ from carvid.run.layout import (
     REPLACED,
     RUN_NAMES,
     UNCORRECTED,
+    tidy,
 )
 from carvid.run.progress import NOT_OURS
 from carvid.run.record import record
@@ -36,6 +38,8 @@ from carvid.temporal.state import TemporalState
 
 KEPT = ("scores.csv", MASK_FOLDER, "run.json")
 """What is kept of a run as it was."""
+PROGRESS_JSON = Path(PROGRESS_FOLDER, "progress.json")
+"""In the folder of a run that is not whole."""
 
 
 class CorrectedFolder(RunFolder):
@@ -60,6 +64,17 @@ def place_of_run(out: Path, corrections: Sequence[Correction], *, resume: bool) 
     kept = out / UNCORRECTED
     goes_on = corrections and resume and kept.is_dir() and is_corrected(out)
     return kept if goes_on else out
+
+
+def check_labels(corrections: Sequence[Correction], labels: int) -> None:
+    """Check early that corrections are of expressions of a run, which has so many.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for each in corrections:
+        if each.label > labels:
+            raise ConfigError(f"there is no label {each.label} to correct; there are {labels}")
 
 
 def check_correctable(video: object, config: Config) -> None:
@@ -108,6 +123,20 @@ def uncorrected(folder: Path) -> Track:
 def is_corrected(folder: Path) -> bool:
     """Whether a folder holds a run whose corrections are there, or are being made or undone."""
     return "corrections" in (inputs_in(folder) or {})
+
+
+def tidy_corrected(folder: Path) -> None:
+    """Remove what a kill has left in the folder of a finished run, when it was copied, or at the
+    very end of its corrections, or of undoing them."""
+    kept = folder / UNCORRECTED
+    if (folder / "run.json").exists() and not (folder / PROGRESS_JSON).exists():
+        tidy(folder)
+        shutil.rmtree(partial_of(kept), ignore_errors=True)
+        inputs = inputs_in(folder)
+        if kept.exists() and inputs is not None and "corrections" not in inputs:
+            with suppress(OSError):  # it stays, and is the same run
+                kept.rename(partial_of(kept))  # a part of it would not be
+            shutil.rmtree(partial_of(kept), ignore_errors=True)
 
 
 def corrections_in(target: CorrectedFolder) -> list[Correction]:
@@ -166,14 +195,12 @@ def write_corrected(target: CorrectedFolder, masks: CorrectedMasks, *, progress:
     for _ in track.label_maps:  # a damaged one is told before anything is replaced
         pass
     if target.finished and not is_corrected(target.folder):
-        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
         keep_uncorrected(target.folder)
         track = uncorrected(target.folder)
     masks.read_from(track)
     results = partial(_results, track, masks)
     record(target, results, track.lost, resume=True, overwrite=True, progress=progress)
-    if not target.facts.corrections:
-        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
+    tidy_corrected(target.folder)
 
 
 def corrected_track(
