@@ -263,7 +263,9 @@ def test_files_of_something_else(content: bytes, message: str, tmp_path: Path) -
 def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "said.json"
     for place, message in ((path, "No such file"), (tmp_path, "Is a directory")):
-        with pytest.raises(ConfigError, match=rf"cannot read corrections from .*{message}") as error:
+        with pytest.raises(
+            ConfigError, match=rf"cannot read corrections from .*{message}"
+        ) as error:
             read_corrections(place, TEXTS)
         one_line(error)
     path.write_text(json.dumps([YES]))
