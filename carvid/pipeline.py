@@ -24,7 +24,7 @@ from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.corrections.models import CorrectingModel
-from carvid.corrections.write import check_correctable
+from carvid.corrections.write import check_correctable, check_labels
 from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import is_index
@@ -168,7 +168,11 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         if corrections:
-            check_correctable(video, self.config)
+            check_correctable(
+                video.clip.path if isinstance(video, ClipIndex) else video, self.config
+            )
+            check_formats(formats)
+            check_labels(corrections, len(queries_of(texts, distractors).texts))
             run = partial(
                 self.segment, video, texts, distractors=distractors, progress=progress,
                 selection=selection, frame_rate=frame_rate, raw=raw, keep_names=keep_names,

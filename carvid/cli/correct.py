@@ -96,7 +96,7 @@ def correct(
     if not said and keep is None:
         raise ConfigError("say what is wrong with --click, --correct or --keep")
     names = [] if device is None else [f"weights.device={device}"]
-    with resumable(folder):
+    with resumable(folder, option=None):
         from carvid.pipeline import load
 
         model = load(

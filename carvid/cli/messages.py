@@ -68,8 +68,8 @@ def show_progress(quiet: bool) -> bool:
 
 
 @contextmanager
-def resumable(out: Path, *, live: bool = False) -> Iterator[None]:
-    """Say how an interrupted run continues; Typer would leave without a word."""
+def resumable(out: Path, *, live: bool = False, option: str | None = "--resume") -> Iterator[None]:
+    """Say how an interrupted run continues, by an option; Typer would leave without a word."""
     terminals = [stream for stream in (sys.stdout, sys.stderr) if stream.isatty()]
     try:
         yield
@@ -80,19 +80,19 @@ def resumable(out: Path, *, live: bool = False) -> Iterator[None]:
         if live:
             log.warning("interrupted; what came until then is in %s", out)
         else:
-            log.warning("interrupted; continue with: %s", command_to_resume())
+            log.warning("interrupted; continue with: %s", command_to_resume(option))
         raise typer.Exit(exit_status()) from None
 
 
-def command_to_resume() -> str:
-    """Return the command line as it was given, with `--resume`, to be pasted into a shell."""
+def command_to_resume(option: str | None = "--resume") -> str:
+    """Return the command line as it was given, with an option, to be pasted into a shell."""
     program, *words = sys.argv
     called = [NAME]
     if Path(program).name == "__main__.py":  # python -m carvid
         called = [sys.orig_argv[0], "-m", NAME]
-    if "--resume" not in words:
+    if option is not None and option not in words:
         end = words.index("--") if "--" in words else len(words)
-        words = [*words[:end], "--resume", *words[end:]]
+        words = [*words[:end], option, *words[end:]]
     return shlex.join([*called, *words])
 
 

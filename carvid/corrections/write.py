@@ -4,38 +4,53 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
-from carvid.base.errors import ConfigError
-from carvid.base.files import cannot_write
+from carvid.base.errors import OVERWRITE, ConfigError, OutputError
+from carvid.base.files import cannot_write, partial_of, read_json
 from carvid.base.interrupt import until_stopped
 from carvid.config import Config
 from carvid.corrections.masks import CorrectedMasks
 from carvid.media.open import is_live
-from carvid.run.corrections import Correction
+from carvid.run.corrections import Correction, in_json
 from carvid.run.earlier import inputs_in
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
-from carvid.run.layout import MASK_FOLDER, RUN_NAMES, UNCORRECTED
+from carvid.run.layout import (
+    MASK_FOLDER,
+    MOVING,
+    PROGRESS_FOLDER,
+    REPLACED,
+    RUN_NAMES,
+    UNCORRECTED,
+    tidy,
+)
+from carvid.run.progress import NOT_OURS
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
-from carvid.show.run_overlay import run_overlay
+from carvid.show.run_overlay import RunOverlay, run_overlay
 from carvid.temporal.state import TemporalState
 
 KEPT = ("scores.csv", MASK_FOLDER, "run.json")
 """What is kept of a run as it was."""
-MAKING = f"{UNCORRECTED}.partial"
-"""The same while it is copied."""
+PROGRESS_JSON = Path(PROGRESS_FOLDER, "progress.json")
+"""In the folder of a run that is not whole."""
 
 
 class CorrectedFolder(RunFolder):
     """The folder of a run with corrections: as it was, it stays beside it."""
 
     names: ClassVar[tuple[str, ...]] = tuple(name for name in RUN_NAMES if name != UNCORRECTED)
+
+    def __init__(self, folder: Path, facts: RunFacts, overlay: RunOverlay | None = None) -> None:
+        super().__init__(folder, facts, overlay)
+        # Also where there are none: while they are undone, it is no run that another one goes on.
+        self._progress.inputs["corrections"] = in_json(facts.corrections)
 
 
 def corrected_folder(folder: Path, facts: RunFacts) -> CorrectedFolder:
@@ -49,6 +64,17 @@ def place_of_run(out: Path, corrections: Sequence[Correction], *, resume: bool) 
     kept = out / UNCORRECTED
     goes_on = corrections and resume and kept.is_dir() and is_corrected(out)
     return kept if goes_on else out
+
+
+def check_labels(corrections: Sequence[Correction], labels: int) -> None:
+    """Check early that corrections are of expressions of a run, which has so many.
+
+    Raises:
+        ConfigError: one is not.
+    """
+    for each in corrections:
+        if each.label > labels:
+            raise ConfigError(f"there is no label {each.label} to correct; there are {labels}")
 
 
 def check_correctable(video: object, config: Config) -> None:
@@ -82,15 +108,53 @@ def uncorrected(folder: Path) -> Track:
     """Open the run of a folder as it was before any correction.
 
     Raises:
-        OutputError: there is no finished run.
+        OutputError: there is no finished run, or a corrected one without that.
     """
     kept = folder / UNCORRECTED
-    return Track.open(kept if kept.is_dir() else folder)
+    track = Track.open(kept if kept.is_dir() else folder)
+    if track.facts.corrections:
+        raise OutputError(
+            f"'{folder}' lacks '{UNCORRECTED}', the run before its corrections; make it anew with "
+            f"{OVERWRITE}"
+        )
+    return track
 
 
 def is_corrected(folder: Path) -> bool:
-    """Whether a folder holds a run with corrections, begun or whole."""
-    return bool((inputs_in(folder) or {}).get("corrections"))
+    """Whether a folder holds a run whose corrections are there, or are being made or undone."""
+    return "corrections" in (inputs_in(folder) or {})
+
+
+def tidy_corrected(folder: Path) -> None:
+    """Remove what a kill has left in the folder of a finished run, when it was copied, or at the
+    very end of its corrections, or of undoing them."""
+    kept = folder / UNCORRECTED
+    if (folder / "run.json").exists() and not (folder / PROGRESS_JSON).exists():
+        tidy(folder)
+        shutil.rmtree(partial_of(kept), ignore_errors=True)
+        inputs = inputs_in(folder)
+        if kept.exists() and inputs is not None and "corrections" not in inputs:
+            with suppress(OSError):  # it stays, and is the same run
+                kept.rename(partial_of(kept))  # a part of it would not be
+            shutil.rmtree(partial_of(kept), ignore_errors=True)
+
+
+def corrections_in(target: CorrectedFolder) -> list[Correction]:
+    """Return the corrections that the run in a folder has, in order; of one that was interrupted
+    while it was corrected, those of the run that is being replaced.
+
+    Raises:
+        OutputError: nobody can say.
+    """
+    folder, progress = target.folder, target.folder / PROGRESS_FOLDER
+    places = [folder] if target.finished else [progress / REPLACED, progress / MOVING, folder]
+    path = next((each / "run.json" for each in places if (each / "run.json").exists()), None)
+    try:
+        return [] if path is None else list(RunFacts.from_dict(read_json(path)).corrections)
+    except (OSError, ConfigError, *NOT_OURS):
+        raise OutputError(
+            f"'{path}' is damaged, and has the corrections; make the run anew with {OVERWRITE}"
+        ) from None
 
 
 def keep_uncorrected(folder: Path) -> None:
@@ -99,7 +163,7 @@ def keep_uncorrected(folder: Path) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    making = folder / MAKING
+    making = partial_of(folder / UNCORRECTED)
     try:
         shutil.rmtree(making, ignore_errors=True)
         making.mkdir()
@@ -125,16 +189,18 @@ def write_corrected(target: CorrectedFolder, masks: CorrectedMasks, *, progress:
     Raises:
         Stopped: somebody wanted to stop.
         OutputError: the folder cannot be written.
+        DatasetError: a mask of the run as it was is damaged; nothing is touched.
     """
-    if not is_corrected(target.folder):
-        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
-        keep_uncorrected(target.folder)
     track = uncorrected(target.folder)
+    for _ in track.label_maps:  # a damaged one is told before anything is replaced
+        pass
+    if target.finished and not is_corrected(target.folder):
+        keep_uncorrected(target.folder)
+        track = uncorrected(target.folder)
     masks.read_from(track)
     results = partial(_results, track, masks)
     record(target, results, track.lost, resume=True, overwrite=True, progress=progress)
-    if not target.facts.corrections:
-        shutil.rmtree(target.folder / UNCORRECTED, ignore_errors=True)
+    tidy_corrected(target.folder)
 
 
 def corrected_track(

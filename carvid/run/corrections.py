@@ -11,11 +11,12 @@ A file of them is JSON, a list of entries such as
 
 from __future__ import annotations
 
-import math
+import numbers
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import Repr
 from typing import Any
 
 from carvid.base.errors import ConfigError, suggest
@@ -23,9 +24,11 @@ from carvid.base.files import read_json
 
 KEYS = ("frame", "expression", "point", "box", "answer")
 ANSWERS = {"yes": True, "no": False}
+LARGEST = 10**9
+"""No number of a correction is larger: no clip has so many frames, or pixels in a row."""
 NUMBER = r"\s*(\d+(?:\.\d+)?)\s*"
 CLICK = re.compile(
-    rf"\s*(\d+)\s*:{NUMBER},{NUMBER}(?:,{NUMBER},{NUMBER})?(?::\s*(yes|no)\s*)?(?::\s*(\S.*?)\s*)?"
+    rf"\s*(\d{{1,10}})\s*:{NUMBER},{NUMBER}(?:,{NUMBER},{NUMBER})?(?::\s*(yes|no)\s*)?(?::\s*(\S.*?)\s*)?"
 )
 """FRAME:X,Y or FRAME:LEFT,TOP,RIGHT,BOTTOM, then :yes or :no, then :EXPRESSION."""
 MAX_FILE_BYTES = 10_000_000
@@ -54,14 +57,17 @@ class Correction:
     def __post_init__(self) -> None:
         if (self.point is None) == (self.box is None):
             raise ConfigError("a correction is a point, or a box")
-        numbers = self.point or self.box or ()
-        if len(numbers) != (2 if self.box is None else 4) or not all(map(_is_number, numbers)):
-            raise ConfigError(
-                f"a point is x, y and a box is left, top, right, bottom; got {numbers}"
-            )
+        for name, place, count in (("point", self.point, 2), ("box", self.box, 4)):
+            if place is not None:
+                object.__setattr__(self, name, _place(place, count))
         for name, value, least in (("frame", self.frame, 0), ("label", self.label, 1)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ConfigError(f"a correction's {name} must be {least} or more, got {value!r}")
+            if not (_is_number(value) and isinstance(value, numbers.Integral) and value >= least):
+                raise ConfigError(
+                    f"a correction's {name} must be {least} or more, got {_shown(value)}"
+                )
+            object.__setattr__(self, name, int(value))
+        if not isinstance(self.wanted, bool):
+            raise ConfigError(f"wanted is True or False, got {_shown(self.wanted)}")
         if self.box is not None:
             left, top, right, bottom = self.box
             if right <= left or bottom <= top:
@@ -81,12 +87,14 @@ class Correction:
             )
         if self.label > labels:
             raise ConfigError(f"there is no label {self.label} to correct; there are {labels}")
-        (height, width), numbers = size_hw, self.point or self.box or ()
-        inside = self.box is not None and self.box[0] < width and self.box[1] < height
-        if self.point is not None:
-            inside = self.point[0] < width and self.point[1] < height
-        if not inside or min(numbers) < 0:
-            where = ", ".join(f"{number:g}" for number in numbers)
+        height, width = size_hw
+        place = self.point or self.box or ()
+        if self.box is not None:
+            inside = self.box[2] <= width and self.box[3] <= height
+        else:
+            inside = place[0] < width and place[1] < height
+        if not inside or min(place) < 0:
+            where = ", ".join(f"{number:g}" for number in place)
             raise ConfigError(
                 f"{where} lies outside of the picture, which is {width}×{height} pixels"
             )
@@ -105,13 +113,13 @@ def correction_of(values: Any, texts: Sequence[str]) -> Correction:
         ConfigError: it is none.
     """
     if not isinstance(values, dict) or "frame" not in values:
-        raise ConfigError(f"a correction is a mapping with a frame, got {values!r}")
+        raise ConfigError(f"a correction is a mapping with a frame, got {_shown(values)}")
     for key in values:
         if key not in KEYS:
-            raise ConfigError(f"a correction has no '{key}'{suggest(key, KEYS)}")
+            raise ConfigError(f"a correction has no {_shown(key)}{suggest(str(key), KEYS)}")
     answer = values.get("answer", "yes")
-    if answer not in ANSWERS:
-        raise ConfigError(f"a correction's answer is yes or no, got {answer!r}")
+    if not isinstance(answer, str) or answer not in ANSWERS:
+        raise ConfigError(f"a correction's answer is yes or no, got {_shown(answer)}")
     point, box = (_numbers(values.get(key), key) for key in ("point", "box"))
     return Correction(
         frame=values["frame"], label=_label_of(values.get("expression"), texts),
@@ -129,7 +137,7 @@ def read_corrections(path: str | Path, texts: Sequence[str]) -> list[Correction]
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"'{path}' is too large for a file of corrections")
-        entries = read_json(path)
+        entries = read_json(path, encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"cannot read corrections from '{path}': {error.strerror}") from None
     except ValueError:
@@ -154,7 +162,7 @@ def parse_click(text: str, texts: Sequence[str]) -> Correction:
     found = CLICK.fullmatch(text)
     if found is None:
         raise ConfigError(
-            f"a click is FRAME:X,Y, perhaps with :no and :EXPRESSION after it, got '{text}'"
+            f"a click is FRAME:X,Y, perhaps with :no and :EXPRESSION after it, got {_shown(text)}"
         )
     frame, *numbers, answer, expression = found.groups()
     place = [float(number) for number in numbers if number is not None]
@@ -178,23 +186,51 @@ def _label_of(expression: Any, texts: Sequence[str]) -> int:
         raise ConfigError(f"say which of the {len(texts)} expressions is corrected")
     if isinstance(expression, str) and expression in texts:
         return texts.index(expression) + 1
-    if isinstance(expression, str) and expression.isdecimal():
-        expression = int(expression)
-    if isinstance(expression, int) and not isinstance(expression, bool):
-        if not 1 <= expression <= len(texts):
-            raise ConfigError(f"there is no label {expression} to correct; there are {len(texts)}")
-        return expression
-    hint = suggest(str(expression), list(texts))
-    raise ConfigError(f"there is no expression '{expression}' to correct{hint}")
+    label = expression
+    if isinstance(expression, str) and expression.isdecimal() and len(expression) < 10:
+        label = int(expression)
+    if isinstance(label, int) and not isinstance(label, bool):
+        if not 1 <= label <= len(texts):
+            raise ConfigError(
+                f"there is no label {_shown(label)} to correct; there are {len(texts)}"
+            )
+        return label
+    hint = suggest(expression, list(texts)) if isinstance(expression, str) else ""
+    raise ConfigError(f"there is no expression {_shown(expression)} to correct{hint}")
 
 
 def _numbers(values: Any, name: str) -> tuple[float, ...] | None:
     if values is None:
         return None
     if not isinstance(values, list | tuple) or not all(map(_is_number, values)):
-        raise ConfigError(f"a correction's {name} is a list of numbers, got {values!r}")
+        raise ConfigError(f"a correction's {name} is a list of numbers, got {_shown(values)}")
     return tuple(values)
 
 
+def _place(values: Any, count: int) -> tuple[float, ...]:
+    """The numbers of a point or a box, of Python's own types."""
+    try:
+        place = tuple(values)
+    except TypeError:
+        place = ()
+    if len(place) != count or not all(map(_is_number, place)):
+        raise ConfigError(
+            f"a point is x, y and a box is left, top, right, bottom; got {_shown(values)}"
+        )
+    return tuple(map(float, place))
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number, also one of NumPy, that is neither huge nor NaN."""
+    is_real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return is_real and abs(value) <= LARGEST
+
+
+def _shown(value: Any) -> str:
+    """What somebody gave, in a line that is not long, whatever it is."""
+    short = Repr()
+    short.maxstring = short.maxother = 60
+    try:
+        return " ".join(short.repr(value).split())
+    except ValueError:  # Python writes no number of thousands of digits
+        return "a huge number"

@@ -210,6 +210,8 @@ def _of_contents(
 def _of_corrections(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
     """How what a user has corrected differs."""
     old, new = (_list(values.get("corrections")) for values in (saved, now))
+    if "texts" in now and "corrections" in saved and not old and "corrections" not in now:
+        return {"corrections": "its corrections are being undone"}
     if "texts" not in now or old == new:
         return {}
     if len(old) == len(new):

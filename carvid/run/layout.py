@@ -37,7 +37,8 @@ RUN_NAMES = ("run.json", f"{PROGRESS_FOLDER}/progress.json", f"{PROGRESS_FOLDER}
 """All of it; first what makes a run look whole."""
 RUN_CONTENTS = re.compile(
     r"(?:uncorrected/)?masks/\d{5,}\.png|(?:cutouts|matte)/\d+/\d{5,}\.png|alpha/\d+\.mov|"
-    r"uncorrected/(?:run\.json|scores\.csv)"
+    r"uncorrected/(?:run\.json|scores\.csv|overlay\.(?:mp4|png)|\.carvid/.*)",
+    re.S,
 )
 """What may be in the folders among `RUN_NAMES`, besides what is named as a frame."""
 NAMED_FOLDERS = re.compile(r"(?:(?:uncorrected/)?masks|(?:cutouts|matte)/\d+)/(?P<name>.*)", re.S)
