@@ -36,6 +36,11 @@ BOX_IOU = 0.5
 NEAR_MARGIN = 0.1
 """A mask of a nearby frame or of another expression is taken if no other candidate scores higher by
 more."""
+DEEP_SHARE = 0.6
+"""A point lies deep inside a mask where it is at least so far from its edge, of the most."""
+WHOLE_SHARE = 0.5
+"""A region that covers this share of a part of the mask is the whole of it: what is refused is the
+thing itself, not what has leaked into its mask."""
 MAX_AREA_RATIO = 3.0
 """What is had instead of a refused thing is larger or smaller by no more than this factor."""
 MOVING_PIXELS = 1.0
