@@ -65,11 +65,16 @@ class Api:
         ]  # fmt: skip
 
     def open_clip(
-        self, request: gradio.Request, clip: dict[str, Any], start_s: float = 0.0,
-        end_s: float | None = None, stride: int = 1, max_side: int = 0,
+        self,
+        request: gradio.Request,
+        clip: dict[str, Any],
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        stride: int = 1,
+        max_side: int = 0,
     ) -> dict[str, Any]:
         """Open a clip: `clip` is `handle_file("clip.mp4")`; perhaps a part of it."""
-        with _telling() :
+        with _telling():
             selection = Selection(start_s, end_s, stride, max_side)
             session = self._session(request)
             _done(session.open_upload(*uploaded(clip, self._uploads), selection))
@@ -83,8 +88,12 @@ class Api:
             return _clip_facts(session)
 
     def find(
-        self, request: gradio.Request, things: list[str], theta: float | None = None,
-        others: list[str] | None = None, from_index: bool = False,
+        self,
+        request: gradio.Request,
+        things: list[str],
+        theta: float | None = None,
+        others: list[str] | None = None,
+        from_index: bool = False,
     ) -> dict[str, Any]:
         """Look for things in every frame; return in how many each was found, and its scores."""
         with _telling():
@@ -100,9 +109,7 @@ class Api:
         with _telling():
             return {"key_frames": _done(self._session(request).prepare())}
 
-    def ask(
-        self, request: gradio.Request, things: list[str], theta: float = 0.5
-    ) -> dict[str, Any]:
+    def ask(self, request: gradio.Request, things: list[str], theta: float = 0.5) -> dict[str, Any]:
         """Ask the index: where and when things are, roughly. Another θ costs nothing."""
         with _telling():
             session = self._session(request)

@@ -28,9 +28,7 @@ class Job:
         total: of how many frames, if that is known.
     """
 
-    def __init__(
-        self, name: str, work: Callable[[Job], object], total: int | None = None
-    ) -> None:
+    def __init__(self, name: str, work: Callable[[Job], object], total: int | None = None) -> None:
         self.name, self.total = name, total
         self.state: State = "waiting"
         self.frames = 0

@@ -41,6 +41,15 @@ class Models:
         """
         return load_config(self.preset, self.overrides)
 
+    def theta_for(self, *, example: bool) -> float:
+        """Return θ of a clip's model, if nobody chooses another.
+
+        Raises:
+            ConfigError: as `config`.
+        """
+        name = self.name_for(example=example)
+        return (self.config if name == self.preset else load_config(name)).car.theta
+
     def name_for(self, *, example: bool) -> str:
         """Return which preset a clip is segmented with."""
         return EXAMPLE_PRESET if example else self.preset

@@ -1,9 +1,9 @@
 """Project: the folder of one clip in a workspace, and what was found in it.
 
-    workspace/dog-jumping/clip/     the clip, if it was uploaded
-    workspace/dog-jumping/run/      a run's folder, as `carvid run` makes it
-    workspace/dog-jumping/clip.idx/ the index, for quick answers
-    workspace/dog-jumping/exports/  what was taken along
+workspace/dog-jumping/clip/     the clip, if it was uploaded
+workspace/dog-jumping/run/      a run's folder, as `carvid run` makes it
+workspace/dog-jumping/clip.idx/ the index, for quick answers
+workspace/dog-jumping/exports/  what was taken along
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ class Project:
             return
         track = Track.open(self.run)
         values = read_json(self.run / "run.json")
-        self.corrections = [each for each in values.get("corrections", []) if isinstance(each, dict)]
+        self.corrections = [
+            each for each in values.get("corrections", []) if isinstance(each, dict)
+        ]
         self.spans = spans_of(self.run / "scores.csv", len(track.texts), len(track))
         self.track = track
 
@@ -95,7 +97,13 @@ class Project:
         write_text(self.folder / NAMES_JSON, things_json(things))
 
     def picture(
-        self, frame: int, things: Sequence[Thing], *, source: str, theta: float, side: int,
+        self,
+        frame: int,
+        things: Sequence[Thing],
+        *,
+        source: str,
+        theta: float,
+        side: int,
         names: bool,
     ) -> bytes:
         """Return a frame as a JPEG, with masks over it.

@@ -21,10 +21,10 @@ SOURCES = ("run", "quick", "plain")
 def routes(sessions: Sessions) -> list[Route]:
     """Return what is served beside Gradio.
 
-        carvid/TOKEN/state          what the page shows, JSON
-        carvid/TOKEN/frame/12.jpg   frame 12; ?source=run|quick|plain, show=0,2 (places in the
-                                    list), theta=0.4, side=1280, names=0|1
-        carvid/TOKEN/file/NAME      what was exported
+    carvid/TOKEN/state          what the page shows, JSON
+    carvid/TOKEN/frame/12.jpg   frame 12; ?source=run|quick|plain, show=0,2 (places in the
+                                list), theta=0.4, side=1280, names=0|1
+    carvid/TOKEN/file/NAME      what was exported
     """
 
     def known(request: Request) -> Session | None:
@@ -87,5 +87,3 @@ def _answering(make: Callable[[], Response]) -> Response:
 
 def _gone() -> Response:
     return PlainTextResponse("this window was forgotten; load the page again", status_code=404)
-
-

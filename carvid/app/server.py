@@ -181,4 +181,3 @@ class Server:
             timeout_graceful_shutdown=1, server_header=False,
         )  # fmt: skip
         return uvicorn.Server(config)
-

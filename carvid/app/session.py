@@ -127,8 +127,10 @@ class Session:
                     shutil.move(path, source)
                 clip = read_clip(source, selection=selection, limits=limits, is_example=is_example)
                 project = Project(folder, clip)
-            except BaseException:
+            except BaseException as error:
                 shutil.rmtree(folder, ignore_errors=True)
+                if uploaded_as is not None and isinstance(error, CarvidError):
+                    raise type(error)(str(error).replace(str(source), uploaded_as)) from None
                 raise
             self._take(project)
             return clip
@@ -144,7 +146,9 @@ class Session:
             self.forget(but=project.clip.path)
             self.things.asked(())
             lost = project.clip.lost
-            self.message = ("error", f"part of the clip cannot be read: {lost[0]}") if lost else None
+            self.message = (
+                ("error", f"part of the clip cannot be read: {lost[0]}") if lost else None
+            )
 
     # What is looked for
 
@@ -166,6 +170,7 @@ class Session:
                 self.things.remove(place)
             else:
                 raise ConfigError(f"unknown change '{action}'")
+            self.exports = {}
             if self.project is not None and self.project.track is not None:
                 self.project.keep_names(self.things.all)
             self.changed()
@@ -230,9 +235,7 @@ class Session:
 
         def work(job: Job) -> dict[str, Any]:
             model: Any = self._model(None)
-            model.correct(
-                project.run, list(corrections), progress=False, stop=job.stop, **kept
-            )
+            model.correct(project.run, list(corrections), progress=False, stop=job.stop, **kept)
             return self._found(project)
 
         return self._start(Job("correcting the clip", work, len(project.clip)))
@@ -298,8 +301,14 @@ class Session:
     # What is seen
 
     def picture(
-        self, frame: int, *, source: str = "run", places: Sequence[int] | None = None,
-        theta: float = 0.0, side: int = 1280, names: bool = True,
+        self,
+        frame: int,
+        *,
+        source: str = "run",
+        places: Sequence[int] | None = None,
+        theta: float = 0.0,
+        side: int = 1280,
+        names: bool = True,
     ) -> bytes:
         """Return a frame as a JPEG with the masks of things at some places in the list, from 0;
         None are all.

@@ -54,6 +54,7 @@ def _clip(session: Session, project: Project) -> dict[str, Any]:
         "rate": rate if math.isfinite(rate) and rate > 0 else 25.0,
         "start_s": clip.selection.start_s,
         "model": session.desk.models.name_for(example=clip.is_example),
+        "theta": session.desk.models.theta_for(example=clip.is_example),
         "folder": shown(project.folder) if session.desk.limits.from_disk else "",
         "id": project.folder.name,
     }

@@ -29,6 +29,8 @@ TITLE = (
 )
 TOKEN = "() => { try { return sessionStorage.getItem('carvid') } catch (error) { return null } }"
 """A window's session, where it was loaded before."""
+IF_MOVED = "(text, theta, ...more) => [text, window.carvid.moved ? theta : null, ...more]"
+"""θ is the preset's own until somebody moves the slider."""
 BEST, QUICK = "Thorough: reads the whole clip", "Quick: from the prepared clip, rougher"
 
 
@@ -48,7 +50,8 @@ def theme() -> Any:
         input_background_fill_dark="#17181a", input_border_color_dark="#34363b",
         button_primary_background_fill_dark="#4c9aff", button_primary_text_color_dark="#071426",
         button_primary_background_fill_hover_dark="#6cadff",
-        button_secondary_background_fill_dark="#2b2d31", button_secondary_border_color_dark="#34363b",
+        button_secondary_background_fill_dark="#2b2d31",
+        button_secondary_border_color_dark="#34363b",
         border_color_primary_dark="#34363b", block_label_background_fill_dark="#1f2023",
     )  # fmt: skip
 
@@ -107,15 +110,13 @@ class Web:
         with gradio.Row():
             find = gradio.Button("Find in every frame", variant="primary", elem_id="cv-find")
             cancel = gradio.Button("Cancel", variant="stop", elem_id="cv-cancel", min_width=80)
+        own = self._sessions.desk.models.theta_for(example=False)
         with gradio.Accordion("Quick answers and θ", open=False, elem_id="cv-quick"):
             gradio.HTML('<div id="cv-theta-note" class="cv-note"></div>')
             theta = gradio.Slider(
-                0, 1, value=self._theta(), step=0.01, label="θ: how sure carvid must be",
-                elem_id="cv-theta",
+                0, 1, value=own, step=0.01, label="θ: how sure carvid must be", elem_id="cv-theta",
             )  # fmt: skip
-            with gradio.Row():
-                prepare = gradio.Button("Prepare the clip", size="sm", elem_id="cv-prepare")
-                ask = gradio.Button("Ask again", size="sm", elem_id="cv-ask")
+            prepare = gradio.Button("Prepare the clip", size="sm", elem_id="cv-prepare")
         with gradio.Accordion("Export", open=False, elem_id="cv-export"):
             form = gradio.Dropdown(choices(), value="overlay", label="As", elem_id="cv-form")
             export = gradio.Button("Make the file", size="sm", elem_id="cv-make")
@@ -133,10 +134,10 @@ class Web:
         asked = (theta, others, how, instances)
         listed = [viewer, text]
         text.submit(self._add, text, listed, **_quiet())
-        find.click(self._find, [text, *asked], listed, **_quiet())
+        find.click(self._find, [text, *asked], listed, js=IF_MOVED, **_quiet())
         cancel.click(self._cancel, None, viewer, **_quiet())
         prepare.click(self._prepare, None, viewer, **_quiet())
-        ask.click(self._ask, None, viewer, **_quiet())
+        viewer.opened(self._opened, None, theta, **_quiet())
         theta.input(None, theta, None, js="(theta) => { window.carvid.setTheta(theta); }")
         export.click(self._export, form, viewer, **_quiet())
         part()
@@ -188,8 +189,10 @@ class Web:
     def _prepare(self, request: gradio.Request) -> dict[str, Any]:
         return self._telling(request, lambda session: session.prepare())
 
-    def _ask(self, request: gradio.Request) -> dict[str, Any]:
-        return self._telling(request, lambda session: session.ask())
+    def _opened(self, request: gradio.Request) -> float:
+        session = self._sessions.of(request.session_hash)
+        is_example = session.project is not None and session.project.clip.is_example
+        return self._sessions.desk.models.theta_for(example=is_example)
 
     def _export(self, form: str, request: gradio.Request) -> dict[str, Any]:
         return self._telling(request, lambda session: session.export(form))
@@ -212,11 +215,21 @@ class Web:
         )
 
     def _add(self, text: str, request: gradio.Request) -> tuple[dict[str, Any], str]:
-        view = self._telling(request, lambda session: session.change("add", value=text))
-        return view, text if _failed(view) else ""
+        def add(session: Session) -> None:
+            session.change("add", value=text)
+            if session.project is not None and session.project.index is not None:
+                session.ask()
+
+        view = self._telling(request, add)
+        return view, "" if text.strip() in _texts(view) else text
 
     def _find(
-        self, text: str, theta: float, others: str, how: str, instances: bool,
+        self,
+        text: str,
+        theta: float | None,
+        others: str,
+        how: str,
+        instances: bool,
         request: gradio.Request,
     ) -> tuple[dict[str, Any], str]:
         def find(session: Session) -> None:
@@ -227,7 +240,7 @@ class Web:
             )
 
         view = self._telling(request, find)
-        return view, text if _failed(view) and text.strip() not in _texts(view) else ""
+        return view, "" if text.strip() in _texts(view) else text
 
     def _act(self, event: gradio.EventData, request: gradio.Request) -> dict[str, Any]:
         """Do what the viewer and the list ask for."""
@@ -253,9 +266,7 @@ class Web:
 
         return self._telling(request, do)
 
-    def _telling(
-        self, request: gradio.Request, do: Callable[[Session], object]
-    ) -> dict[str, Any]:
+    def _telling(self, request: gradio.Request, do: Callable[[Session], object]) -> dict[str, Any]:
         """Do something to the session of a window; what is wrong is told on the page."""
         session = self._sessions.of(request.session_hash)
         try:
@@ -264,9 +275,6 @@ class Web:
             session.message = ("error", str(error))
             session.changed()
         return view_of(session)
-
-    def _theta(self) -> float:
-        return self._sessions.desk.models.config.car.theta
 
 
 def _part(start: str, end: str, stride: float | None, side: float | None) -> Selection:
@@ -282,10 +290,6 @@ def _part(start: str, end: str, stride: float | None, side: float | None) -> Sel
 
 def _lines(text: str) -> Sequence[str]:
     return [line.strip() for line in (text or "").splitlines() if line.strip()]
-
-
-def _failed(view: dict[str, Any]) -> bool:
-    return view["message"] is not None and view["message"][0] == "error"
 
 
 def _texts(view: dict[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ const image = $('.cv-image'), stage = $('.cv-stage'), scrub = $('.cv-scrub'), st
 const app = window.carvid = window.carvid || {};
 Object.assign(app, {
   view: null, frame: 0, source: 'run', names: true, hidden: new Set(), theta: app.theta ?? 0.5,
-  tool: '', pending: [], playing: false, shown: -1,
+  tool: '', pending: [], playing: false, shown: -1, moved: false,
 });
 const bounds = props.bounds || {};
 $('.cv-bounds').textContent = bounds.text || '';
@@ -253,6 +253,9 @@ function update(view) {
     app.pending = [];
     app.hidden.clear();
     app.source = 'run';
+    app.theta = view.clip.theta;
+    app.moved = false;
+    trigger('opened', {});
     play(false);
     $('.cv-frame').style.setProperty('--cv-aspect', view.clip.aspect);
     scrub.max = view.clip.frames - 1;
@@ -296,6 +299,7 @@ async function poll() {
 app.poll = poll;
 app.setTheta = (theta) => {
   app.theta = theta;
+  app.moved = true;
   if (!app.view || !app.view.quick) return;
   app.source = 'quick';
   refresh();

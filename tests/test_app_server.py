@@ -1,0 +1,299 @@
+"""The app's server, over HTTP: its API, what it gives out and to whom, how it begins and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carvid.app.limits import Limits
+from carvid.app.models import Models
+from carvid.app.server import UPLOADS, Server, listening, workspace
+from carvid.app.session import Desk
+from carvid.base.errors import ConfigError
+from carvid.demo.example import TEXT, example_folder
+from tests.conftest import carvid as command
+
+EXAMPLE = example_folder() / "dog-jumping.mp4"
+PART = {"end_s": 0.3}
+"""Of the example: 8 frames."""
+
+
+def importing_gradio() -> Any:
+    """Gradio, whose own import warns."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("gradio", reason="the extra 'app' is not installed")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    importing_gradio()
+    import warnings
+
+    desk = Desk(
+        tmp_path_factory.mktemp("work"),
+        limits=Limits(upload_mb=2, frames=60),
+        models=Models("tiny"),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Server(desk, port=0) as server:
+            yield server
+
+
+@pytest.fixture
+def client(server: Server) -> Iterator[Any]:
+    yield new_client(server)
+
+
+def new_client(server: Server) -> Any:
+    import warnings
+
+    from gradio_client import Client
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Client(server.url, verbose=False)
+
+
+def get(url: str, **headers: str) -> tuple[int, bytes]:
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def post(url: str, values: Any) -> tuple[int, bytes]:
+    data = json.dumps(values).encode()
+    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def test_the_api_finds_shows_and_exports(client: Any) -> None:
+    from gradio_client import handle_file
+
+    facts = client.predict(handle_file(str(EXAMPLE)), **PART, api_name="/open_clip")
+    assert facts == {"frames": 8, "width": 640, "height": 360, "frame_rate": 24.0}
+    found = client.predict([TEXT, "a cat"], api_name="/find")
+    assert found["expressions"][0]["frames_found"] == 8
+    thing = client.predict(1, "Rex", "#00ff00", api_name="/rename")
+    assert thing["name"] == "Rex" and thing["label"] == 1
+    picture = client.predict(3, api_name="/frame")
+    assert Path(picture).read_bytes().startswith(b"\xff\xd8")
+    exported = Path(client.predict("coco", api_name="/export"))
+    names = [each["name"] for each in json.loads(exported.read_text())["categories"]]
+    assert names == ["Rex", "a cat"]
+    assert client.predict(api_name="/prepare") == {"key_frames": 2}
+    spans = [
+        client.predict([TEXT], theta, api_name="/ask")["expressions"][0]["spans"]
+        for theta in (0.0, 1.0)
+    ]
+    assert spans == [[[0, 8]], []]
+    assert client.predict(api_name="/close") == {}
+
+
+def test_what_is_wrong_comes_as_one_line(client: Any, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"nothing" * 1000)
+    for arguments, name, words in (
+        ([[TEXT]], "/find", "open a clip first"),
+        ([handle_file(str(bad))], "/open_clip", "cannot read 'bad.mp4'"),
+        ([3], "/frame", "open a clip first"),
+        (["nonsense"], "/export", "open a clip first"),
+    ):
+        with pytest.raises(AppError, match=words) as caught:
+            client.predict(*arguments, api_name=name)
+        assert "\n" not in str(caught.value)
+    client.predict(api_name="/open_example")
+    with pytest.raises(AppError, match="empty"):
+        client.predict([""], api_name="/find")
+
+
+def test_two_clients_do_not_see_each_other(server: Server) -> None:
+    from gradio_client import handle_file
+    from gradio_client.exceptions import AppError
+
+    first, second = new_client(server), new_client(server)
+    first.predict(handle_file(str(EXAMPLE)), **PART, api_name="/open_clip")
+    with pytest.raises(AppError, match="open a clip first"):
+        second.predict(0, api_name="/frame")
+    second.predict(handle_file(str(EXAMPLE)), 0.0, 0.2, api_name="/open_clip")
+    answers: dict[str, Any] = {}
+
+    def find(name: str, client: Any, text: str) -> None:
+        answers[name] = client.predict([text], api_name="/find")
+
+    threads = [
+        threading.Thread(target=find, args=("first", first, TEXT)),
+        threading.Thread(target=find, args=("second", second, "a cat")),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert answers["first"]["frames"] == 8 and answers["second"]["frames"] == 5
+    assert answers["second"]["expressions"][0]["text"] == "a cat"
+
+
+def test_a_client_cancels_what_it_has_begun(server: Server) -> None:
+    from gradio_client.exceptions import AppError
+
+    client = new_client(server)
+    client.predict(api_name="/open_example")
+    job = client.submit([TEXT], api_name="/find")
+    session = next(
+        each
+        for each in server.sessions._of_window.values()
+        if each.project is not None and each.project.clip.is_example and each.job is not None
+    )
+    while not session.job or session.job.frames < 2:
+        pass
+    assert client.predict(api_name="/cancel") == {"cancelled": True}
+    with pytest.raises(AppError, match="cancelled"):
+        job.result(timeout=60)
+    found = client.predict([TEXT], api_name="/find")
+    assert found["frames"] == 48
+
+
+def test_no_file_of_this_machine_is_opened_or_given_out(server: Server, tmp_path: Path) -> None:
+    """Also not by clients that say that it was uploaded, which Gradio, mounted, would believe."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("nobody should read this")
+    inside = server.desk.root / "somebody" / "clip.mp4"
+    inside.parent.mkdir(exist_ok=True)
+    inside.write_bytes(EXAMPLE.read_bytes())
+    uploads = server.desk.root / UPLOADS
+    (uploads / "link").unlink(missing_ok=True)
+    (uploads / "link").symlink_to(secret)
+    call = server.url + "gradio_api/call/open_clip"
+    for path in (
+        str(secret), str(inside), f"{uploads}/../somebody/clip.mp4", f"{uploads}/link",
+        "/etc/passwd", "https://example.org/clip.mp4", "\0", "",
+    ):  # fmt: skip
+        for given in ({"path": path, "meta": {"_type": "gradio.FileData"}}, {"path": path}):
+            status, body = post(call, {"data": [given, 0, None, 1, 0]})
+            if status == 200:
+                event = json.loads(body)["event_id"]
+                status, body = get(f"{call}/{event}")
+            assert b"event: complete" not in body, path
+    assert secret.is_file() and inside.is_file()
+    for path in (str(secret), str(inside), f"{uploads}/link", "/etc/passwd", "pyproject.toml"):
+        for route in ("gradio_api/file=", "file=", "static/", "carvid/x/file/"):
+            status, body = get(server.url + route + path)
+            assert status in (403, 404, 405), (route, path)
+            assert b"nobody should" not in body and b"root:" not in body
+    (uploads / "link").unlink()
+
+
+def test_nothing_is_fetched_from_elsewhere(server: Server) -> None:
+    for path in ("file=http://127.0.0.1:1/x", "file=https%3A//127.0.0.1:1/x", "proxy=http://a/b"):
+        assert get(server.url + "gradio_api/" + path)[0] == 403
+    status, page = get(server.url)
+    assert status == 200 and b"fonts.googleapis" not in page and b"cdn" not in page.lower()
+    assert get(server.url, Host="evil.example")[0] == 403
+    assert get(server.url, Origin="http://evil.example")[0] == 403
+    assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+
+
+def test_what_is_uploaded_is_bounded(server: Server, tmp_path: Path) -> None:
+    from gradio_client import handle_file
+
+    large = tmp_path / "large.mp4"
+    large.write_bytes(b"x" * 2_500_000)
+    client = new_client(server)
+    with pytest.raises(Exception, match=r"(?i)413|too large|exceed|size"):
+        client.predict(handle_file(str(large)), api_name="/open_clip")
+    assert not [path for path in (server.desk.root / UPLOADS).rglob("*large*") if path.is_file()]
+
+
+def test_pictures_come_one_at_a_time_to_who_knows_the_token(server: Server) -> None:
+    client = new_client(server)
+    client.predict(api_name="/open_example")
+    session = server.sessions.of(client.session_hash)
+    base = f"{server.url}carvid/{session.token}/"
+    status, body = get(base + "frame/12.jpg?side=320")
+    assert status == 200 and body.startswith(b"\xff\xd8") and len(body) < 60_000
+    state = json.loads(get(base + "state")[1])
+    assert state["clip"]["frames"] == 48 and state["token"] == session.token
+    for query, words in (
+        ("frame/48.jpg", b"frames 0 to 47"), ("frame/1.jpg?source=x", b"source"),
+        ("frame/1.jpg?show=a", b"numbers"), ("frame/1.jpg?theta=nan", b"number"),
+        ("frame/1.jpg?source=quick&theta=2", b"\xce\xb8 must be"),
+    ):  # fmt: skip
+        status, body = get(base + query)
+        assert status == 422 and words in body, query
+    assert get(base + "file/run.json")[0] == 404
+    assert get(f"{server.url}carvid/guess/state")[0] == 404
+    assert get(f"{server.url}carvid/guess/frame/0.jpg")[0] == 404
+
+
+# How it begins and ends
+
+
+def test_a_port_that_is_in_use_is_told(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=rf"port {port}.*--port"):
+            listening("127.0.0.1", port)
+    with pytest.raises(ConfigError, match="cannot listen"):
+        listening("203.0.113.7", 0)
+
+
+def test_a_temporary_workspace_goes_and_a_chosen_one_stays(tmp_path: Path) -> None:
+    with workspace(None) as folder:
+        (folder / "clip").mkdir()
+    assert not folder.exists()
+    with workspace(tmp_path / "projects") as folder:
+        (folder / "clip").mkdir()
+        (folder / UPLOADS).mkdir()
+    assert (folder / "clip").is_dir() and not (folder / UPLOADS).exists()
+
+
+def test_wrong_options_are_told_before_anything_is_served() -> None:
+    for options, words in (
+        (["--preset", "nonsense"], "nonsense"),
+        (["--set", "car.thet=1"], "did you mean"),
+        (["--max-frames", "0"], "frames must be"),
+    ):
+        ended = command("app", "--no-show", *options)
+        assert ended.returncode == 1 and words in ended.stderr and not ended.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    importing_gradio()
+    out = tmp_path / "projects"
+    words = [sys.executable, "-m", "carvid", "app", "--no-show", "--port", "0", "-o", str(out)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as app:
+        assert app.stdout is not None and app.stderr is not None
+        url = app.stdout.readline().strip()
+        assert get(url)[0] == 200
+        app.send_signal(signal.SIGINT)
+        assert app.wait(15) == 130
+        said = app.stderr.read()
+    assert "Traceback" not in said and str(out) in said, said
+    assert out.is_dir() and not (out / UPLOADS).exists()
