@@ -15,11 +15,19 @@ from carvid.app.limits import Limits
 from carvid.base.errors import VideoError
 from carvid.base.interrupt import until_stopped
 from carvid.media.given import open_source
-from carvid.media.open import ALL, Frame, Selection, VideoInfo, is_live, open_video
+from carvid.media.open import (
+    ALL,
+    Backend,
+    Frame,
+    Selection,
+    VideoInfo,
+    is_live,
+    open_video,
+)
 
 READ_ON = 12
 """A frame that is no more than so many ahead is reached by decoding on, another one by seeking."""
-KEPT_BYTES = 64_000_000
+KEPT_BYTES = 16_000_000
 """Decoded frames that a window keeps take no more than this, but for a single one."""
 
 
@@ -105,10 +113,10 @@ class FrameSource:
         self._clip = clip
         self._lock = threading.Lock()
         info = clip.info
-        backend = "auto" if info.backend == "images" else "pyav"
+        backend: Backend = "auto" if info.backend == "images" else "pyav"
         self._reader = open_video(
             clip.path, backend=backend, frame_rate=info.asked_rate, selection=info.selection
-        )  # type: ignore[arg-type]
+        )
         self._frames: Generator[Frame, None, None] | None = None
         self._next = 0
         self._kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()

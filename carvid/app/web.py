@@ -29,7 +29,9 @@ TITLE = (
 )
 TOKEN = "() => { try { return sessionStorage.getItem('carvid') } catch (error) { return null } }"
 """A window's session, where it was loaded before."""
-IF_MOVED = "(text, theta, ...more) => [text, window.carvid.moved ? theta : null, ...more]"
+IF_MOVED = (
+    "(text, theta, ...more) => [text, window.carvid.moved ? window.carvid.theta : null, ...more]"
+)
 """θ is the preset's own until somebody moves the slider."""
 BEST, QUICK = "Thorough: reads the whole clip", "Quick: from the prepared clip, rougher"
 
@@ -131,7 +133,8 @@ class Web:
                 label="Tell several of one kind apart", visible=CAN_FOLLOW_INSTANCES
             )
         part = self._clip_panel(viewer)
-        asked = (theta, others, how, instances)
+        chosen = gradio.Number(visible=False)  # θ; a slider has always a value
+        asked = (chosen, others, how, instances)
         listed = [viewer, text]
         text.submit(self._add, text, listed, **_quiet())
         find.click(self._find, [text, *asked], listed, js=IF_MOVED, **_quiet())
