@@ -44,7 +44,7 @@ from carvid.show.overlay import draw_overlay
 from tests.conftest import carvid as command
 from tests.conftest import make_frames
 
-PART = Selection(end_s=0.3)
+PART = Selection(stride=6)
 """Of the example: 8 frames."""
 PLAIN = OverlayConfig(opacity=1.0, outline=False, halo=False, labels=False)
 
@@ -308,6 +308,25 @@ def test_a_session_finds_shows_corrects_and_exports(session: Session) -> None:
     assert session.picture(3) != masked
     command("view", project.run, "--no-show")
     assert (project.run / "view.html").is_file()
+
+
+def test_a_picture_has_the_masks_of_its_frame(session: Session) -> None:
+    found(session, TEXT)
+    session.change("paint", 0, "#0000ff")
+    project = session.project
+    assert project is not None and project.track is not None
+    clip = project.clip
+    with open_video(clip.path, selection=clip.selection) as reader:
+        images = [frame.image.astype(int) for frame in reader]
+    for index in (5, 2, 7):
+        plain, drawn = (
+            np.array(Image.open(io.BytesIO(session.picture(index, source=source, names=False))))
+            for source in ("plain", "run")
+        )
+        assert abs(plain - images[index]).mean() < 4, index
+        changed = abs(drawn.astype(int) - plain).max(axis=2) > 40
+        mask = project.track.masks[index][0]
+        assert (changed & mask).sum() / (changed | mask).sum() > 0.8, index
 
 
 def test_names_are_in_exports_and_the_run_says_what_was_asked(session: Session) -> None:

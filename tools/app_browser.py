@@ -4,9 +4,9 @@
     tools/app_browser.py -o shots/                  all steps, screenshots into shots/
     tools/app_browser.py -o shots/ --only corrects  those whose names hold that word
 
-Needs the extra `app`, Playwright (`pip install playwright`) and a Chromium. It starts its own server,
-on a free port of loopback, with the embedded model. It fails where a step sees something else than it
-should, where the page logs an error, or where anything is asked for elsewhere than on loopback.
+Needs the extra `app`, Playwright (`pip install playwright`) and a Chromium. It starts its own
+server, on a free port of loopback, with the embedded model. It fails where a step sees something
+else than it should, where the page logs an error, or where anything is asked for elsewhere than on loopback.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ class Seen:
         """Go to a frame as the slider does; return how long its picture took, ms."""
         return float(
             self.js(
-                "(async () => { const began = performance.now(), s = document.querySelector('.cv-scrub');"
+                "(async () => { const began = performance.now();"
+                "const s = document.querySelector('.cv-scrub');"
                 f"s.value = {frame}; s.dispatchEvent(new Event('input', {{bubbles: true}}));"
                 f"while (carvid.shown !== {frame}) await new Promise((r) => setTimeout(r, 1));"
                 "return performance.now() - began; })()"
@@ -235,8 +236,10 @@ class Steps:
         window.page.click("[data-tool=no]")
         box = window.page.locator(".cv-image").bounding_box()
         height, width = mask.shape
-        window.page.mouse.click(box["x"] + (columns[middle] + 0.5) / width * box["width"],
-                                box["y"] + (rows[middle] + 0.5) / height * box["height"])  # fmt: skip
+        window.page.mouse.click(
+            box["x"] + (columns[middle] + 0.5) / width * box["width"],
+            box["y"] + (rows[middle] + 0.5) / height * box["height"],
+        )
         window.shot(self.out / "7-no.png")
         window.do("correct")
         window.idle()
@@ -380,10 +383,9 @@ class Steps:
     def _size(self, window: Seen) -> dict[str, float]:
         session = window.context.new_cdp_session(window.page)
         session.send("HeapProfiler.collectGarbage")
-        metrics = {
-            each["name"]: each["value"]
-            for each in (session.send("Performance.enable"), session.send("Performance.getMetrics"))[1]["metrics"]
-        }  # fmt: skip
+        session.send("Performance.enable")
+        found = session.send("Performance.getMetrics")["metrics"]
+        metrics = {each["name"]: each["value"] for each in found}
         status = Path(f"/proc/{self.server.pid}/status").read_text()
         rss_kb = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
         return {"nodes": metrics["Nodes"], "heap": metrics["JSHeapUsedSize"] / 1e6,

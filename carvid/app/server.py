@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from carvid.app.doorkeeper import LOOPBACK, Doorkeeper, is_loopback
-from carvid.app.routes import routes
 from carvid.app.session import Desk
 from carvid.app.sessions import Sessions
 from carvid.base.errors import ConfigError, OutputError
@@ -164,6 +163,7 @@ class Server:
             raise ConfigError(
                 f"carvid app needs the package {error.name}: pip install 'carvid[app]'"
             ) from None
+        from carvid.app.routes import routes
         from carvid.app.web import HEAD, Web, asset, theme
 
         blocks = Web(self.sessions, self._uploads).blocks()
