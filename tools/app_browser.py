@@ -6,7 +6,8 @@
 
 Needs the extra `app`, Playwright (`pip install playwright`) and a Chromium. It starts its own
 server, on a free port of loopback, with the embedded model. It fails where a step sees something
-else than it should, where the page logs an error, or where anything is asked for elsewhere than on loopback.
+else than it should, where the page logs an error, or where anything is asked for elsewhere than
+on loopback.
 """
 
 from __future__ import annotations

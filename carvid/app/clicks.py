@@ -15,7 +15,7 @@ MOST = 200
 
 def corrections_from(values: Sequence[Mapping[str, Any]]) -> list[Any]:
     """Return corrections of `frame`, from 0, `label`, from 1, and `point` [x, y] with `wanted`, or
-    `box` [x0, y0, x1, y1]; pixels of the run's frames.
+    `box` [left, top, right, bottom]; pixels of the run's frames.
 
     Raises:
         ConfigError: they are something else, or too many.

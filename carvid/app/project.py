@@ -69,7 +69,7 @@ class Project:
         self.index: ClipIndex | None = None
         self.quick: QuickAnswer | None = None
         self.corrections: list[dict[str, Any]] = []
-        """Those that the run has, as its run.json lists them."""
+        """Those that the run has: frame, label, wanted, and point or box."""
         self.spans: list[list[list[int]]] = []
         """Where each expression of the run is: first frame and the one after the last."""
         self._source = FrameSource(clip)
@@ -86,9 +86,7 @@ class Project:
             return
         track = Track.open(self.run)
         values = read_json(self.run / "run.json")
-        self.corrections = [
-            each for each in values.get("corrections", []) if isinstance(each, dict)
-        ]
+        self.corrections = [_shown(each) for each in values.get("corrections", [])]
         self.spans = spans_of(self.run / "scores.csv", len(track.texts), len(track))
         self.track = track
 
@@ -148,6 +146,14 @@ class Project:
             "frames_found": [sum(b - a for a, b in spans) for spans in self.spans],
             "colors": [color_of(k) for k in range(len(self.track.texts))],
         }
+
+
+def _shown(correction: dict[str, Any]) -> dict[str, Any]:
+    """A correction as a page has it, from a run.json."""
+    place = {key: correction[key] for key in ("point", "box") if key in correction}
+    wanted = correction.get("answer", "yes") == "yes"
+    return {"frame": correction["frame"], "label": correction["expression"], "wanted": wanted,
+            **place}  # fmt: skip
 
 
 def things_json(things: Sequence[Thing]) -> str:
