@@ -7,6 +7,7 @@ import io
 import json
 import random
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -19,9 +20,9 @@ import pytest
 from PIL import Image
 
 import carvid
-from carvid.app import session as session_module
 from carvid.app.clicks import corrections_from
 from carvid.app.clips import FrameSource, read_clip
+from carvid.app.desk import Desk
 from carvid.app.doorkeeper import Doorkeeper
 from carvid.app.exporting import CHOICES
 from carvid.app.jobs import Job, Worker, run_beside
@@ -29,7 +30,7 @@ from carvid.app.limits import Limits
 from carvid.app.models import Models
 from carvid.app.pictures import Masks, draw, to_jpeg
 from carvid.app.project import new_folder
-from carvid.app.session import Desk, Session
+from carvid.app.session import Session
 from carvid.app.sessions import GRACE_S, Sessions
 from carvid.app.things import Thing, Things, color_from, hex_of
 from carvid.app.view import view_of
@@ -607,10 +608,10 @@ def test_a_window_that_is_loaded_anew_has_its_session_again(
     first.job = job
     sessions.leave("window 1")
     sessions.leave("window 3")
-    monkeypatch.setattr("time.monotonic", lambda now=session_module.time.monotonic: now() + 30)
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + 30)
     sessions.tidy()
     assert not job.cancelling
-    monkeypatch.setattr("time.monotonic", lambda now=session_module.time.monotonic: now() + GRACE_S)
+    monkeypatch.setattr("time.monotonic", lambda now=time.monotonic: now() + GRACE_S)
     sessions.tidy()
     assert job.cancelling
     sessions.close()
@@ -631,7 +632,7 @@ def test_idle_sessions_and_their_folders_are_forgotten(
     sessions.tidy()
     assert sessions.of("a") is session and (uploads / "old").is_dir()
     for name in ("time.monotonic", "time.time"):
-        clock = getattr(session_module.time, name.split(".")[1])
+        clock = getattr(time, name.split(".")[1])
         monkeypatch.setattr(name, lambda clock=clock: clock() + 100)
     sessions.tidy()
     assert len(sessions) == 0 and not list(desk.root.iterdir()) and not list(uploads.iterdir())

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
+from carvid.app.desk import Desk
 from carvid.app.limits import Limits
 from carvid.app.models import Models
 from carvid.app.server import UPLOADS, Server, listening, workspace
-from carvid.app.session import Desk
 from carvid.base.errors import ConfigError
 from carvid.demo.example import TEXT, example_folder
 from tests.conftest import carvid as command

@@ -9,6 +9,8 @@ workspace/dog-jumping/exports/  what was taken along
 from __future__ import annotations
 
 import csv
+import json
+import os
 import re
 from collections.abc import Sequence
 from itertools import count
@@ -26,6 +28,8 @@ from carvid.base.files import read_json, write_text
 from carvid.base.palette import color_of
 from carvid.config import OverlayConfig
 from carvid.index.clip_index import ClipIndex
+from carvid.media.label_png import read_label_png
+from carvid.run.layout import MASK_FOLDER, MASK_NAME
 from carvid.run.track import Track
 
 RUN, INDEX, EXPORTS, CLIP = "run", "clip.idx", "exports", "clip"
@@ -72,6 +76,8 @@ class Project:
         """Those that the run has: frame, label, wanted, and point or box."""
         self.spans: list[list[list[int]]] = []
         """Where each expression of the run is: first frame and the one after the last."""
+        self.going = False
+        """Whether a run is going on, or was cancelled: some of its masks are there."""
         self._source = FrameSource(clip)
 
     @property
@@ -79,16 +85,29 @@ class Project:
         """The run's folder."""
         return self.folder / RUN
 
+    def begin(self) -> None:
+        """Take note that a run begins: masks are seen as they come."""
+        self.track, self.spans, self.corrections, self.going = None, [], [], True
+
+    @property
+    def masks_there(self) -> int:
+        """Of how many frames of a run that is not whole the masks are there."""
+        folder = self.run / MASK_FOLDER
+        if (self.run / "run.json").exists() or not folder.is_dir():  # of an earlier one
+            return 0
+        return sum(1 for _ in os.scandir(folder))
+
     def look_again(self) -> None:
-        """Take up what is in the run's folder now, whole or not at all."""
+        """Take up what is in the run's folder now, whole or begun."""
         self.track, self.spans, self.corrections = None, [], []
+        self.going = self.masks_there > 0
         if not (self.run / "run.json").is_file():
             return
         track = Track.open(self.run)
         values = read_json(self.run / "run.json")
         self.corrections = [_shown(each) for each in values.get("corrections", [])]
         self.spans = spans_of(self.run / "scores.csv", len(track.texts), len(track))
-        self.track = track
+        self.track, self.going = track, False
 
     def keep_names(self, things: Sequence[Thing]) -> None:
         """Write beside the run what its things are called."""
@@ -123,11 +142,13 @@ class Project:
             scores = self.quick.scores(frame)
             masks = Masks(self.quick.labels(frame, theta), things,
                           [scores[thing.label - 1] for thing in things])  # fmt: skip
-        elif source == "run" and self.track is not None:
-            style = self.track.facts.config.overlay
-            row = self.track.scores[frame]
-            masks = Masks(self.track.label_maps[frame], things,
+        elif source == "run" and (track := self.track) is not None:
+            style, row = track.facts.config.overlay, track.scores[frame]
+            masks = Masks(track.label_maps[frame], things,
                           [float(row[thing.label - 1]) for thing in things])  # fmt: skip
+        elif source == "run" and self.going and not (self.run / "run.json").exists():
+            path = self.run / MASK_FOLDER / MASK_NAME.format(frame)
+            masks = Masks(read_label_png(path), things) if path.is_file() else None
         return to_jpeg(draw(image, masks, style, names=names))
 
     def close(self) -> None:
@@ -150,7 +171,7 @@ class Project:
 
 def _shown(correction: dict[str, Any]) -> dict[str, Any]:
     """A correction as a page has it, from a run.json."""
-    place = {key: correction[key] for key in ("point", "box") if key in correction}
+    place: dict[str, Any] = {key: correction[key] for key in ("point", "box") if key in correction}
     wanted = correction.get("answer", "yes") == "yes"
     return {"frame": correction["frame"], "label": correction["expression"], "wanted": wanted,
             **place}  # fmt: skip
@@ -158,8 +179,6 @@ def _shown(correction: dict[str, Any]) -> dict[str, Any]:
 
 def things_json(things: Sequence[Thing]) -> str:
     """Return what things are called, as JSON."""
-    import json
-
     return json.dumps([each.to_json() for each in things], indent=2, ensure_ascii=False) + "\n"
 
 

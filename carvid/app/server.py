@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from carvid.app.desk import Desk
 from carvid.app.doorkeeper import LOOPBACK, Doorkeeper, is_loopback
-from carvid.app.session import Desk
 from carvid.app.sessions import Sessions
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.files import make_folder

@@ -3,47 +3,24 @@
 from __future__ import annotations
 
 import math
-import secrets
-import shutil
-import threading
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from carvid.app.clips import Clip, read_clip
+from carvid.app.clip_session import ClipSession
+from carvid.app.desk import CAN_FOLLOW_INSTANCES
 from carvid.app.exporting import write_export
-from carvid.app.jobs import Job, Worker, run_beside
-from carvid.app.limits import Limits
-from carvid.app.models import Models
-from carvid.app.project import CLIP, EXPORTS, INDEX, Project, new_folder
+from carvid.app.jobs import Job
+from carvid.app.project import EXPORTS, INDEX, Project
 from carvid.app.quick import asked_for_all
-from carvid.app.things import Thing, Things
-from carvid.base.errors import CarvidError, ConfigError
-from carvid.base.files import make_folder
+from carvid.app.things import Thing
+from carvid.base.errors import ConfigError
 from carvid.base.words import plural
-from carvid.demo.example import NAME, example_folder
-from carvid.media.open import ALL, Selection
-
-CAN_FOLLOW_INSTANCES = False
-"""Whether the page offers to tell several things of one name apart (`segment(instances=True)`)."""
 
 
-@dataclass
-class Desk:
-    """What all sessions of a server share."""
-
-    root: Path
-    """The workspace; each clip has a folder in it."""
-    keep: bool = True
-    """Whether folders stay when a window opens another clip, or is closed."""
-    limits: Limits = field(default_factory=Limits)
-    models: Models = field(default_factory=Models)
-    worker: Worker = field(default_factory=Worker)
-
-
-class Session:
+class Session(ClipSession):
     """What one window works on: a clip, the things that are looked for, and what was found.
 
     Methods that take long return at once, with a `Job`; there is one at a time. All of them may be
@@ -52,103 +29,6 @@ class Session:
     Args:
         desk: what it shares with the others.
     """
-
-    def __init__(self, desk: Desk) -> None:
-        self.desk = desk
-        self.token = secrets.token_urlsafe(16)
-        """What its pictures and files are asked for with; nobody can guess it."""
-        self.seen_s = time.monotonic()
-        """When it was last heard of."""
-        self.project: Project | None = None
-        self.things = Things(desk.limits.expressions)
-        self.job: Job | None = None
-        self.message: tuple[str, str] | None = None
-        """What is to be told, and its kind: `error` or `done`."""
-        self.exports: dict[str, Path] = {}
-        """Files to take along, by name."""
-        self._folders: list[Path] = []
-        self.version = 0
-        """Grows with each change of what is seen."""
-        self._lock = threading.RLock()
-
-    # The clip
-
-    def open_example(self) -> Job:
-        """Open the clip that carvid comes with."""
-        path = example_folder() / f"{NAME}.mp4"
-        return self._open(path, ALL, None, is_example=True)
-
-    def open_path(self, path: str, selection: Selection = ALL) -> Job:
-        """Open a clip on this machine's disk.
-
-        Raises:
-            ConfigError: this server does not do that.
-        """
-        if not self.desk.limits.from_disk:
-            raise ConfigError("this server opens no files of its own disk; upload the clip")
-        plain = str(path).strip().strip("'\"")
-        if not plain or "\0" in plain:
-            raise ConfigError("say where the clip is, as /home/me/clip.mp4")
-        return self._open(Path(plain).expanduser(), selection, None)
-
-    def open_upload(self, path: Path, name: str, selection: Selection = ALL) -> Job:
-        """Open a clip that was uploaded, and take the file over.
-
-        Args:
-            path: where the server put it.
-            name: what it was called.
-            selection: which of its frames.
-        """
-        return self._open(path, selection, self.desk.limits, uploaded_as=Path(name).name)
-
-    def open_part(self, selection: Selection) -> Job:
-        """Open another part of the same clip."""
-        clip = self._project.clip
-        uploaded = clip.path.is_relative_to(self.desk.root)
-        limits = self.desk.limits if uploaded else None
-        return self._open(clip.path, selection, limits, is_example=clip.is_example)
-
-    def _open(
-        self,
-        path: Path,
-        selection: Selection,
-        limits: Limits | None,
-        *,
-        uploaded_as: str | None = None,
-        is_example: bool = False,
-    ) -> Job:
-        def work(job: Job) -> Clip:
-            source = path
-            folder = new_folder(self.desk.root, uploaded_as or path.name)
-            try:
-                if uploaded_as is not None:
-                    make_folder(folder / CLIP)
-                    source = folder / CLIP / f"{folder.name}{Path(uploaded_as).suffix.lower()}"
-                    shutil.move(path, source)
-                clip = read_clip(source, selection=selection, limits=limits, is_example=is_example)
-                project = Project(folder, clip)
-            except BaseException as error:
-                shutil.rmtree(folder, ignore_errors=True)
-                if uploaded_as is not None and isinstance(error, CarvidError):
-                    raise type(error)(str(error).replace(str(source), uploaded_as)) from None
-                raise
-            self._take(project)
-            return clip
-
-        return self._start(Job(f"reading {uploaded_as or path.name}", work), beside=True)
-
-    def _take(self, project: Project) -> None:
-        with self._lock:
-            if self.project is not None:
-                self.project.close()
-            self.project, self.exports = project, {}
-            self._folders.append(project.folder)
-            self.forget(but=project.clip.path)
-            self.things.asked(())
-            lost = project.clip.lost
-            self.message = (
-                ("error", f"part of the clip cannot be read: {lost[0]}") if lost else None
-            )
 
     # What is looked for
 
@@ -206,11 +86,15 @@ class Session:
             how: dict[str, Any] = {} if index is not None else {
                 "selection": clip.selection, "frame_rate": clip.info.asked_rate,
             }  # fmt: skip
-            model.segment(
-                clip.path if index is None else index.folder, texts, distractors=list(others),
-                out=project.run, resume=True, overwrite=True, stop=job.stop, **how, **more,
-            )  # fmt: skip
-            return self._found(project)
+            project.begin()
+            self.things.asked(texts)
+            with self._taking_up(project, texts):
+                track = model.segment(
+                    clip.path if index is None else index.folder, texts, distractors=list(others),
+                    out=project.run, resume=True, overwrite=True, stop=job.stop, **how, **more,
+                )  # fmt: skip
+            found: dict[str, Any] = track.summary()
+            return found
 
         return self._start(
             Job(f"looking for {plural(len(texts), 'thing')}", work, len(project.clip))
@@ -235,8 +119,12 @@ class Session:
 
         def work(job: Job) -> dict[str, Any]:
             model: Any = self._model(None)
-            model.correct(project.run, list(corrections), progress=False, stop=job.stop, **kept)
-            return self._found(project)
+            with self._taking_up(project, ()):
+                track = model.correct(
+                    project.run, list(corrections), progress=False, stop=job.stop, **kept
+                )
+            found: dict[str, Any] = track.summary()
+            return found
 
         return self._start(Job("correcting the clip", work, len(project.clip)))
 
@@ -291,13 +179,6 @@ class Session:
         job = Job(f"writing {name}", work, len(project.clip))
         return self._start(job, beside=True)
 
-    def cancel(self) -> None:
-        """Stop what is being done, after the frame at hand."""
-        job = self.job
-        if job is not None and not job.over:
-            job.cancel()
-            self.changed()
-
     # What is seen
 
     def picture(
@@ -326,40 +207,7 @@ class Session:
             frame, there, source=source, theta=_checked(theta) or 0.0, side=side, names=names
         )
 
-    def changed(self) -> None:
-        """Take note that something is seen otherwise now."""
-        self.version += 1
-
-    def close(self) -> None:
-        """Stop its job and release its clip; its folders are removed if they are not to stay."""
-        with self._lock:
-            self.cancel()
-            project, self.project = self.project, None
-            if project is not None:
-                project.close()
-            self.forget()
-
-    def forget(self, but: Path | None = None) -> None:
-        """Remove folders of clips that are no longer open, if they are not to stay; not the one at
-        hand, and not that in which the clip `but` lies."""
-        if self.desk.keep:
-            return
-        open_now = None if self.project is None else self.project.folder
-        stay = [
-            each for each in self._folders
-            if each == open_now or (but is not None and but.is_relative_to(each))
-        ]  # fmt: skip
-        for folder in set(self._folders) - set(stay):
-            shutil.rmtree(folder, ignore_errors=True)
-        self._folders = stay
-
     # Inside
-
-    @property
-    def _project(self) -> Project:
-        if self.project is None:
-            raise ConfigError("open a clip first")
-        return self.project
 
     @property
     def _texts(self) -> list[str]:
@@ -367,41 +215,19 @@ class Session:
             raise ConfigError("say what to find first, as 'the white dog'")
         return self.things.texts
 
-    def _model(self, theta: float | None) -> Any:
-        return self.desk.models.get(example=self._project.clip.is_example, theta=theta)
-
-    def _found(self, project: Project) -> dict[str, Any]:
-        with self._lock:
-            project.look_again()
-            assert project.track is not None
-            self.things.asked(project.track.texts)
-            self.exports = {}
-            project.keep_names(self.things.all)
-        return project.track.summary()
-
-    def _start(self, job: Job, *, beside: bool = False) -> Job:
-        with self._lock:
-            if self.job is not None and not self.job.over:
-                raise ConfigError(f"wait until this is done, or cancel it: {self.job.name}")
-            job.then = self._ended
-            self.job, self.message = job, None
-            self.changed()
-        start: Callable[[Job], None] = run_beside if beside else self.desk.worker.submit
+    @contextmanager
+    def _taking_up(self, project: Project, texts: Sequence[str]) -> Iterator[None]:
+        """Show what is in the run's folder when the block has ended, however it has."""
         try:
-            start(job)
-        except CarvidError:
-            job.cancel()
-            job.run()
-            raise
-        return job
-
-    def _ended(self, job: Job) -> None:
-        with self._lock:
-            if job.state == "failed":
-                self.message = ("error", job.error or "it failed")
-            elif job.state == "cancelled":
-                self.message = ("done", f"cancelled: {job.name}")
-            self.changed()
+            yield
+        finally:
+            with self._lock:
+                project.look_again()
+                asked = texts if project.track is None else project.track.texts
+                self.things.asked(asked if project.track or project.going else ())
+                self.exports = {}
+                if project.track is not None:
+                    project.keep_names(self.things.all)
 
 
 def _checked(theta: float | None) -> float | None:

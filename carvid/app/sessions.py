@@ -8,7 +8,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from carvid.app.session import Desk, Session
+from carvid.app.desk import Desk
+from carvid.app.session import Session
 
 GRACE_S = 60.0
 """A window that was closed may have been loaded anew only: so long its work goes on."""

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from carvid.app.desk import CAN_FOLLOW_INSTANCES
 from carvid.app.exporting import CHOICES
 from carvid.app.project import Project
-from carvid.app.session import CAN_FOLLOW_INSTANCES, Session
+from carvid.app.session import Session
 from carvid.base.names import shown
 
 BASE = "carvid"
@@ -25,6 +26,7 @@ def view_of(session: Session) -> dict[str, Any]:
         "clip": None if project is None else _clip(session, project),
         "things": [_thing(session, place) for place in range(len(session.things.all))],
         "run": None if project is None else project.run_json(),
+        "going": 0 if project is None or not project.going else project.masks_there,
         "quick": _quick(project),
         "prepared": project is not None and project.index is not None,
         "corrections": [] if project is None else project.corrections,

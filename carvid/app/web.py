@@ -11,7 +11,8 @@ import gradio
 
 from carvid.app.api import Api, uploaded
 from carvid.app.clicks import corrections_from
-from carvid.app.session import CAN_FOLLOW_INSTANCES, Session
+from carvid.app.desk import CAN_FOLLOW_INSTANCES
+from carvid.app.session import Session
 from carvid.app.sessions import Sessions
 from carvid.app.view import choices, view_of
 from carvid.base.errors import CarvidError, ConfigError
@@ -109,9 +110,7 @@ class Web:
             None, html_template=asset("things.html"), js_on_load=asset("things.js"),
             apply_default_css=False,
         )  # fmt: skip
-        with gradio.Row():
-            find = gradio.Button("Find in every frame", variant="primary", elem_id="cv-find")
-            cancel = gradio.Button("Cancel", variant="stop", elem_id="cv-cancel", min_width=80)
+        find = gradio.Button("Find in every frame", variant="primary", elem_id="cv-find")
         own = self._sessions.desk.models.theta_for(example=False)
         with gradio.Accordion("Quick answers and θ", open=False, elem_id="cv-quick"):
             gradio.HTML('<div id="cv-theta-note" class="cv-note"></div>')
@@ -138,7 +137,6 @@ class Web:
         listed = [viewer, text]
         text.submit(self._add, text, listed, **_quiet())
         find.click(self._find, [text, *asked], listed, js=IF_MOVED, **_quiet())
-        cancel.click(self._cancel, None, viewer, **_quiet())
         prepare.click(self._prepare, None, viewer, **_quiet())
         viewer.opened(self._opened, None, theta, **_quiet())
         theta.input(None, theta, None, js="(theta) => { window.carvid.setTheta(theta); }")
@@ -185,9 +183,6 @@ class Web:
 
     def _bye(self, request: gradio.Request) -> None:
         self._sessions.leave(request.session_hash)
-
-    def _cancel(self, request: gradio.Request) -> dict[str, Any]:
-        return self._telling(request, lambda session: session.cancel())
 
     def _prepare(self, request: gradio.Request) -> dict[str, Any]:
         return self._telling(request, lambda session: session.prepare())

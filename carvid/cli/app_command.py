@@ -90,9 +90,9 @@ def app(
             "and without encryption; leave --host away to serve this machine alone", host,
         )  # fmt: skip
 
+    from carvid.app.desk import Desk
     from carvid.app.models import Models
     from carvid.app.server import Server, workspace
-    from carvid.app.session import Desk
 
     models = Models(
         preset, overrides(settings),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 
+from carvid.app.desk import Desk
 from carvid.app.limits import Limits
 from carvid.app.models import Models
 from carvid.app.server import Server, workspace
-from carvid.app.session import Desk
 
 LIMITS = Limits(
     upload_mb=100, frames=600, seconds=60, sessions=16, idle_s=1800, expressions=8, from_disk=False

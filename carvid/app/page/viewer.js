@@ -63,6 +63,7 @@ async function pump() {
   loading = false;
 }
 function go(frame) {
+  app.following = false;
   app.frame = Math.max(0, Math.min(frames() - 1, Math.round(frame)));
   show();
 }
@@ -266,10 +267,12 @@ function update(view) {
   else if (found) app.source = 'run';
   if (app.source === 'quick' && !view.quick) app.source = 'run';
   for (const each of element.querySelectorAll('[data-source]')) {
-    each.disabled = each.dataset.source === 'quick' ? !view.quick : each.dataset.source === 'run' ? !view.run : false;
-    each.classList.toggle('cv-on', each.dataset.source === (view.run || view.quick ? app.source : 'plain'));
+    const masks = view.run || view.going;
+    each.disabled = each.dataset.source === 'quick' ? !view.quick : each.dataset.source === 'run' ? !masks : false;
+    each.classList.toggle('cv-on', each.dataset.source === (masks || view.quick ? app.source : 'plain'));
   }
   progress(view.job);
+  follow(view, before);
   if (view.message) say(view.message[0], view.message[1]);
   else if (!before || before.version !== view.version) say('', '');
   tools();
@@ -279,6 +282,21 @@ function update(view) {
   window.dispatchEvent(new CustomEvent('carvid-view'));
   clearTimeout(timer);
   if (view.job) timer = setTimeout(poll, 350);
+}
+// While a run goes on the newest masks are shown, until somebody goes elsewhere.
+function follow(view, before) {
+  const running = view.job && view.job.name.startsWith('looking');
+  if (running && !(before && before.job)) {
+    app.following = true;
+    app.source = 'run';
+    play(false);
+    if (innerWidth < 720) stage.scrollIntoView({block: 'nearest', behavior: 'smooth'});
+  }
+  if (running && app.following && view.going && app.frame !== view.going - 1) {
+    app.frame = Math.min(frames() - 1, view.going - 1);
+    show();
+  }
+  if (!running) app.following = false;
 }
 function tag() {
   const place = $('.cv-tag'), view = app.view;
