@@ -110,9 +110,9 @@ class Server:
         except BaseException:
             self._socket.close()
             raise
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="carvid-app", daemon=True
-        )
+        # Python 3.11 takes a thread for ended once a signal has interrupted `join`.
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="carvid-app", daemon=True)
 
     @property
     def port(self) -> int:
@@ -128,8 +128,8 @@ class Server:
 
     def __enter__(self) -> Server:
         self._thread.start()
-        while not self._server.started and self._thread.is_alive():
-            self._thread.join(0.02)
+        while not self._server.started and not self._ended.wait(0.02):
+            pass
         if not self._server.started:
             raise OutputError("the server did not start; the lines above say why")
         return self
@@ -139,8 +139,8 @@ class Server:
 
     def wait(self) -> None:
         """Wait until somebody interrupts."""
-        while self._thread.is_alive():
-            self._thread.join(0.5)  # a lock without an end could not be interrupted on Windows
+        while not self._ended.wait(0.5):  # what has no end could not be interrupted on Windows
+            pass
 
     def close(self) -> bool:
         """Stop everything; return whether nothing is at work any more."""
@@ -149,8 +149,13 @@ class Server:
         self._server.should_exit = True
         quiet = self.desk.worker.close(PATIENCE_S)
         self.sessions.close()
-        self._thread.join(PATIENCE_S)
-        return quiet and not self._thread.is_alive()
+        return self._ended.wait(PATIENCE_S) and quiet
+
+    def _run(self) -> None:
+        try:
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
 
     def _made(self, host: str, *, public: bool) -> uvicorn.Server:
         """The web server; Gradio is imported here, under an environment in which it is quiet."""

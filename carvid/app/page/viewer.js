@@ -288,6 +288,7 @@ function follow(view, before) {
   const running = view.job && view.job.name.startsWith('looking');
   if (running && !(before && before.job)) {
     app.following = true;
+    app.before = app.frame;
     app.source = 'run';
     play(false);
     if (innerWidth < 720) stage.scrollIntoView({block: 'nearest', behavior: 'smooth'});
@@ -296,7 +297,7 @@ function follow(view, before) {
     app.frame = Math.min(frames() - 1, view.going - 1);
     show();
   }
-  if (!running) app.following = false;
+  if (!running && app.following) go(app.before);
 }
 function tag() {
   const place = $('.cv-tag'), view = app.view;
