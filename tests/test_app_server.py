@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,6 @@ PART = {"end_s": 0.3}
 
 def importing_gradio() -> Any:
     """Gradio, whose own import warns."""
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip("gradio", reason="the extra 'app' is not installed")
@@ -41,8 +41,6 @@ def importing_gradio() -> Any:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     importing_gradio()
-    import warnings
-
     desk = Desk(
         tmp_path_factory.mktemp("work"),
         limits=Limits(upload_mb=2, frames=60),
@@ -54,14 +52,21 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
             yield server
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_left() -> Iterator[None]:
+    """Event loops that clients leave open are collected here, and not in the tests of others."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[Any]:
     yield new_client(server)
 
 
 def new_client(server: Server) -> Any:
-    import warnings
-
     from gradio_client import Client
 
     with warnings.catch_warnings():
