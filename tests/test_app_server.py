@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 import warnings
@@ -169,14 +170,11 @@ def test_a_client_cancels_what_it_has_begun(server: Server) -> None:
 
     client = new_client(server)
     client.predict(api_name="/open_example")
+    session = server.sessions.of(client.session_hash)
+    opening = session.job
     job = client.submit([TEXT], api_name="/find")
-    session = next(
-        each
-        for each in server.sessions._of_window.values()
-        if each.project is not None and each.project.clip.is_example and each.job is not None
-    )
-    while not session.job or session.job.frames < 2:
-        pass
+    while session.job is opening or (session.job and session.job.frames < 2):
+        time.sleep(0.01)
     assert client.predict(api_name="/cancel") == {"cancelled": True}
     with pytest.raises(AppError, match="cancelled"):
         job.result(timeout=60)

@@ -169,8 +169,9 @@ class Api:
     def cancel(self, request: gradio.Request) -> dict[str, Any]:
         """Stop what this client has begun, after the frame at hand."""
         session = self._session(request)
+        busy = session.job is not None and not session.job.over
         session.cancel()
-        return {"cancelled": session.job is not None and not session.job.over}
+        return {"cancelled": busy}
 
     def close(self, request: gradio.Request) -> dict[str, Any]:
         """End the session."""
