@@ -5,11 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 import urllib.error
 import urllib.request
 import warnings
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from carvid.app.desk import Desk
 from carvid.app.limits import Limits
@@ -27,6 +31,7 @@ from carvid.base.errors import ConfigError
 from carvid.demo.example import TEXT, example_folder
 from tests.conftest import carvid as command
 
+ROOT = Path(__file__).parent.parent
 EXAMPLE = example_folder() / "dog-jumping.mp4"
 PART = {"end_s": 0.3}
 """Of the example: 8 frames."""
@@ -300,3 +305,70 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         said = app.stderr.read()
     assert "Traceback" not in said and str(out) in said, said
     assert out.is_dir() and not (out / UPLOADS).exists()
+
+
+# What is written of it
+
+
+def test_the_snippet_of_the_documentation_works(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from carvid.app.api import Api
+
+    page = (ROOT / "docs/app.md").read_text(encoding="utf-8")
+    code = (
+        page.split("```python\n")[1].split("```")[0].replace("http://127.0.0.1:7860/", server.url)
+    )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clip.mp4").write_bytes(EXAMPLE.read_bytes())
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert Path(names["video"]).name == "overlay.mp4" and Path(names["coco"]).is_file()
+    assert "the white dog" in capsys.readouterr().out
+    endpoints = {function.__name__ for function in Api(server.sessions, tmp_path).endpoints()}
+    assert endpoints == set(re.findall(r"`/(\w+)`", page.split("| Endpoint |")[1]))
+
+
+def test_a_space_needs_what_carvid_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*project["dependencies"], *project["optional-dependencies"]["app"]]
+    listed = (ROOT / "examples/space/requirements.txt").read_text().split()
+    assert set(listed) == {each.split(";")[0].strip() for each in needed}
+    head = yaml.safe_load((ROOT / "examples/space/README.md").read_text().split("---")[1])
+    assert head["sdk"] == "gradio" and (ROOT / "examples/space" / head["app_file"]).is_file()
+    pinned = next(each for each in project["optional-dependencies"]["dev"] if "gradio" in each)
+    assert pinned == f"gradio=={head['sdk_version']}"
+
+
+def test_a_space_serves_in_public_and_opens_no_paths(tmp_path: Path) -> None:
+    importing_gradio()
+    for name in ("examples/space/app.py", "carvid", "configs", "examples/dog-jumping.mp4"):
+        target = tmp_path / ("app.py" if name.endswith(".py") else name)
+        target.parent.mkdir(exist_ok=True)
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, target)
+    with listening("127.0.0.1", 0) as free:
+        port = free.getsockname()[1]
+    paths = [path for path in sys.path if Path(path).name == "site-packages"]
+    environment = os.environ | {"PORT": str(port), "CARVID_PRESET": "tiny",
+                                "PYTHONPATH": os.pathsep.join([str(tmp_path), *paths])}  # fmt: skip
+    words = [sys.executable, str(tmp_path / "app.py")]
+    with subprocess.Popen(words, cwd=tmp_path, env=environment) as space:
+        try:
+            url, deadline_s = f"http://127.0.0.1:{port}/", time.monotonic() + 40
+            while not is_served(url):
+                assert space.poll() is None and time.monotonic() < deadline_s
+                time.sleep(0.2)
+            status, page = get(url, Host="owner-name.hf.space")
+            assert status == 200 and b"cv-path" not in page and b"600 frames" in page
+        finally:
+            space.kill()
+
+
+def is_served(url: str) -> bool:
+    try:
+        return get(url)[0] == 200
+    except OSError:
+        return False
