@@ -465,6 +465,22 @@ def test_a_text_that_is_too_long_for_the_model_is_told(session: Session) -> None
     finished(session.find())
 
 
+def test_weights_that_are_not_at_hand_are_told(tmp_path: Path, clip: Path) -> None:
+    desk = Desk(tmp_path / "work", models=Models("default", weights={"generator": "no/such"}))
+    desk.root.mkdir()
+    session = Session(desk)
+    finished(session.open_path(str(clip)))
+    session.change("add", value=TEXT)
+    finished(session.find(), "failed")
+    kind, text = view_of(session)["message"]
+    assert kind == "error" and "no/such" in text and "\n" not in text
+    finished(session.open_example())  # has the embedded model, which needs none
+    finished(session.open_part(PART))
+    finished(session.find())
+    session.close()
+    desk.worker.close(5)
+
+
 def test_a_server_in_public_opens_no_paths(tmp_path: Path, clip: Path) -> None:
     desk = Desk(tmp_path, limits=Limits(from_disk=False), models=Models("tiny"))
     session = Session(desk)

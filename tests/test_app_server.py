@@ -291,6 +291,14 @@ def test_wrong_options_are_told_before_anything_is_served() -> None:
         assert ended.returncode == 1 and words in ended.stderr and not ended.stdout
 
 
+def test_a_missing_extra_and_an_open_host_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    ended = command("app", "--no-show", "--port", "0", "--host", "0.0.0.0")
+    assert ended.returncode == 1 and "pip install 'carvid[app]'" in ended.stderr
+    assert "without a password" in ended.stderr
+    assert "password" not in command("app", "--no-show", "--port", "0").stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     importing_gradio()

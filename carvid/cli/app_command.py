@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,9 @@ from carvid.cli.options import (
     Settings,
     overrides,
 )
+
+if TYPE_CHECKING:
+    from carvid.app.server import Server
 
 SERVER = "Server"
 LIMITS = "What may be uploaded"
@@ -100,21 +103,21 @@ def app(
     )  # fmt: skip
     models.config  # noqa: B018  a wrong setting is told before the page is there
     with workspace(out) as root:
-        _serve(Server(Desk(root, out is not None, limits, models), host, port), show, quiet)
+        keep = out is not None or is_loopback(host)  # what is temporary goes at the end
+        server = Server(Desk(root, keep, limits, models), host, port)
+        _serve(server, show=show, quiet=quiet, temporary=out is None)
 
 
-def _serve(server: object, show: bool, quiet: bool) -> None:
+def _serve(server: Server, *, show: bool, quiet: bool, temporary: bool) -> None:
     """Serve until Ctrl-C; then what is at work is let go after the frame at hand, or a moment."""
-    from carvid.app.server import Server
     from carvid.base.interrupt import exit_status
     from carvid.base.names import shown
 
-    assert isinstance(server, Server)
     try:
         with server:
             typer.echo(server.url)
             if not quiet:
-                stays = "" if server.desk.keep else ", which is removed at the end (-o keeps it)"
+                stays = ", which is removed at the end (-o keeps it)" if temporary else ""
                 log.info("clips and runs are in %s%s; Ctrl-C ends", shown(server.desk.root), stays)
             if show:
                 import webbrowser
