@@ -107,6 +107,21 @@ def test_things_have_names_and_colours_of_their_own() -> None:
     assert things.texts == ["a cat"]
 
 
+def test_several_things_of_one_kind_have_each_a_place() -> None:
+    things = Things(most=9)
+    things.set(["a dog", "a cat"])
+    things.asked(["a dog 1", "a dog 2", "a cat"], ["a dog", "a dog", "a cat"])
+    assert [(each.name, each.label) for each in things.all] == [
+        ("a dog 1", 1), ("a dog 2", 2), ("a cat", 3)
+    ]  # fmt: skip
+    assert things.texts == ["a dog", "a cat"] and len({each.color for each in things.all}) == 3
+    things.rename(1, "Rex")
+    things.asked(["a dog 1", "a dog 2", "a cat"], ["a dog", "a dog", "a cat"])
+    assert [each.name for each in things.all] == ["a dog 1", "Rex", "a cat"]
+    things.asked(["a dog", "a cat"])
+    assert [(each.name, each.label) for each in things.all] == [("a dog", 1), ("a cat", 2)]
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -94,13 +94,16 @@ class Api:
         theta: float | None = None,
         others: list[str] | None = None,
         from_index: bool = False,
+        instances: bool = False,
     ) -> dict[str, Any]:
         """Look for things in every frame; return in how many each was found, and its scores."""
         with _telling():
             session = self._session(request)
             session.things.set(things)
             found: dict[str, Any] = _done(
-                session.find(theta=theta, others=others or (), from_index=from_index)
+                session.find(
+                    theta=theta, others=others or (), from_index=from_index, instances=instances
+                )
             )
             return found
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from carvid.app.jobs import Worker
 from carvid.app.limits import Limits
 from carvid.app.models import Models
+from carvid.pipeline import Carvid
 
-CAN_FOLLOW_INSTANCES = False
-"""Whether the page offers to tell several things of one name apart (`segment(instances=True)`)."""
+CAN_FOLLOW_INSTANCES = "instances" in inspect.signature(Carvid.segment).parameters
+"""Whether the page offers to tell several things of one kind apart (`segment(instances=True)`)."""
 
 
 @dataclass

@@ -18,6 +18,7 @@ from carvid.app.quick import asked_for_all
 from carvid.app.things import Thing
 from carvid.base.errors import ConfigError
 from carvid.base.words import plural
+from carvid.run.track import Track
 
 
 class Session(ClipSession):
@@ -79,7 +80,9 @@ class Session(ClipSession):
         index = project.index if from_index else None
         if from_index and index is None:
             raise ConfigError("prepare the clip for quick answers first")
-        more: dict[str, Any] = {"instances": True} if instances and CAN_FOLLOW_INSTANCES else {}
+        if instances and not CAN_FOLLOW_INSTANCES:
+            raise ConfigError("this version of carvid does not tell things of one kind apart")
+        more: dict[str, Any] = {"instances": True} if instances else {}
 
         def work(job: Job) -> dict[str, Any]:
             clip, model = project.clip, self._model(theta)
@@ -223,11 +226,20 @@ class Session(ClipSession):
         finally:
             with self._lock:
                 project.look_again()
-                asked = texts if project.track is None else project.track.texts
-                self.things.asked(asked if project.track or project.going else ())
+                if project.track is not None:
+                    self.things.asked(project.track.texts, _owners(project.track))
+                else:
+                    self.things.asked(texts if project.going else ())
                 self.exports = {}
                 if project.track is not None:
                     project.keep_names(self.things.all)
+
+
+def _owners(track: Track) -> list[str]:
+    """The expression of each label, where things of one kind have labels of their own."""
+    asked = getattr(track.facts, "asked", ())
+    owners = {label: entry.text for entry in asked for label in entry.labels}
+    return [owners.get(label, text) for label, text in enumerate(track.texts, 1)]
 
 
 def _checked(theta: float | None) -> float | None:

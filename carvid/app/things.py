@@ -82,8 +82,8 @@ class Things:
 
     @property
     def texts(self) -> list[str]:
-        """What is asked for."""
-        return [thing.text for thing in self.all]
+        """What is asked for, each once."""
+        return list(dict.fromkeys(thing.text for thing in self.all))
 
     def add(self, text: str) -> Thing:
         """Add a thing that is not looked for yet.
@@ -147,10 +147,34 @@ class Things:
         """
         self.all.remove(self[place])
 
-    def asked(self, texts: Sequence[str]) -> None:
-        """Take note of what the run that there is was asked for: text k, from 1, is label k."""
-        labels = {text: label for label, text in enumerate(texts, 1)}
-        self.all = [replace(thing, label=labels.get(thing.text, 0)) for thing in self.all]
+    def asked(self, texts: Sequence[str], owners: Sequence[str] | None = None) -> None:
+        """Take note of what the run that there is was asked for.
+
+        Args:
+            texts: text k, from 1, is label k.
+            owners: the expression of each label, where it is another: of several things of one
+                kind each has a label, and then a place in the list.
+        """
+        labels: dict[str, list[int]] = {}
+        for label, owner in enumerate(owners or texts, 1):
+            labels.setdefault(owner, []).append(label)
+        rows: list[Thing] = []
+        for text in self.texts:
+            mine, known = [each for each in self.all if each.text == text], labels.get(text, [0])
+            for place, label in enumerate(known):
+                rows.append(self._row(mine, place, label, texts[label - 1] if label else text,
+                                      same=len(mine) == len(known)))  # fmt: skip
+        self.all = rows
+
+    def _row(
+        self, mine: Sequence[Thing], place: int, label: int, name: str, *, same: bool
+    ) -> Thing:
+        """The thing of a label, of those of its expression that were there before."""
+        if place < len(mine):
+            thing = replace(mine[place], label=label)
+            return thing if same else replace(thing, name=name)
+        self._made += 1
+        return Thing(mine[0].text, name, color_of(self._made - 1, self._palette), label)
 
     def __getitem__(self, place: int) -> Thing:
         if not isinstance(place, int) or not 0 <= place < len(self.all):

@@ -12,7 +12,7 @@ function row() {
     '<button type="button" class="cv-remove" aria-label="Remove" title="Remove">×</button>';
   const place = () => Number(item.dataset.place), thing = () => app.view.things[place()];
   item.querySelector('.cv-eye').onclick = () => {
-    const text = thing().text;
+    const text = app.key(thing());
     if (!app.hidden.delete(text)) app.hidden.add(text);
     app.refresh();
   };
@@ -40,8 +40,8 @@ function draw() {
   view.things.forEach((thing, k) => {
     const item = list.children[k], name = item.querySelector('.cv-name'), color = item.querySelector('.cv-color');
     item.dataset.place = k;
-    item.classList.toggle('cv-off', app.hidden.has(thing.text));
-    item.querySelector('.cv-eye').setAttribute('aria-pressed', !app.hidden.has(thing.text));
+    item.classList.toggle('cv-off', app.hidden.has(app.key(thing)));
+    item.querySelector('.cv-eye').setAttribute('aria-pressed', !app.hidden.has(app.key(thing)));
     if (document.activeElement !== name) name.value = thing.name;
     if (document.activeElement !== color) color.value = thing.color;
     item.querySelector('.cv-found').textContent = words(thing, view);

@@ -11,6 +11,7 @@ const bounds = props.bounds || {};
 $('.cv-bounds').textContent = bounds.text || '';
 
 const act = app.act = (action, more) => trigger('act', Object.assign({action}, more || {}));
+app.key = (thing) => thing.label + ' ' + thing.text;  // of several of one kind each has a label
 const frames = () => (app.view && app.view.clip ? app.view.clip.frames : 0);
 const base = () => new URL('carvid/' + app.view.token + '/', document.baseURI).href;
 
@@ -20,7 +21,7 @@ let wanted = null, loading = false;
 function address() {
   const view = app.view, side = Math.min(1280, Math.ceil(stage.clientWidth * (devicePixelRatio || 1)));
   const quick = app.source === 'quick' && view.quick;
-  const places = view.things.map((thing, k) => k).filter((k) => !app.hidden.has(view.things[k].text));
+  const places = view.things.map((thing, k) => k).filter((k) => !app.hidden.has(app.key(view.things[k])));
   const query = new URLSearchParams({
     source: app.source, show: places.join(','), side: Math.ceil(side / 160) * 160,
     names: app.names ? 1 : 0, v: view.version + '.' + view.clip.id,
@@ -122,7 +123,7 @@ function drawStrips() {
   things.forEach((thing, k) => {
     pen.fillStyle = 'rgba(128,128,128,0.18)';
     pen.fillRect(0, k * ROW + 3, width, ROW - 3);
-    pen.globalAlpha = app.hidden.has(thing.text) ? 0.25 : 1;
+    pen.globalAlpha = app.hidden.has(app.key(thing)) ? 0.25 : 1;
     pen.fillStyle = thing.color;
     for (const [first, after] of spansOf(thing, k)) {
       const x = first / frames() * width;
