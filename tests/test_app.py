@@ -397,13 +397,16 @@ def test_a_run_that_is_cancelled_goes_on(session: Session, monkeypatch: pytest.M
     stop = Job.stop
 
     def after_three(job: Job) -> bool:
-        return stop(job) or job.frames >= 3
+        return stop(job) or job.frames >= 7
 
     with monkeypatch.context() as patch:
         patch.setattr(Job, "stop", after_three)
         job = finished(session.find(), "cancelled")
     assert job.frames < 8 and view_of(session)["message"][0] == "done"
     assert session.project is not None and session.project.track is None
+    view = view_of(session)
+    assert view["going"] > 0 and view["run"] is None and view["things"][0]["found"] is None
+    assert session.picture(0) != session.picture(0, source="plain")  # what is there is seen
     again = finished(session.find())
     assert again.frames < 8 + 8 and again.result["frames"] == 8
     assert session.project.track is not None

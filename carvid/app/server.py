@@ -159,7 +159,7 @@ class Server:
 
     def _made(self, host: str, *, public: bool) -> uvicorn.Server:
         """The web server; Gradio is imported here, under an environment in which it is quiet."""
-        os.environ.update({**QUIET, "GRADIO_TEMP_DIR": str(self._uploads)})
+        os.environ.update(QUIET)
         try:
             import gradio
             import uvicorn
@@ -171,6 +171,7 @@ class Server:
         from carvid.app.routes import routes
         from carvid.app.web import HEAD, Web, asset, theme
 
+        os.environ["GRADIO_TEMP_DIR"] = str(self._uploads)  # one server a process has it
         blocks = Web(self.sessions, self._uploads).blocks()
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
         app.router.routes.extend(routes(self.sessions))

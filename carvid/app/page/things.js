@@ -30,6 +30,7 @@ function words(thing, view) {
     return asked + (best > app.theta ? 'seen, best score ' : 'not seen, best score ') + best.toFixed(2);
   }
   if (!thing.label) return asked + 'not looked for yet';
+  if (thing.found === null) return asked + (view.job ? 'being looked for' : 'begun, not finished');
   return asked + (thing.found ? 'in ' + thing.found + ' of ' + view.clip.frames + ' frames' : 'in no frame');
 }
 function draw() {
