@@ -267,6 +267,7 @@ COMMANDS = (
     "overlay",
     "view",
     "export",
+    "app",
     "davis",
     "eval",
     "bench",

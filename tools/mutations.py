@@ -7,6 +7,7 @@ the parameters' names, too: where one is gone, the mutant says so and is not tak
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -61,9 +62,15 @@ TARGETS = {
     "merged sentences": "carvid.evaluation.referring:merge_masks",
     "index's motion": "carvid.index.pieces:coarse_motion",
     "index's key frames": "carvid.index.clip_index:ClipIndex.encoding",
+    "app's frames": "carvid.app.clips:FrameSource.image",
+    "app's masks": "carvid.app.pictures:draw",
+    "app's θ": "carvid.app.quick:QuickAnswer.there",
+    "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
 }
 """Where each function is defined: module, and name in it."""
 
+NEED_GRADIO = ("carvid.app.api", "carvid.app.routes", "carvid.app.web")
+"""Modules that the extra `app` alone lets import."""
 FLOOR = "tests/test_floors.py::test_masks_are_right[{}]"
 OWN_FRAMES = "tests/test_floors.py::test_masks_belong_to_their_own_frames[{}]"
 SEEN = "tests/test_floors.py::test_the_classifier_sees_what_a_mask_marks"
@@ -105,9 +112,11 @@ def breaks(test: str, target: str) -> Callable[[Callable[[Function], Function]],
 def modules() -> list[Any]:
     """Import all of carvid's modules and return them."""
     package = importlib.import_module("carvid")
+    has_gradio = importlib.util.find_spec("gradio") is not None
     for found in pkgutil.walk_packages(package.__path__, "carvid."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
+        if found.name.endswith("__main__") or (found.name in NEED_GRADIO and not has_gradio):
+            continue
+        importlib.import_module(found.name)
     return [module for name, module in sys.modules.items() if name.partition(".")[0] == "carvid"]
 
 
@@ -658,3 +667,34 @@ def motion_kept_backwards(coarse_motion: Function) -> Function:
 def first_key_frame_for_all(encoding: Function) -> Function:
     """A run of an index takes the first key frame for each of them."""
     return with_argument(encoding, "frame", lambda _: 0)
+
+
+# the app -------------------------------------------------------------------------------------
+
+APP = "tests/test_app.py::"
+
+
+@breaks(APP + "test_a_picture_has_the_masks_of_its_frame", "app's frames")
+def frame_before(image: Function) -> Function:
+    """The page shows the frame before the one that is asked for, with the masks of this one."""
+    return with_argument(image, "index", lambda index: max(0, index - 1))
+
+
+@breaks(APP + "test_only_chosen_things_are_drawn_in_their_own_colours", "app's masks")
+def whole_list_drawn(draw: Function) -> Function:
+    """Masks are drawn with labels of the run, and not of those that were chosen."""
+    return with_argument(
+        draw, "masks", lambda masks: masks and replace(masks, labels=masks.labels // 2)
+    )
+
+
+@breaks(APP + "test_theta_is_chosen_afterwards_as_if_it_had_been_asked_for[texts0]", "app's θ")
+def theta_forgotten(there: Function) -> Function:
+    """The slider changes nothing."""
+    return with_argument(there, "theta", lambda theta: 0.0)
+
+
+@breaks(APP + "test_only_the_page_itself_is_let_in", "who is let in")
+def everybody_let_in(refusal: Function) -> Function:
+    """Pages of others can use the app of a browser's own machine."""
+    return with_result(refusal, lambda reason: None)
