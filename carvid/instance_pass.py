@@ -55,9 +55,7 @@ def _key_frame(
     """What a key frame leaves, and what it shows."""
     image = frame.image
     size_hw, count = segmenter.size_of(image), len(queries.texts)
-    followed = [
-        resize(_maps(context.state, owner, size_hw), size_hw) for owner in range(count)
-    ]
+    followed = [resize(_maps(context.state, owner, size_hw), size_hw) for owner in range(count)]
     detections = segmenter.find(image, queries, followed)
 
     def sharpen(maps: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -60,9 +60,7 @@ def _copy(
     return replace(thing, sprite=sprite, motion="run", flip=bool(rng.random() < 0.5))
 
 
-def _courses(
-    task: InstancesTask, height: float, rng: np.random.Generator
-) -> tuple[Course, ...]:
+def _courses(task: InstancesTask, height: float, rng: np.random.Generator) -> tuple[Course, ...]:
     """Where each thing of the kind goes."""
     count = task.count
     places = (np.arange(count) + 0.5) / count

@@ -1,7 +1,7 @@
 """Are there as many things as there should be, and do they keep their numbers?
 
-Used by `tools/bench.py instances`. A found thing is matched with a true one where their IoU is above
-0.5, as in MOTS (Voigtlaender et al., CVPR 2019).
+Used by `tools/bench.py instances`. A found thing is matched with a true one where their IoU is
+above 0.5, as in MOTS (Voigtlaender et al., CVPR 2019).
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ class InstanceScore:
     """How many true things."""
 
 
-def score_clip(
-    found: Sequence[Found], truths: Sequence[NDArray[np.bool_]]
-) -> InstanceScore:
+def score_clip(found: Sequence[Found], truths: Sequence[NDArray[np.bool_]]) -> InstanceScore:
     """Score a clip.
 
     Args:

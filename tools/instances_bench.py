@@ -35,9 +35,7 @@ from carvid.temporal.instance_state import InstanceState
 from carvid.temporal.seen import seen_frames
 
 
-def find(
-    model: carvid.Carvid, images: Iterable[NDArray[np.uint8]], text: str
-) -> list[Found]:
+def find(model: carvid.Carvid, images: Iterable[NDArray[np.uint8]], text: str) -> list[Found]:
     """Return what is found of an expression in each frame, by labels."""
     config, census, frames = model.config, Census(), []
     seen = seen_frames(to_frames(images), None, config.temporal)

@@ -10,6 +10,7 @@ from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.media.fingerprint import fingerprint
 from carvid.media.open import VideoInfo, is_live
+from carvid.run.asked import Asked, asked_in_json
 from carvid.run.layout import MASK_NAME
 from carvid.run.names import is_inside, png_name
 from carvid.version import __version__
@@ -50,6 +51,8 @@ class RunFacts:
     """The expressions that name stuff, in their order."""
     quick: bool = False
     """Whether it is answered from an index, and the classifier was asked at a few key frames."""
+    asked: tuple[Asked, ...] = ()
+    """What was asked for, where things have labels of their own; then `texts` names those."""
 
     @classmethod
     def of_input(
@@ -95,6 +98,7 @@ class RunFacts:
         return {
             "carvid": __version__,
             **queries_in_json(self),
+            **asked_in_json(self.asked),
             "video": self.video.to_dict(),
             **names,
             **kept,
@@ -123,4 +127,5 @@ class RunFacts:
             bool(values.get("keep_names", False)),
             tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
             bool(values.get("quick", False)),
+            tuple(map(Asked.from_dict, values.get("asked", ()))),
         )  # fmt: skip

@@ -36,17 +36,13 @@ class Census:
         self._lives: dict[int, _Life] = {}
         self._key_frames: Counter[int] = Counter()
         """Of each shot."""
-        self.best: list[float] = []
-        """N times the highest score in any key frame, whatever it was of; empty before the first."""
-        self.frames = 0
-        """Frames that were added."""
+        self._owners = 0
+        """N, the number of expressions."""
 
     def add(self, frame: InstanceFrame) -> None:
         """Count a frame."""
-        self.frames += 1
         self._key_frames[frame.shot] += frame.is_key
-        if frame.is_key:
-            self.best = [max(pair) for pair in zip(self.best or frame.best, frame.best, strict=True)]
+        self._owners = max(self._owners, len(frame.best))
         for number, owner, found, mask in zip(
             frame.numbers, frame.owners, frame.found, frame.masks, strict=True
         ):
@@ -61,7 +57,7 @@ class Census:
             life.found += found
 
     def things(self, confirm: int, most: int | None = None) -> list[tuple[int, ...]]:
-        """Return the numbers of the tracks that are things, of each expression that has any, in the
+        """Return the numbers of the tracks that are things, of each of the N expressions, in the
         order in which they appear; those that appear together from left to right.
 
         Args:
@@ -77,8 +73,7 @@ class Census:
         if most is not None and len(lives) > most:
             longest = sorted(lives, key=lambda number: (-lives[number].frames, number))[:most]
             lives = {number: lives[number] for number in longest}
-        owners = max([len(self.best), *(life.owner + 1 for life in lives.values())])
-        return [tuple(_in_order(lives, owner)) for owner in range(owners)]
+        return [tuple(_in_order(lives, owner)) for owner in range(self._owners)]
 
 
 def _in_order(lives: dict[int, _Life], owner: int) -> Iterable[int]:

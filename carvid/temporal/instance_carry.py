@@ -106,9 +106,7 @@ def _moved(
     )  # fmt: skip
 
 
-def _carried(
-    track: InstanceTrack, seen: SeenFrame, temporal: TemporalConfig
-) -> NDArray[np.uint8]:
+def _carried(track: InstanceTrack, seen: SeenFrame, temporal: TemporalConfig) -> NDArray[np.uint8]:
     """A track's map in the next frame, uint8 (h, w), by flow, corrected by colours and edges."""
     flow = seen.flow
     assert flow is not None and seen.gray is not None and seen.colors is not None
