@@ -49,7 +49,7 @@ from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
 from carvid.run.tracklets import Tracklets
 from carvid.show.run_overlay import run_overlay
-from carvid.temporal.census import Census
+from carvid.temporal.census import Census, Thing
 from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
 
@@ -287,20 +287,20 @@ class _Run:
         return stop_when(never) if ending.stopped else nullcontext()
 
     @cached_property
-    def _things(self) -> dict[int, tuple[int, ...]]:
-        """Index of an expression → the numbers of the tracks that are its things, in order."""
+    def _things(self) -> dict[int, list[Thing]]:
+        """Index of an expression → its things, in order."""
         census = Census()
         for frame in self._tracklets.frames():
             census.add(frame)
-        confirm, asked = self._model.config.instances.confirm, len(self._queries.texts)
-        all_of_them = census.things(confirm)
-        kept = census.things(confirm, MOST_TEXTS - asked)
+        config, asked = self._model.config.instances, len(self._queries.texts)
+        all_of_them = census.things(config)
+        kept = census.things(config, MOST_TEXTS - asked)
         if kept != all_of_them:
             log.warning(
                 "%s: %d things are found, and labels are for %d; those that are seen longest have "
                 "one", self._reader.info.path, sum(map(len, all_of_them)), sum(map(len, kept)),
             )  # fmt: skip
-        return {k: tuple(each) for k, each in zip(self._marked, kept, strict=False)}
+        return dict(zip(self._marked, kept, strict=False))
 
     @cached_property
     def _labelled(self) -> RunFacts:

@@ -68,7 +68,7 @@ def _courses(task: InstancesTask, height: float, rng: np.random.Generator) -> tu
     for k, x in enumerate(places):
         travel = {
             "apart": 0.15 / count * (-1) ** k, "crossing": 0.1 / count * (-1) ** k,
-            "post": 0.45 * (1 if x < 0.5 else -1), "leaving": 0.15 / count * (-1) ** k,
+            "post": 0.3 * (1 if x < 0.5 else -1), "leaving": 0.15 / count * (-1) ** k,
         }[task.kind]  # fmt: skip
         y = 0.62 + 0.06 * (k % 2) + float(rng.uniform(-0.03, 0.03))
         if task.kind == "post":  # each in a lane of its own

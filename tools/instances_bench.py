@@ -30,8 +30,8 @@ from carvid.car.queries import Queries
 from carvid.config import load_config
 from carvid.instance_pass import instance_pass
 from carvid.media.given import to_frames
-from carvid.temporal.census import Census
-from carvid.temporal.instance_state import InstanceState
+from carvid.temporal.census import Census, Thing, numbers_of
+from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.seen import seen_frames
 
 
@@ -43,15 +43,18 @@ def find(model: carvid.Carvid, images: Iterable[NDArray[np.uint8]], text: str) -
     for frame, _ in instance_pass(seen, InstanceState(), segmenter, Queries((text,)), config):
         census.add(frame)
         frames.append(frame)
-    [numbers] = census.things(config.instances.confirm)
-    return [
-        {
-            numbers.index(number) + 1: mask
-            for number, mask in zip(frame.numbers, frame.masks, strict=True)
-            if number in numbers
-        }
-        for frame in frames
-    ]
+    [things] = census.things(config.instances)
+    return [_by_label(frame, things) for frame in frames]
+
+
+def _by_label(frame: InstanceFrame, things: Sequence[Thing]) -> Found:
+    """What a frame shows of things, by labels."""
+    labels, found = numbers_of(things), {}
+    for number, mask in zip(frame.numbers, frame.masks, strict=True):
+        if number in labels:
+            label = labels[number] + 1
+            found[label] = found[label] | mask if label in found else mask
+    return found
 
 
 def measure_drawn(task: InstancesTask) -> InstanceScore:

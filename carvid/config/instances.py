@@ -21,6 +21,9 @@ class InstancesConfig(Section):
     confirm: int = setting(2, low=1)
     """A thing gets a label if it was found at so many key frames; at each one of its shot, if that
     has fewer."""
+    share: float = setting(0.7, low=0.0, high=1.0)
+    """A thing's score, the mean over its key frames, is at least this share of the highest one of
+    its expression."""
     hidden_s: float = setting(2.0, low=0.0)
     """A thing that is out of sight for longer has ended, seconds; what comes later is a new one."""
     color: float = setting(0.3, low=0.0)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from carvid.base.scale import shrink_masks, small_size
 from carvid.run.facts import RunFacts
 from carvid.run.result import FrameResult
+from carvid.temporal.census import Thing, numbers_of
 from carvid.temporal.instance_state import InstanceFrame
 from carvid.temporal.state import TemporalState
 
@@ -42,12 +43,12 @@ class Labels:
 
     Args:
         facts: of the run, with labels (`carvid.run.asked.with_labels`).
-        things: index of an expression that is asked for all its things → the numbers of the tracks
-            that are those, in the order of their labels.
+        things: index of an expression that is asked for all its things → those, in the order of
+            their labels.
         queries: how many expressions and distractors were asked for.
     """
 
-    def __init__(self, facts: RunFacts, things: Mapping[int, Sequence[int]], queries: int) -> None:
+    def __init__(self, facts: RunFacts, things: Mapping[int, Sequence[Thing]], queries: int) -> None:
         self._count, self._queries = len(facts.texts), queries
         self._rows: dict[int, int] = {}
         """Number of a track → its label, from 0."""
@@ -58,8 +59,10 @@ class Labels:
             if not asked.instances:
                 self._plain += rows
             else:
-                self._rows.update(zip(things.get(index, ()), rows, strict=False))
-                self._nothing.append(None if things.get(index) else rows[0])
+                mine = things.get(index, ())
+                places = numbers_of(mine)
+                self._rows.update({number: rows[place] for number, place in places.items()})
+                self._nothing.append(None if mine else rows[0])
 
     def of(
         self, frame: InstanceFrame, best: Sequence[float], plain: FrameResult | None
@@ -77,7 +80,9 @@ class Labels:
         scores = np.zeros(self._count, np.float32)
         for number, score, mask in zip(frame.numbers, frame.scores, frame.masks, strict=True):
             if number in self._rows:
-                masks[self._rows[number]], scores[self._rows[number]] = mask, score
+                row = self._rows[number]
+                masks[row] |= mask
+                scores[row] = max(scores[row], score)
         values, cosines = scores.copy(), np.full(self._count, np.nan, np.float32)
         for row, score in zip(self._nothing, best, strict=False):
             if row is not None:

@@ -15,6 +15,9 @@ from carvid.temporal.instance_state import InstanceState, InstanceTrack
 from carvid.temporal.observe import is_due
 from carvid.temporal.seen import SeenFrame
 
+WHOLE_SHARE = 0.7
+"""A thing is seen whole where its mask has more than this share of its usual area; less of it says
+nothing of where its middle is, and where it goes."""
 MIN_PIXELS = 12
 """A carried mask with fewer pixels is out of sight ..."""
 MIN_SHARE = 0.05
@@ -23,7 +26,7 @@ CAMERA_STEP = 8
 """The camera's motion is the median of every n-th pixel in each direction."""
 TRUSTED = 0.5
 """A thing's motion is that of its pixels whose flow is trusted more."""
-NEW_SPEED = 0.3
+NEW_SPEED = 0.4
 """Weight of a frame's motion in the speed of a thing."""
 
 
@@ -129,7 +132,8 @@ def _speed(
     of it."""
     assert seen.flow is not None
     inside, before = mask & (seen.flow.trust > TRUSTED), np.array(track.speed_xy)
-    if np.count_nonzero(inside) < MIN_PIXELS:
+    hides = np.count_nonzero(mask) < WHOLE_SHARE * track.area
+    if hides or np.count_nonzero(inside) < MIN_PIXELS:
         return before
     now = (np.median(seen.flow.motion[inside], axis=0) - camera) / seen.step_s
     return np.asarray(before + NEW_SPEED * (now - before), np.float64)

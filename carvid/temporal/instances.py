@@ -21,15 +21,12 @@ from carvid.car.detections import Detections
 from carvid.config import InstancesConfig, TemporalConfig
 from carvid.temporal.carry import from_levels, to_levels
 from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds
-from carvid.temporal.instance_carry import InstanceContext, too_small
+from carvid.temporal.instance_carry import WHOLE_SHARE, InstanceContext, too_small
 from carvid.temporal.instance_state import InstanceFrame, InstanceState, InstanceTrack
 from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen
 from carvid.temporal.memory import PROPOSAL_BELIEF
 from carvid.temporal.update import COLOR_DECAY
 
-WHOLE_SHARE = 0.7
-"""A thing is seen whole where its mask has more than this share of its usual area; less of it says
-nothing of where its middle is."""
 USUAL_DECAY = 0.9
 """Weight of the usual area against that of a mask that is not whole."""
 OWN_SHARE = 0.5
@@ -149,10 +146,12 @@ def _claims(
     known = _insides([track.counts for track in tracks])
     carried = np.array([track.mask for track in tracks], bool).reshape(-1, *size_hw)
     chosen = match_seen(found, carried, likeness(counts, known), color=instances.color)
-    claims = []
+    claims, lost = [], []
     for number, track in enumerate(tracks):
         score = float(detections.followed[number])
         claim = _follow(track, score, chosen, number, detections, maps, theta, temporal)
+        if chosen[number] == NONE and score <= theta:
+            lost.append(track)
         if claim is not None and claim.shared:
             others = np.flatnonzero(chosen == chosen[number])
             shares = divide(carried[others], known[others], colors)
@@ -161,7 +160,10 @@ def _claims(
         if claim is not None:
             claims.append(_by_colors(claim, claim.track.counts, colors, temporal))
     free = [row for row in range(len(found)) if row not in chosen and found[row].any()]
-    again = _come_back(context, owner, found[free], counts[free])
+    lost += [each for each in context.state.tracks if each.owner == owner and each.is_hidden]
+    again = _come_back(lost, found[free], counts[free])
+    back = {track.number for track in again.values()}
+    claims = [claim for claim in claims if claim.track.number not in back]
     for row in free:
         score = float(detections.scores[row])
         track = again.get(free.index(row)) or _new(owner, size_hw)
@@ -206,22 +208,18 @@ def _follow(
 
 
 def _come_back(
-    context: InstanceContext,
-    owner: int,
-    found: NDArray[np.bool_],
-    counts: NDArray[np.float32],
+    lost: Sequence[InstanceTrack], found: NDArray[np.bool_], counts: NDArray[np.float32]
 ) -> dict[int, InstanceTrack]:
     """Which of the things that nobody claims, bool (n, h, w) with their colours, float32 (n, C),
-    are hidden tracks of the expression: an index of them → the track."""
-    hidden = [t for t in context.state.tracks if t.owner == owner and t.is_hidden]
+    are tracks that are hidden or lost: an index of them → the track."""
     chosen = match_hidden(
         np.array([_center(mask) for mask in found]).reshape(-1, 2),
-        np.array([track.center_xy for track in hidden]).reshape(-1, 2),
-        np.sqrt([float(track.area) for track in hidden]),
-        np.array([track.hidden_s for track in hidden]),
-        likeness(counts, _insides([track.counts for track in hidden])),
+        np.array([track.center_xy for track in lost]).reshape(-1, 2),
+        np.sqrt([float(track.area) for track in lost]),
+        np.array([track.hidden_s for track in lost]),
+        likeness(counts, _insides([track.counts for track in lost])),
     )
-    return {int(row): t for row, t in zip(chosen, hidden, strict=True) if row != NONE}
+    return {int(row): t for row, t in zip(chosen, lost, strict=True) if row != NONE}
 
 
 def _by_colors(
