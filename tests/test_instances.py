@@ -29,7 +29,7 @@ from carvid.demo.pictures import Image, paste
 from carvid.demo.stills import sprite_name
 from carvid.media.encode import VideoWriter
 from carvid.run.tracklets import Tracklets
-from carvid.temporal.census import Census
+from carvid.temporal.census import Census, Thing, numbers_of
 from carvid.temporal.colors import COLOR_BINS
 from carvid.temporal.instance_carry import meet_frame
 from carvid.temporal.instance_state import InstanceFrame, InstanceState
@@ -224,6 +224,7 @@ def test_what_was_behind_something_is_the_same_thing_again() -> None:
     hidden = [not shown.numbers for shown, _ in found]
     assert any(hidden) and not hidden[0] and not hidden[-1]
     assert {number for shown, _ in found for number in shown.numbers} == {0}
+    assert found[-1][1].begun == 1
 
 
 def test_what_comes_later_than_a_thing_may_be_hidden_is_a_new_one() -> None:
@@ -235,6 +236,15 @@ def test_what_comes_later_than_a_thing_may_be_hidden_is_a_new_one() -> None:
     assert numbers[0] == (0,) and numbers[-1] == (1,) and () in numbers
     soon = [shown.numbers for shown, _ in follow(frames[:4] + frames[4:16] + frames[-4:])]
     assert soon[-1] == (0,)
+
+
+def test_what_is_in_its_place_after_a_cut_that_was_none_is_the_same() -> None:
+    """A cut is seen in what is around it, which turns white."""
+    frames = [scene((40, 150), (20, 80))] * 4
+    image, masks = scene((41, 149), (20, 80))
+    other = np.where(np.any(masks, axis=0)[..., None], image, 255 - texture(77) // 4)
+    found = list(follow([*frames, *[(np.asarray(other, np.uint8), masks)] * 4]))
+    assert found[-1][0].shot == 1 and found[-1][0].numbers == (0, 1)
 
 
 def test_a_cut_ends_what_was_followed() -> None:
@@ -277,28 +287,47 @@ def shown(
     )  # fmt: skip
 
 
-def things(frames: Sequence[InstanceFrame], confirm: int = 2, most: int | None = None) -> object:
+def things(
+    frames: Sequence[InstanceFrame], confirm: int = 2, most: int | None = None, share: float = 0.7
+) -> list[list[Thing]]:
     census = Census()
     for frame in frames:
         census.add(frame)
-    return census.things(confirm, most)
+    return census.things(replace(CONFIG.instances, confirm=confirm, share=share), most)
 
 
 def test_things_are_numbered_as_they_appear_and_from_left_to_right() -> None:
-    frames = [shown(0, {0: 90, 1: 20}), shown(1, {0: 90, 1: 20, 2: 0}), shown(2, {2: 0})]
-    assert things(frames) == [(1, 0, 2)]
-    assert things(frames, confirm=3) == [()]
+    frames = [shown(0, {0: 180, 1: 90}), shown(1, {0: 180, 1: 90, 2: 20}), shown(2, {2: 20})]
+    assert things(frames) == [[(1,), (0,), (2,)]]
+    assert things(frames, confirm=3) == [[]]
     # Those that are seen longest are kept.
-    assert things([*frames, shown(3, {0: 5})], most=2) == [(1, 0)]
+    assert things([*frames, shown(3, {0: 180}), shown(4, {0: 180})], most=2) == [[(1,), (0,)]]
 
 
 def test_what_is_found_once_is_a_thing_only_where_there_was_one_key_frame() -> None:
-    assert things([shown(0, {0: 20})]) == [(0,)]
-    assert things([shown(0, {0: 20}), shown(1, {})]) == [()]
-    assert things([shown(0, {}), shown(1, {3: 20}, shot=1)]) == [(3,)]
+    assert things([shown(0, {0: 20})]) == [[(0,)]]
+    assert things([shown(0, {0: 20}), shown(1, {})]) == [[]]
+    assert things([shown(0, {}), shown(1, {3: 20}, shot=1)]) == [[(3,)]]
     carried = [shown(0, {0: 20}), *(shown(t, {0: 20}, key=t % 2 == 0, found=False) for t in (1, 2))]
-    assert things(carried) == [()]
-    assert things([shown(0, {})]) == [()] and things([]) == []
+    assert things(carried) == [[]]
+    assert things([shown(0, {})]) == [[]] and things([]) == []
+
+
+def test_what_always_touches_is_one_thing() -> None:
+    """Boxes are 20 pixels wide."""
+    together = [shown(t, {0: 20, 1: 42, 2: 120}) for t in range(10)]
+    assert things(together) == [[(0, 1), (2,)]]
+    assert numbers_of(things(together)[0]) == {0: 0, 1: 0, 2: 1}
+    parting = [*together, *(shown(10 + t, {0: 20, 1: 60 + t, 2: 120}) for t in range(3))]
+    assert things(parting) == [[(0,), (1,), (2,)]]
+    chain = [shown(t, {0: 20, 1: 42, 2: 64}) for t in range(3)]
+    assert things(chain) == [[(0, 1, 2)]]
+
+
+def test_what_scores_far_less_than_the_best_is_none() -> None:
+    frames = [replace(shown(t, {0: 20, 1: 120}), scores=(0.9, 0.5)) for t in range(3)]
+    assert things(frames) == [[(0,)]]
+    assert things(frames, share=0.5) == [[(0,), (1,)]]
 
 
 def test_tracklets_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -484,8 +513,8 @@ def test_a_finished_run_is_left_and_another_one_refused_or_replaced(
 
 
 def test_of_which_nothing_is_found_has_one_label(model: carvid.Carvid, dogs: Path) -> None:
-    track = model.segment(dogs, ["the airplane", "the dog"], instances=True)
-    assert track.texts == ("the airplane", "the dog 1", "the dog 2")
+    track = model.segment(dogs, ["the pizza", "the dog"], instances=True)
+    assert track.texts == ("the pizza", "the dog 1", "the dog 2")
     entry = track.summary()["expressions"][0]
     assert entry["frames_found"] == 0 and 0 < entry["best_score"] < 0.35
 

@@ -44,7 +44,7 @@ def make_instances(task: InstancesTask, sprites: Sprites) -> tuple[Scene, str]:
     things = [_copy(first, k, task, sprites, rng) for k in range(task.count)]
     shot = scene.shots[0]
     courses = _courses(task, shot.courses[0].height, rng)
-    beside = replace(shot.courses[1], x=0.5, y=0.2, travel=0.2, height=0.22)
+    beside = replace(shot.courses[1], x=0.5, y=0.15, travel=0.2, height=0.2)
     post = (0.5, float(rng.uniform(0.1, 0.16))) if task.kind == "post" else None
     drawn = Shot(0, shot.seed, (*courses, beside), 0.0, post)
     return Scene(spec, (*things, replace(other, motion="run")), (drawn,)), f"the {first.noun}"
@@ -66,13 +66,13 @@ def _courses(task: InstancesTask, height: float, rng: np.random.Generator) -> tu
     places = (np.arange(count) + 0.5) / count
     courses = []
     for k, x in enumerate(places):
-        travel = {
-            "apart": 0.15 / count * (-1) ** k, "crossing": 0.1 / count * (-1) ** k,
-            "post": 0.3 * (1 if x < 0.5 else -1), "leaving": 0.15 / count * (-1) ** k,
-        }[task.kind]  # fmt: skip
-        y = 0.62 + 0.06 * (k % 2) + float(rng.uniform(-0.03, 0.03))
-        if task.kind == "post":  # each in a lane of its own
-            y = 0.3 + 0.5 * (k + 0.5) / count
+        travel, y = 0.15 / count * (-1) ** k, 0.62 + 0.06 * (k % 2)
+        if task.kind == "post":  # two lanes, from both sides
+            x, y = 0.32 - 0.1 * (k // 2 * 2), 0.48
+            travel = 0.42
+            if k % 2:
+                x, y, travel = 1 - x, 0.8, -travel
+        y += float(rng.uniform(-0.03, 0.03))
         size = height * float(rng.uniform(0.9, 1.1))
         courses.append(Course(float(x), y, size, travel))
     if task.kind == "crossing":

@@ -17,7 +17,9 @@ from carvid.temporal.seen import SeenFrame
 
 WHOLE_SHARE = 0.7
 """A thing is seen whole where its mask has more than this share of its usual area; less of it says
-nothing of where its middle is, and where it goes."""
+nothing of where its middle is ..."""
+HIDING_SHARE = 0.4
+"""... and with less than this share, nothing of where it goes: the rest may lie on what hides it."""
 MIN_PIXELS = 12
 """A carried mask with fewer pixels is out of sight ..."""
 MIN_SHARE = 0.05
@@ -41,18 +43,24 @@ class InstanceContext:
     is_key: bool
     """Whether it is a key frame."""
 
+    @property
+    def begins_shot(self) -> bool:
+        """Whether it is the first frame, or the first one after a cut."""
+        return self.seen.flow is None
+
 
 def meet_frame(
     state: InstanceState, seen: SeenFrame, temporal: TemporalConfig, instances: InstancesConfig
 ) -> InstanceContext:
-    """Carry what is followed into a new frame, and say if that is a key frame. A cut ends all
-    tracks; a flash is passed over."""
+    """Carry what is followed into a new frame, and say if that is a key frame. At a cut everything
+    is hidden; a flash is passed over."""
     here = replace(
         state, since_key=state.since_key + 1, since_key_s=state.since_key_s + seen.step_s,
         time_s=seen.time_s, gray=seen.gray, cut_history=seen.cut_history,
     )  # fmt: skip
     if seen.flow is None:
-        return InstanceContext(replace(here, tracks=(), shot=state.shot + 1), seen, is_key=True)
+        lost = tuple(_lost(track, seen.step_s) for track in state.tracks if seen.verdict == "cut")
+        return InstanceContext(replace(here, tracks=lost, shot=state.shot + 1), seen, is_key=True)
     if seen.verdict == "flash":
         return InstanceContext(here, seen, is_key=False)
     camera = _camera_motion(seen.flow, state.tracks)
@@ -102,11 +110,20 @@ def _moved(
     hidden_s = track.hidden_s + seen.step_s if track.is_hidden else 0.0
     if not track.is_hidden and too_small(int(np.count_nonzero(levels > MASK_LEVEL)), track.area):
         levels, hidden_s = np.zeros_like(levels), seen.step_s
-    x, y = np.array(track.center_xy) + step
+    center = np.array(track.center_xy) + step
+    if not hidden_s:
+        center = _near(center, levels > MASK_LEVEL, float(track.area) ** 0.5)
+    x, y = center
     return replace(
         track, levels=levels, hidden_s=float(hidden_s), center_xy=(float(x), float(y)),
         speed_xy=(float(speed[0]), float(speed[1])),
     )  # fmt: skip
+
+
+def _lost(track: InstanceTrack, step_s: float) -> InstanceTrack:
+    """A track at a cut: nobody knows where it is."""
+    hidden_s = track.hidden_s + step_s
+    return replace(track, levels=np.zeros_like(track.levels), hidden_s=hidden_s, score=0.0)
 
 
 def _carried(track: InstanceTrack, seen: SeenFrame, temporal: TemporalConfig) -> NDArray[np.uint8]:
@@ -122,6 +139,17 @@ def _carried(track: InstanceTrack, seen: SeenFrame, temporal: TemporalConfig) ->
     return result
 
 
+def _near(
+    center: NDArray[np.float64], mask: NDArray[np.bool_], most: float
+) -> NDArray[np.float64]:
+    """The middle of a thing, float64 (2,), no farther from that of what is seen of it, bool (h, w),
+    than `most` pixels."""
+    rows, columns = np.nonzero(mask)
+    seen = np.array([columns.mean(), rows.mean()])
+    away = center - seen
+    return np.asarray(seen + away * min(1.0, most / max(1e-6, float(np.linalg.norm(away)))))
+
+
 def _speed(
     track: InstanceTrack,
     mask: NDArray[np.bool_],
@@ -132,7 +160,7 @@ def _speed(
     of it."""
     assert seen.flow is not None
     inside, before = mask & (seen.flow.trust > TRUSTED), np.array(track.speed_xy)
-    hides = np.count_nonzero(mask) < WHOLE_SHARE * track.area
+    hides = np.count_nonzero(mask) < HIDING_SHARE * track.area
     if hides or np.count_nonzero(inside) < MIN_PIXELS:
         return before
     now = (np.median(seen.flow.motion[inside], axis=0) - camera) / seen.step_s

@@ -4,7 +4,8 @@ At a key frame the parts of each expression's CAM that score as it are matched w
 are carried here (`matching`). What covers several tracks, which cross, is divided among them, and
 begins no new one. What nobody claims is a hidden track that comes back, or else a new one. A track
 that is neither found nor scores as its expression any more is hidden; `instance_carry` keeps its
-place in mind, and ends it after a while.
+place in mind, and ends it after a while. A cut ends all tracks but those that are found at once in
+their place and in their colours: what was taken for a cut may be none.
 """
 
 from __future__ import annotations
@@ -96,7 +97,8 @@ def after_key_frame(
                     shown.append((track, mask, claim.found))
         state = replace(state, begun=begun)
     claimed = {track.number for track in tracks}
-    rest = [_hidden(track, context) for track in state.tracks if track.number not in claimed]
+    rest = [_hidden(track, context) for track in state.tracks
+            if track.number not in claimed and not context.begins_shot]  # fmt: skip
     state = replace(
         state, tracks=tuple(sorted([*tracks, *rest], key=lambda track: track.number)),
         since_key=0, since_key_s=0.0,
@@ -161,7 +163,7 @@ def _claims(
             claims.append(_by_colors(claim, claim.track.counts, colors, temporal))
     free = [row for row in range(len(found)) if row not in chosen and found[row].any()]
     lost += [each for each in context.state.tracks if each.owner == owner and each.is_hidden]
-    again = _come_back(lost, found[free], counts[free])
+    again = _come_back(lost, found[free], counts[free], at_once=context.begins_shot)
     back = {track.number for track in again.values()}
     claims = [claim for claim in claims if claim.track.number not in back]
     for row in free:
@@ -208,16 +210,22 @@ def _follow(
 
 
 def _come_back(
-    lost: Sequence[InstanceTrack], found: NDArray[np.bool_], counts: NDArray[np.float32]
+    lost: Sequence[InstanceTrack],
+    found: NDArray[np.bool_],
+    counts: NDArray[np.float32],
+    *,
+    at_once: bool,
 ) -> dict[int, InstanceTrack]:
     """Which of the things that nobody claims, bool (n, h, w) with their colours, float32 (n, C),
-    are tracks that are hidden or lost: an index of them → the track."""
+    are tracks that are hidden or lost: an index of them → the track. `at_once`: after a cut, where
+    only what is in its place and has its colours is the same."""
     chosen = match_hidden(
         np.array([_center(mask) for mask in found]).reshape(-1, 2),
         np.array([track.center_xy for track in lost]).reshape(-1, 2),
         np.sqrt([float(track.area) for track in lost]),
         np.array([track.hidden_s for track in lost]),
         likeness(counts, _insides([track.counts for track in lost])),
+        strict=at_once,
     )
     return {int(row): t for row, t in zip(chosen, lost, strict=True) if row != NONE}
 

@@ -19,6 +19,8 @@ COARSE = 8
 """Steps of each of red, green and blue in which colours are compared."""
 MIN_ALIKE = 0.5
 """Something hidden is found again only where colours are more alike than this, in [0, 1]."""
+SURELY_ALIKE = 0.85
+"""... and after a cut, than this."""
 REACH, REACH_PER_S = 1.0, 1.5
 """A hidden thing may be so far from its place, in units of the root of its area: at once, and for
 each second that it was hidden."""
@@ -71,6 +73,8 @@ def match_hidden(
     sizes: NDArray[np.float64],
     hidden_s: NDArray[np.float64],
     alike: NDArray[np.float32],
+    *,
+    strict: bool = False,
 ) -> NDArray[np.int64]:
     """Return which of D found things each of K hidden ones is, int64 (K,), or `NONE`: by colours,
     and by how far it is from where it should be.
@@ -81,13 +85,15 @@ def match_hidden(
         sizes: float64 (K,): roots of their areas, pixels.
         hidden_s: float64 (K,): seconds for which they have been hidden.
         alike: float32 (D, K) in [0, 1]: how alike the colours are.
+        strict: only what is half as far and in nearly the same colours.
     """
     chosen = np.full(len(places_xy), NONE)
     if not len(centers_xy) or not len(places_xy):
         return chosen
     away = np.linalg.norm(centers_xy[:, None] - places_xy, axis=2)
     far = away / np.maximum(1, sizes * (REACH + REACH_PER_S * hidden_s))
-    value = np.where((far < 1) & (alike > MIN_ALIKE), alike + 1 - far, 0)
+    most, least = (0.5, SURELY_ALIKE) if strict else (1.0, MIN_ALIKE)
+    value = np.where((far < most) & (alike > least), alike + 1 - far, 0)
     for row, column in zip(*linear_sum_assignment(value, maximize=True), strict=True):
         if value[row, column] > 0:
             chosen[column] = row
