@@ -105,9 +105,9 @@ def test_things_that_cross_are_found_as_one() -> None:
 def test_nothing_matches_nothing(found: int, followed: int) -> None:
     alike = np.zeros((found, followed), np.float32)
     masks = boxes(20, 60)
-    assert match_seen(masks[:found], masks[:followed], alike, color=0.3).tolist() == [
-        NONE
-    ] * followed
+    assert (
+        match_seen(masks[:found], masks[:followed], alike, color=0.3).tolist() == [NONE] * followed
+    )
     places, sizes = np.zeros((followed, 2)), np.ones(followed)
     chosen = match_hidden(np.zeros((found, 2)), places, sizes, sizes, alike)
     assert chosen.tolist() == [NONE] * followed
@@ -374,7 +374,7 @@ def test_which_expressions_are_meant() -> None:
     queries = Queries(("dog", "cat", "dog"))
     assert marked_in(queries, True) == (0, 1, 2) and marked_in(queries, False) == ()
     assert marked_in(queries, "cat") == (1,) and marked_in(queries, ["dog"]) == (0, 2)
-    with pytest.raises(ExpressionError, match="'dgo' is to be found one by one.*did you mean"):
+    with pytest.raises(ExpressionError, match=r"'dgo' is to be found one by one.*did you mean"):
         marked_in(queries, ["dgo"])
     with pytest.raises(ValueError, match="instances must be"):
         marked_in(queries, [3])  # type: ignore[list-item]
@@ -425,7 +425,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_each_thing_has_a_label_everywhere(model: carvid.Carvid, dogs: Path, tmp_path: Path) -> None:
+def test_each_thing_has_a_label_everywhere(
+    model: carvid.Carvid, dogs: Path, tmp_path: Path
+) -> None:
     texts = ["the dog", "the ball"]
     track = model.segment(
         dogs, texts, instances=["the dog"], out=tmp_path / "out", formats=["coco"],
@@ -443,8 +445,8 @@ def test_each_thing_has_a_label_everywhere(model: carvid.Carvid, dogs: Path, tmp
     assert all(entry["frames_found"] == 12 for entry in track.summary()["expressions"])
     scores = (tmp_path / "out/scores.csv").read_text()
     assert "0,0.000000,2,the dog 2,0.9" in scores
-    names = {each["name"] for each in json.loads((tmp_path / "out/coco.json").read_text())["categories"]}
-    assert names == set(track.texts)
+    categories = json.loads((tmp_path / "out/coco.json").read_text())["categories"]
+    assert {each["name"] for each in categories} == set(track.texts)
     assert (tmp_path / "out/overlay.mp4").stat().st_size and not (tmp_path / "out/.carvid").exists()
     reopened = carvid.Track.open(tmp_path / "out")
     reopened.save(tmp_path / "copy")
@@ -528,7 +530,7 @@ def test_frames_that_come_once(model: carvid.Carvid, tmp_path: Path) -> None:
     track = model.segment(iter(drawn(5)), "the dog", instances=True, out=tmp_path / "out")
     assert track.texts == ("the dog 1", "the dog 2") and len(track) == 5
     assert not (tmp_path / "out/overlay.mp4").exists()
-    with pytest.raises(VideoError, match="only once.*give a list"):
+    with pytest.raises(VideoError, match=r"only once.*give a list"):
         model.segment(iter(drawn(5)), ["the dog", "the ball"], instances=["the dog"])
     calls = iter(range(99))
     short = model.segment(
@@ -579,7 +581,9 @@ def test_the_command_line_says_it_in_one_line_before_weights_are_loaded(
 
 def test_the_command_line_marks_one_or_all(dogs: Path, tmp_path: Path) -> None:
     quick = ["-p", "tiny", "--set", "crf.iterations=1", "--set", "overlay.enabled=false", "--json"]
-    one = run_carvid("run", dogs, "-e", "the dog*", "-e", "the ball", "-o", tmp_path / "one", *quick)
+    one = run_carvid(
+        "run", dogs, "-e", "the dog*", "-e", "the ball", "-o", tmp_path / "one", *quick
+    )
     texts = [entry["text"] for entry in json.loads(one.stdout)["expressions"]]
     assert texts == ["the dog 1", "the dog 2", "the ball"], one.stderr
     again = run_carvid(

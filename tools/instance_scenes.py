@@ -36,8 +36,9 @@ class InstancesTask:
         return 2 + self.seed % 3
 
 
-def make_instances(task: InstancesTask, sprites: Sprites) -> tuple[Scene, str]:
-    """Return a scene whose first `task.count` things are of a kind, and an expression for them."""
+def make_instances(task: InstancesTask, sprites: Sprites) -> tuple[Scene, str, str]:
+    """Return a scene whose first `task.count` things are of a kind, an expression for them, and one
+    for the other thing."""
     spec = SceneSpec(task.seed, FRAMES, SIZE_HW, objects=(2, 2), heights=(0.22, 0.32))
     scene, rng = make_scene(spec, sprites), np.random.default_rng([task.seed, 5])
     first, other = scene.things
@@ -47,7 +48,8 @@ def make_instances(task: InstancesTask, sprites: Sprites) -> tuple[Scene, str]:
     beside = replace(shot.courses[1], x=0.5, y=0.15, travel=0.2, height=0.2)
     post = (0.5, float(rng.uniform(0.1, 0.16))) if task.kind == "post" else None
     drawn = Shot(0, shot.seed, (*courses, beside), 0.0, post)
-    return Scene(spec, (*things, replace(other, motion="run")), (drawn,)), f"the {first.noun}"
+    scene = Scene(spec, (*things, replace(other, motion="run")), (drawn,))
+    return scene, f"the {first.noun}", f"the {other.noun}"
 
 
 def _copy(

@@ -5,7 +5,7 @@ Used by `tools/bench.py instances`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ import temporal_bench
 import torch
 from group_simulation import simulate_group, text_of
 from instance_scenes import KINDS, InstancesTask, make_instances
-from instance_scores import Found, InstanceScore, score_clip
+from instance_scores import HEAD, Found, InstanceScore, row, score_clip
 from numpy.typing import NDArray
 from temporal_bench import start_worker
 from tqdm import tqdm
@@ -35,12 +35,14 @@ from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.seen import seen_frames
 
 
-def find(model: carvid.Carvid, images: Iterable[NDArray[np.uint8]], text: str) -> list[Found]:
+def find(
+    model: carvid.Carvid, images: Iterable[NDArray[np.uint8]], text: str, *distractors: str
+) -> list[Found]:
     """Return what is found of an expression in each frame, by labels."""
     config, census, frames = model.config, Census(), []
     seen = seen_frames(to_frames(images), None, config.temporal)
-    segmenter = InstanceSegmenter(model.segmenter)
-    for frame, _ in instance_pass(seen, InstanceState(), segmenter, Queries((text,)), config):
+    segmenter, queries = InstanceSegmenter(model.segmenter), Queries((text,), distractors)
+    for frame, _ in instance_pass(seen, InstanceState(), segmenter, queries, config):
         census.add(frame)
         frames.append(frame)
     [things] = census.things(config.instances)
@@ -59,9 +61,9 @@ def _by_label(frame: InstanceFrame, things: Sequence[Thing]) -> Found:
 
 def measure_drawn(task: InstancesTask) -> InstanceScore:
     """Score a drawn clip, in a worker."""
-    scene, text = make_instances(task, temporal_bench.worker_sprites())
+    scene, text, other = make_instances(task, temporal_bench.worker_sprites())
     drawn = list(scene.frames())
-    found = find(temporal_bench.worker_model(), [image for image, _ in drawn], text)
+    found = find(temporal_bench.worker_model(), [image for image, _ in drawn], text, other)
     labels = np.arange(1, task.count + 1)[:, None, None]
     return score_clip(found, [truth == labels for _, truth in drawn])
 
@@ -116,3 +118,47 @@ def measure_all_real(tasks: Sequence[RealTask], workers: int) -> list[InstanceSc
     bar = partial(tqdm, total=len(tasks), unit="video", leave=False)
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         return list(bar(pool.map(measure_real, tasks)))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What `tools/bench.py instances` was asked for; its own options say what each is."""
+
+    sprites: Path | None
+    clips: int
+    first_seed: int
+    preset: str
+    data: Path | None
+    video: str
+    objects: tuple[int, ...]
+    copies: int
+    levels: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: tuple[str, ...]
+
+
+def table(asked: Asked, workers: int) -> Iterator[str]:
+    """Yield the lines of a table: a line for each kind of drawn clips, one for all of them, and one
+    for each level of noise."""
+    yield HEAD
+    if asked.sprites is not None:
+        drawn = measure_all_drawn(
+            asked.sprites, asked.preset, asked.settings, asked.clips, asked.first_seed, workers
+        )
+        for kind in KINDS:
+            if mine := [score for task, score in drawn if task.kind == kind]:
+                yield row(f"drawn, {kind}", mine)
+        yield row("drawn, all", [score for _, score in drawn])
+    if asked.data is not None:
+        tasks = [
+            RealTask(
+                asked.data, asked.video, asked.objects, asked.copies, "default", asked.settings,
+                level, seed,
+            )
+            for level in asked.levels
+            for seed in asked.seeds
+        ]  # fmt: skip
+        scores = measure_all_real(tasks, workers)
+        for level in asked.levels:
+            mine = [each for task, each in zip(tasks, scores, strict=True) if task.level == level]
+            yield row(f"{asked.video}, {level} noise", mine)

@@ -44,11 +44,13 @@ class Labels:
     Args:
         facts: of the run, with labels (`carvid.run.asked.with_labels`).
         things: index of an expression that is asked for all its things → those, in the order of
-            their labels.
+            labels.
         queries: how many expressions and distractors were asked for.
     """
 
-    def __init__(self, facts: RunFacts, things: Mapping[int, Sequence[Thing]], queries: int) -> None:
+    def __init__(
+        self, facts: RunFacts, things: Mapping[int, Sequence[Thing]], queries: int
+    ) -> None:
         self._count, self._queries = len(facts.texts), queries
         self._rows: dict[int, int] = {}
         """Number of a track → its label, from 0."""
@@ -84,9 +86,9 @@ class Labels:
                 masks[row] |= mask
                 scores[row] = max(scores[row], score)
         values, cosines = scores.copy(), np.full(self._count, np.nan, np.float32)
-        for row, score in zip(self._nothing, best, strict=False):
-            if row is not None:
-                scores[row] = score
+        for nothing, highest in zip(self._nothing, best, strict=False):
+            if nothing is not None:
+                scores[nothing] = highest
         if plain is None:
             maps = shrink_masks(masks, small_size((height, width)))
             state = TemporalState.initial(self._queries)

@@ -19,7 +19,7 @@ WHOLE_SHARE = 0.7
 """A thing is seen whole where its mask has more than this share of its usual area; less of it says
 nothing of where its middle is ..."""
 HIDING_SHARE = 0.4
-"""... and with less than this share, nothing of where it goes: the rest may lie on what hides it."""
+"""... and with less than this share, nothing of where it goes: the rest may be what hides it."""
 MIN_PIXELS = 12
 """A carried mask with fewer pixels is out of sight ..."""
 MIN_SHARE = 0.05
@@ -139,9 +139,7 @@ def _carried(track: InstanceTrack, seen: SeenFrame, temporal: TemporalConfig) ->
     return result
 
 
-def _near(
-    center: NDArray[np.float64], mask: NDArray[np.bool_], most: float
-) -> NDArray[np.float64]:
+def _near(center: NDArray[np.float64], mask: NDArray[np.bool_], most: float) -> NDArray[np.float64]:
     """The middle of a thing, float64 (2,), no farther from that of what is seen of it, bool (h, w),
     than `most` pixels."""
     rows, columns = np.nonzero(mask)
