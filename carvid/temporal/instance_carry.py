@@ -20,6 +20,8 @@ WHOLE_SHARE = 0.7
 nothing of where its middle is ..."""
 HIDING_SHARE = 0.4
 """... and with less than this share, nothing of where it goes: the rest may be what hides it."""
+HIDING_HALF_S = 0.25
+"""A thing that stays half hidden for so many seconds has half the speed with which it came."""
 MIN_PIXELS = 12
 """A carried mask with fewer pixels is out of sight ..."""
 MIN_SHARE = 0.05
@@ -158,8 +160,9 @@ def _speed(
     of it."""
     assert seen.flow is not None
     inside, before = mask & (seen.flow.trust > TRUSTED), np.array(track.speed_xy)
-    hides = np.count_nonzero(mask) < HIDING_SHARE * track.area
-    if hides or np.count_nonzero(inside) < MIN_PIXELS:
+    if np.count_nonzero(mask) < HIDING_SHARE * track.area:
+        return np.asarray(before * 0.5 ** (seen.step_s / HIDING_HALF_S), np.float64)
+    if np.count_nonzero(inside) < MIN_PIXELS:
         return before
     now = (np.median(seen.flow.motion[inside], axis=0) - camera) / seen.step_s
     return np.asarray(before + NEW_SPEED * (now - before), np.float64)

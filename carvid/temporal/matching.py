@@ -21,7 +21,7 @@ MIN_ALIKE = 0.5
 """Something hidden is found again only where colours are more alike than this, in [0, 1]."""
 SURELY_ALIKE = 0.85
 """... and after a cut, than this."""
-REACH, REACH_PER_S = 1.0, 1.5
+REACH, REACH_PER_S = 1.5, 3.0
 """A hidden thing may be so far from its place, in units of the root of its area: at once, and for
 each second that it was hidden."""
 NEAR_PIXELS = 4.0
