@@ -25,7 +25,7 @@ from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds
 from carvid.temporal.instance_carry import WHOLE_SHARE, InstanceContext, too_small
 from carvid.temporal.instance_state import InstanceFrame, InstanceState, InstanceTrack
 from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen
-from carvid.temporal.memory import PROPOSAL_BELIEF
+from carvid.temporal.memory import PROPOSAL_BELIEF, by_motion
 from carvid.temporal.update import COLOR_DECAY
 
 USUAL_DECAY = 0.9
@@ -160,7 +160,9 @@ def _claims(
             share = shares[others.tolist().index(number)]
             claim = replace(claim, chance=claim.chance * (share > 0.5))
         if claim is not None:
-            claims.append(_by_colors(claim, claim.track.counts, colors, temporal))
+            claim = _by_colors(claim, claim.track.counts, colors, temporal)
+            others = carried[np.arange(len(tracks)) != number].any(axis=0)
+            claims.append(_by_motion(claim, others, context, temporal))
     free = [row for row in range(len(found)) if row not in chosen and found[row].any()]
     lost += [each for each in context.state.tracks if each.owner == owner and each.is_hidden]
     again = _come_back(lost, found[free], counts[free], at_once=context.begins_shot)
@@ -246,6 +248,20 @@ def _by_colors(
     if claim.shared:  # the others' part stays theirs
         chance[claim.chance == 0] = 0
     return replace(claim, chance=chance)
+
+
+def _by_motion(
+    claim: _Claim,
+    others: NDArray[np.bool_],
+    context: InstanceContext,
+    temporal: TemporalConfig,
+) -> _Claim:
+    """A claim whose map has been completed by what moves along, but for where others, bool (h, w),
+    are carried to; one that is shared as it is."""
+    if claim.shared:
+        return claim
+    chance = by_motion(claim.chance, context.seen.flow, temporal)
+    return replace(claim, chance=np.where(others & (claim.chance <= 0.5), claim.chance, chance))
 
 
 def _apart(claims: Sequence[_Claim], masks: NDArray[np.bool_]) -> None:
