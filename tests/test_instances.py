@@ -116,7 +116,7 @@ def test_nothing_matches_nothing(found: int, followed: int) -> None:
 def test_what_was_hidden_is_found_near_its_place_and_in_its_colours() -> None:
     alike = np.array([[0.9, 0.9], [0.1, 0.9]], np.float32)
     centers, places = np.array([[50.0, 30], [100, 30]]), np.array([[95.0, 30], [200, 30]])
-    sizes, hidden_s = np.array([20.0, 20]), np.array([0.5, 0.5])
+    sizes, hidden_s = np.array([20.0, 20]), np.array([0.1, 0.1])
     assert match_hidden(centers, places, sizes, hidden_s, alike).tolist() == [NONE, NONE]
     assert match_hidden(centers, places, sizes, hidden_s, alike[::-1]).tolist() == [1, NONE]
     # The longer it was out of sight, the farther it may be.
