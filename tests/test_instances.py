@@ -34,7 +34,7 @@ from carvid.temporal.colors import COLOR_BINS
 from carvid.temporal.instance_carry import meet_frame
 from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.instances import after_key_frame, between_key_frames, seen_tracks
-from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen
+from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen, nearness
 from carvid.temporal.seen import see
 from tests.conftest import carvid as run_carvid
 from tests.squares import SIZE_HW, box, texture
@@ -92,6 +92,17 @@ def test_colours_decide_between_two_that_overlap_alike() -> None:
     found, followed = boxes(50), boxes(42, 58)
     assert match_seen(found, followed, alike, color=0.5).tolist()[1] == 0
     assert match_seen(found, followed[:, :, ::-1], alike[:, ::-1], color=0.5).tolist()[1] == NONE
+
+
+def test_of_what_is_half_hidden_its_motion_decides() -> None:
+    found, followed = boxes(40, 80), boxes(45, 46)
+    alike = np.ones((2, 2), np.float32)
+    near = np.array([[0, 0.1], [0, 0.9]], np.float32)
+    chosen = match_seen(found, followed, alike, near, color=0.3, motion=0.5)
+    assert chosen.tolist() == [0, 1]
+    assert match_seen(found, followed, alike, color=0.3, motion=0.5).tolist() == [0, 0]
+    away = nearness(np.array([[50.0, 20], [30, 20]]), np.array([[50.0, 20]]), np.array([10.0]))
+    assert away.ravel() == pytest.approx([1, math.exp(-4)])
 
 
 def test_things_that_cross_are_found_as_one() -> None:

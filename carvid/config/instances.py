@@ -29,3 +29,6 @@ class InstancesConfig(Section):
     color: float = setting(0.3, low=0.0)
     """Weight of how alike two things' colours are, in [0, 1], against the IoU of their masks, when
     what is found is matched with what is followed."""
+    motion: float = setting(0.5, low=0.0)
+    """Weight of how near what is found is to where a thing should be by its motion, in [0, 1],
+    where that is not wholly in sight."""

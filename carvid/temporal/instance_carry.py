@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -66,7 +68,11 @@ def meet_frame(
     if seen.verdict == "flash":
         return InstanceContext(here, seen, is_key=False)
     camera = _camera_motion(seen.flow, state.tracks)
-    moved = [_moved(track, seen, camera, temporal) for track in state.tracks]
+    crowded = _crowded(state.tracks)
+    moved = [
+        _moved(track, seen, camera, temporal, crowded=track.number in crowded)
+        for track in state.tracks
+    ]
     kept = [track for track in moved if track.hidden_s <= instances.hidden_s]
     context = replace(here, tracks=apart(kept))
     return InstanceContext(context, seen, is_key=is_due(state, seen.step_s, temporal))
@@ -101,13 +107,18 @@ def _moved(
     seen: SeenFrame,
     camera: NDArray[np.float64],
     temporal: TemporalConfig,
+    *,
+    crowded: bool,
 ) -> InstanceTrack:
-    """A track in the next frame."""
+    """A track in the next frame. `crowded`: it touches another one, so that the motion under its
+    mask may be that one's."""
     speed = np.array(track.speed_xy)
     levels = track.levels
     if not track.is_hidden:
         levels = _carried(track, seen, temporal)
-        speed = _speed(track, levels > MASK_LEVEL, seen, camera)
+        whole = np.count_nonzero(levels > MASK_LEVEL) > WHOLE_SHARE * track.area
+        if whole or not crowded:
+            speed = _speed(track, levels > MASK_LEVEL, seen, camera)
     step = camera + speed * seen.step_s
     hidden_s = track.hidden_s + seen.step_s if track.is_hidden else 0.0
     if not track.is_hidden and too_small(int(np.count_nonzero(levels > MASK_LEVEL)), track.area):
@@ -148,6 +159,18 @@ def _near(center: NDArray[np.float64], mask: NDArray[np.bool_], most: float) -> 
     seen = np.array([columns.mean(), rows.mean()])
     away = center - seen
     return np.asarray(seen + away * min(1.0, most / max(1e-6, float(np.linalg.norm(away)))))
+
+
+def _crowded(tracks: Sequence[InstanceTrack]) -> set[int]:
+    """The numbers of tracks that touch another one of their expression."""
+    found: set[int] = set()
+    square = np.ones((3, 3), np.uint8)
+    for one, other in combinations([track for track in tracks if not track.is_hidden], 2):
+        if one.owner == other.owner:
+            near = cv2.dilate(one.mask.astype(np.uint8), square) > 0
+            if (near & other.mask).any():
+                found |= {one.number, other.number}
+    return found
 
 
 def _speed(

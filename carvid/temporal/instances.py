@@ -24,7 +24,7 @@ from carvid.temporal.carry import from_levels, to_levels
 from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds
 from carvid.temporal.instance_carry import WHOLE_SHARE, InstanceContext, too_small
 from carvid.temporal.instance_state import InstanceFrame, InstanceState, InstanceTrack
-from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen
+from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen, nearness
 from carvid.temporal.memory import PROPOSAL_BELIEF, by_motion
 from carvid.temporal.update import COLOR_DECAY
 
@@ -147,7 +147,10 @@ def _claims(
     tracks = seen_tracks(context.state, owner)
     known = _insides([track.counts for track in tracks])
     carried = np.array([track.mask for track in tracks], bool).reshape(-1, *size_hw)
-    chosen = match_seen(found, carried, likeness(counts, known), color=instances.color)
+    chosen = match_seen(
+        found, carried, likeness(counts, known), _near(found, tracks), color=instances.color,
+        motion=instances.motion,
+    )  # fmt: skip
     claims, lost = [], []
     for number, track in enumerate(tracks):
         score = float(detections.followed[number])
@@ -175,6 +178,19 @@ def _claims(
         claim = _Claim(replace(track, value=score), maps[row], score, found=True)
         claims.append(_by_colors(claim, own, colors, temporal))
     return claims
+
+
+def _near(found: NDArray[np.bool_], tracks: Sequence[InstanceTrack]) -> NDArray[np.float32]:
+    """How near each found thing, bool (D, h, w), is to where each track should be by its motion,
+    float32 (D, K); of those alone that are not wholly in sight, of which flow knows little."""
+    near = nearness(
+        np.array([_center(mask) for mask in found]).reshape(-1, 2),
+        np.array([track.center_xy for track in tracks]).reshape(-1, 2),
+        np.sqrt([float(track.area) for track in tracks]),
+    )
+    whole = [np.count_nonzero(track.mask) > WHOLE_SHARE * track.area for track in tracks]
+    near[:, np.array(whole, bool)] = 0
+    return near
 
 
 def _follow(
@@ -295,12 +311,14 @@ def _updated(
     is_new = track.number == NONE
     whole = is_new or area > WHOLE_SHARE * track.area
     usual = area if whole else round(USUAL_DECAY * track.area + (1 - USUAL_DECAY) * area)
-    counts = track.counts
+    counts, center = track.counts, track.center_xy
+    if whole and not claim.shared:
+        center = _center(inside)
     if not claim.shared:
         counts = count_colors(colors, inside) + np.float32(COLOR_DECAY) * track.counts
     return replace(
         track, levels=to_levels(inside.astype(np.float32)), counts=counts, area=usual,
-        center_xy=_center(inside) if whole else track.center_xy, score=claim.score, hidden_s=0.0,
+        center_xy=center, score=claim.score, hidden_s=0.0,
     )  # fmt: skip
 
 

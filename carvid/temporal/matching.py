@@ -12,7 +12,10 @@ from carvid.temporal.colors import LEVELS
 NONE = -1
 """In place of an index: nothing."""
 MIN_IOU = 0.1
-"""What is found and what is followed are one thing only where their masks overlap by more (IoU)."""
+"""What is found and what is followed are one thing only where their masks overlap by more (IoU),
+..."""
+MIN_NEAR = 0.5
+"""... or where it is nearer than this to where it should be."""
 COVERED = 0.5
 """A followed mask lies in a found one where more than this share of it does."""
 COARSE = 8
@@ -36,27 +39,34 @@ def match_seen(
     found: NDArray[np.bool_],
     followed: NDArray[np.bool_],
     alike: NDArray[np.float32],
+    near: NDArray[np.float32] | None = None,
     *,
     color: float,
+    motion: float = 0.0,
 ) -> NDArray[np.int64]:
     """Return which of D found things each of K followed ones is, int64 (K,), or `NONE`.
 
-    The sum of IoU + color · alike is the highest there is, over pairs with an IoU above `MIN_IOU`.
-    Of followed things that are left over, those that a found one covers are in it, too: things that
-    cross are found as one.
+    The sum of IoU + color · alike + motion · near is the highest there is, over pairs with an IoU
+    above `MIN_IOU`, or nearer than `MIN_NEAR`. Of followed things that are left over, those
+    that a found one covers are in it, too: things that cross are found as one.
 
     Args:
         found: bool (D, h, w).
         followed: bool (K, h, w).
         alike: float32 (D, K) in [0, 1]: how alike the colours are.
-        color: weight of that.
+        near: float32 (D, K) in [0, 1]: how near a found one is to where a followed one should be by
+            its motion (`nearness`); None leaves that away.
+        color: weight of `alike`.
+        motion: weight of `near`.
     """
     chosen = np.full(len(followed), NONE)
     if not len(found) or not len(followed):
         return chosen
     both, areas, known = _overlaps(found, followed)
     iou = both / np.maximum(1, areas[:, None] + known - both)
-    value = np.where(iou > MIN_IOU, iou + color * alike, 0)
+    near = np.zeros(iou.shape, np.float32) if near is None else near
+    one = (iou > MIN_IOU) | (near > MIN_NEAR)
+    value = np.where(one, iou + color * alike + motion * near, 0)
     for row, column in zip(*linear_sum_assignment(value, maximize=True), strict=True):
         if value[row, column] > 0:
             chosen[column] = row
@@ -65,6 +75,21 @@ def match_seen(
         if cover[:, column].max() > COVERED:
             chosen[column] = cover[:, column].argmax()
     return chosen
+
+
+def nearness(
+    centers_xy: NDArray[np.float64], places_xy: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return how near found things are to where others should be: exp(-(distance / size)²),
+    float32 (D, K).
+
+    Args:
+        centers_xy: float64 (D, 2), pixels.
+        places_xy: float64 (K, 2), pixels.
+        sizes: float64 (K,): roots of areas, pixels.
+    """
+    away = np.linalg.norm(centers_xy[:, None] - places_xy, axis=2)
+    return np.asarray(np.exp(-np.square(away / np.maximum(1, sizes))), np.float32)
 
 
 def match_hidden(
