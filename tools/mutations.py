@@ -49,6 +49,11 @@ TARGETS = {
     "looking ahead": "carvid.temporal.lookahead:smooth",
     "both sides": "carvid.temporal.lookahead:mix",
     "offline": "carvid.streaming:Streaming.offline",
+    "peaks": "carvid.car.peaks:split_peaks",
+    "found and followed": "carvid.temporal.matching:match_seen",
+    "found and hidden": "carvid.temporal.matching:match_hidden",
+    "division": "carvid.temporal.matching:divide",
+    "things": "carvid.temporal.census:Census.things",
     "label map": "carvid.run.result:FrameResult.labels",
     "score rows": "carvid.run.result:FrameResult.rows",
     "mask files": "carvid.run.folder:RunFolder.write_masks",
@@ -698,3 +703,38 @@ def theta_forgotten(there: Function) -> Function:
 def everybody_let_in(refusal: Function) -> Function:
     """Pages of others can use the app of a browser's own machine."""
     return with_result(refusal, lambda reason: None)
+
+
+# instances -----------------------------------------------------------------------------------
+
+THINGS = "tests/test_instances.py::{}"
+
+
+@breaks(THINGS.format("test_two_peaks_are_two_parts_where_the_saddle_is_low"), "peaks")
+def saddles_ignored(split_peaks: Function) -> Function:
+    """What touches is one part, however low the saddle is."""
+    return with_argument(split_peaks, "saddle", lambda _: 0.0)
+
+
+@breaks(THINGS.format("test_things_keep_their_numbers_while_they_move"), "found and followed")
+def numbers_exchanged(match_seen: Function) -> Function:
+    """What is found goes to another thing that is followed."""
+    return with_result(match_seen, lambda chosen: chosen[::-1])
+
+
+@breaks(THINGS.format("test_what_was_behind_something_is_the_same_thing_again"), "found and hidden")
+def hidden_for_good(match_hidden: Function) -> Function:
+    """What was out of sight is never found again."""
+    return with_result(match_hidden, lambda chosen: np.full_like(chosen, -1))
+
+
+@breaks(THINGS.format("test_a_place_is_divided_by_distance_and_by_colours"), "division")
+def shares_exchanged(divide: Function) -> Function:
+    """Of what crosses each has the other one's part."""
+    return with_result(divide, lambda shares: shares[::-1])
+
+
+@breaks(THINGS.format("test_each_thing_has_a_label_everywhere"), "things")
+def counted_from_the_right(things: Function) -> Function:
+    """Things are numbered from right to left."""
+    return with_result(things, lambda found: [each[::-1] for each in found])
