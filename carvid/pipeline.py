@@ -169,7 +169,7 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
             raise ValueError("formats are written into out; give out, or none of them")
         if corrections:
             check_correctable(
-                video.clip.path if isinstance(video, ClipIndex) else video, self.config
+                video.folder if isinstance(video, ClipIndex) else video, self.config
             )
             check_formats(formats)
             check_labels(corrections, len(queries_of(texts, distractors).texts))

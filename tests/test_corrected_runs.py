@@ -231,6 +231,16 @@ def test_masks_that_keep_names(model: Carvid, tmp_path: Path) -> None:
     assert everything(tmp_path / "run") == whole
 
 
+def test_a_run_of_an_index(model: Carvid, made: Made, tmp_path: Path) -> None:
+    index = model.index(made.clip, tmp_path / "clip.idx")
+    model.segment(index, TEXTS, out=tmp_path / "run")
+    model.correct(tmp_path / "run", SAID)
+    for given in (index, index.folder):
+        model.segment(given, TEXTS, out=tmp_path / "once", corrections=SAID, overwrite=True)
+        assert_same(tmp_path / "once", tmp_path / "run")
+    assert carvid.Track.open(tmp_path / "run").facts.quick
+
+
 # Interruptions
 
 

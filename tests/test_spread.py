@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -339,18 +339,36 @@ def _check_outward(clip: Clip, whole: list[tuple[Frame, SeenFrame]]) -> None:
         assert read(later) == wanted[index + 1 : end]
 
 
+def test_a_dissolve_across_pieces_ends_a_shot() -> None:
+    """It is noticed by the frames before it."""
+    first, last = (np.asarray(scenes()[index], np.float32) for index in (0, CUT))
+    blends = [first + (last - first) * k / 15 for k in range(1, 15)]
+    images = [np.asarray(each, np.uint8) for each in [*[first] * 30, *blends, *[last] * 30]]
+
+    def frames_from(index: int) -> Iterator[Frame]:
+        return GivenFrames(images, Fraction(25)).frames(index)
+
+    shots = [k for k, (_, seen) in enumerate(seen_frames(frames_from(0), None, CONFIG))
+             if seen.flow is None]  # fmt: skip
+    assert len(shots) == 2 and 35 < shots[1] < 50
+    clip = Clip(frames_from, SIZE_HW, CONFIG)
+    for index in range(shots[1] + 16, shots[1] + 24):
+        *_, (frame, _) = clip.outward(index, forward=False)
+        assert frame.index == shots[1]
+
+
 def test_pieces_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     images = scenes()[:CUT]
 
-    def frames_from(index: int) -> Iterable[Frame]:
+    def frames_from(index: int) -> Iterator[Frame]:
         asked.append(index)
         return GivenFrames(images).frames(index)
 
     def starts(piece_bytes: int) -> list[int]:
         asked.clear()
         monkeypatch.setattr(clip_module, "PIECE_BYTES", piece_bytes)
-        clip = Clip(frames_from, SIZE_HW, CONFIG)  # type: ignore[arg-type]
+        clip = Clip(frames_from, SIZE_HW, CONFIG)
         assert [frame.index for frame, _ in clip.outward(CUT - 1, forward=False)] == [*range(CUT)][
             ::-1
         ]

@@ -89,10 +89,9 @@ class Correction:
             raise ConfigError(f"there is no label {self.label} to correct; there are {labels}")
         height, width = size_hw
         place = self.point or self.box or ()
-        if self.box is not None:
-            inside = self.box[2] <= width and self.box[3] <= height
-        else:
-            inside = place[0] < width and place[1] < height
+        inside = self.box is not None and self.box[2] <= width and self.box[3] <= height
+        if self.point is not None:
+            inside = self.point[0] < width and self.point[1] < height
         if not inside or min(place) < 0:
             where = ", ".join(f"{number:g}" for number in place)
             raise ConfigError(
