@@ -18,6 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -120,6 +121,26 @@ def test_a_run_is_corrected_in_its_folder(made: Made) -> None:
     areas = [int(row.rsplit(",", 1)[1]) for row in corrected["scores.csv"].decode().split()[2:]
              if row[-1].isdigit()]  # fmt: skip
     assert areas == [int(mask.sum()) for masks in track.masks for mask in masks]
+
+
+@pytest.mark.parametrize("key_every", [1, 2])
+def test_what_is_said_of_a_frame_holds_in_it(
+    made: Made, weights: dict[str, str], key_every: int
+) -> None:
+    """Whatever else is said of it, and of others."""
+    model = carvid.load("default", [*FAST, f"temporal.key_every={key_every}"], **weights)
+    track = model.segment(made.clip, TEXTS)
+    chance = np.random.default_rng(8)
+    said: list[Correction] = []
+    for _ in range(8):
+        frame, label = int(chance.integers(2, 4)), int(chance.integers(1, 3))
+        point = (float(chance.integers(WIDTH)), float(chance.integers(HEIGHT)))
+        said.append(Correction(frame, label, bool(chance.integers(2)), point))
+        track = model.correct(track, said[-1:])
+    assert {each.wanted for each in said} == {True, False}
+    for each in said:
+        x, y = map(int, each.point or ())
+        assert track.masks[each.frame][each.label - 1, y, x] == each.wanted, each
 
 
 def test_a_run_that_is_corrected_at_once(model: Carvid, made: Made, tmp_path: Path) -> None:
