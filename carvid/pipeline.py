@@ -19,6 +19,7 @@ from carvid.base.names import shown
 from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import takes_classes
 from carvid.car.exact_crf import check_installed
+from carvid.car.marks import Instances
 from carvid.car.queries import Queries
 from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
@@ -29,6 +30,7 @@ from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import is_index
 from carvid.index.models import IndexingModel
+from carvid.instances.run import Options, segment_instances
 from carvid.media.given import Source, ahead, open_source
 from carvid.media.open import ALL, Frame, Selection, VideoReader, files_of
 from carvid.run.corrections import Correction
@@ -124,6 +126,7 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
         keep_names: bool = False,
         thorough: bool = False,
         corrections: Sequence[Correction] = (),
+        instances: Instances = False,
         stop: Callable[[], bool] = never,
     ) -> Track:
         """Segment a whole clip.
@@ -150,6 +153,8 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
                 the same settings does, and not at a few for each text.
             corrections: what a user says of frames of the run; see `correct`, which follows the
                 run. With `resume` a run with others, or none, goes on from what it was before them.
+            instances: every thing of each expression has a label of its own, "dog 1", "dog 2" (see
+                `carvid.instances.run`); or those of some expressions, by their texts.
             stop: asked after each frame, of the video and of whatever is written of it; the run
                 then ends as an interrupted one, with a video of what is done. Frames that looking
                 ahead has not decided by then are done again. Without `out` the frames until then
@@ -167,6 +172,8 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
         """
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
+        if corrections and instances is not False:
+            raise ConfigError("things have no labels yet; correct the run when it is made")
         if corrections:
             check_correctable(
                 video.folder if isinstance(video, ClipIndex) else video, self.config
@@ -182,6 +189,12 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
                 run, corrections, out, formats, resume=resume, overwrite=overwrite,
                 progress=progress, stop=stop,
             )  # fmt: skip
+        if instances is not False:
+            options = Options(
+                None if out is None else Path(out), resume, overwrite, progress, selection,
+                frame_rate, formats, keep_names, stop,
+            )  # fmt: skip
+            return segment_instances(self, video, texts, instances, distractors, options)
         if isinstance(video, str | Path) and is_index(video):
             video = self.open_index(video)
         if isinstance(video, ClipIndex):
@@ -256,6 +269,19 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
         with stop_when(never):  # what came once will not come again: all of it is written
             write_formats(track, folder.folder, formats, progress=progress)
         raise Stopped
+
+    def follow(
+        self,
+        reader: VideoReader,
+        queries: Queries,
+        start: int,
+        state: TemporalState | None,
+        *,
+        progress: bool,
+    ) -> Generator[FrameResult, None, None]:
+        """Yield the results of a reader's frames from index `start` on, before which `state` was
+        left, until somebody wants to stop."""
+        return self._results(reader, queries, start, state, progress=progress)
 
     def _results(
         self,

@@ -267,6 +267,7 @@ COMMANDS = (
     "overlay",
     "view",
     "export",
+    "app",
     "davis",
     "eval",
     "bench",
@@ -306,7 +307,9 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "Several clips", "Options",
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
-    wanted = ["--expr", "--distractor", "--negative", "--classes", "--explain", "--ask"]
+    wanted = [
+        "--expr", "--distractor", "--negative", "--instances", "--classes", "--explain", "--ask",
+    ]  # fmt: skip
     assert names["What to find"] == wanted
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]

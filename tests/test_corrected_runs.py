@@ -132,13 +132,19 @@ def test_what_is_said_of_a_frame_holds_in_it(
     track = model.segment(made.clip, TEXTS)
     chance = np.random.default_rng(8)
     said: list[Correction] = []
-    for _ in range(8):
+    for turn in range(12):
         frame, label = int(chance.integers(2, 4)), int(chance.integers(1, 3))
-        point = (float(chance.integers(WIDTH)), float(chance.integers(HEIGHT)))
-        said.append(Correction(frame, label, bool(chance.integers(2)), point))
+        left, top = int(chance.integers(WIDTH - 9)), int(chance.integers(HEIGHT - 9))
+        corners = [(left, top), (left + 9, top + 9), (WIDTH - 1, top), (left, HEIGHT - 1)]
+        point, wanted = corners[turn % 4], bool(chance.integers(2))
+        each = Correction(frame, label, wanted, point)
+        if turn % 4 == 3:
+            each = Correction(frame, label, box=(left, top, left + 9, top + 9))
+        said.append(each)
         track = model.correct(track, said[-1:])
-    assert {each.wanted for each in said} == {True, False}
-    for each in said:
+    points = [each for each in said if each.point is not None]
+    assert {each.wanted for each in points} == {True, False}
+    for each in points:
         x, y = map(int, each.point or ())
         assert track.masks[each.frame][each.label - 1, y, x] == each.wanted, each
 

@@ -237,6 +237,16 @@ def test_a_point_leads_to_the_mask_of_a_nearby_frame(forward: bool) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("point", [(239, 143), (239.4, 0), (0, 143), (0, 0), (238, 70)])
+def test_points_at_the_border_lead_somewhere(forward: bool, point: tuple[float, float]) -> None:
+    seen, _, _ = apart(3).outward(forward)
+    whole = ~EMPTY
+    mask = pointed_at(point, list(zip(seen, [EMPTY, whole, EMPTY], strict=True)), CONFIG,
+                      forward=forward)  # fmt: skip
+    assert mask is not None and iou(mask, whole) > 0.9
+
+
+@BOTH
 def test_what_the_run_has_instead_of_a_refuted_mask(forward: bool) -> None:
     seen, one, other = apart(9).outward(forward)
     frames = list(zip(seen, [*other[:5], EMPTY, *one[6:]], strict=True))

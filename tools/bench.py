@@ -10,6 +10,7 @@ tools/bench.py carry DATA VIDEO   the truth of the first frame, carried without 
 tools/bench.py cuts DATA          what is taken for a cut: clips without, joins, dissolves
 tools/bench.py twins SPRITES      look-alikes told apart by place or motion
 tools/bench.py clicks --real DATA --drawn SPRITES  what corrections by click are worth
+tools/bench.py instances          every thing of a kind with a label of its own, kept or not
 tools/bench.py speed FRAMES       where a frame's time goes, against its bare network passes
 tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
 tools/bench.py bfloat16           network passes in float32 and in bfloat16, and how far they agree
@@ -511,6 +512,39 @@ def clicks(
     if drawn is not None:
         found = clicks_bench.measure_drawn(drawn, "tiny", first_seed, clips, 1, workers)
         typer.echo("\n".join(clicks_bench.drawn_rows(found)))
+
+
+@app.command()
+def instances(
+    sprites: Annotated[
+        Path | None, typer.Option(help="The folder that tools/get_sprites.py makes: drawn clips.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="Drawn clips, the kinds in turn.")] = 30,
+    first_seed: int = 8_000_000,
+    preset: Annotated[str, typer.Option(help="Of the drawn clips.")] = "tiny",
+    data: Annotated[
+        Path | None, typer.Option(help="A DAVIS tree, whose CLIP is simulated.")
+    ] = None,
+    video: str = "dogs-jump",
+    objects: Annotated[list[int], typer.Option(help="What the expression names.")] = [1, 2],  # noqa: B006
+    copies: Annotated[int, typer.Option(help="Paste so many copies of object 1 first.")] = 0,
+    level: Annotated[list[str], typer.Option(help="Of noise.")] = ["mild", "strong"],  # noqa: B006
+    seed: Annotated[list[int], typer.Option(help="Of noise.")] = [3, 4, 5],  # noqa: B006
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    workers: int = 2,
+) -> None:
+    """Are there as many things of a kind as there should be, and do they keep their labels? In
+    drawn clips, in a video whose CLIP is simulated, or in both."""
+    import instances_bench
+
+    for line in instances_bench.table(
+        instances_bench.Asked(
+            sprites, clips, first_seed, preset, data, video, tuple(objects), copies, tuple(level),
+            tuple(seed), tuple(settings),
+        ),
+        workers,
+    ):  # fmt: skip
+        typer.echo(line)
 
 
 @app.command()

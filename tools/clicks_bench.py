@@ -2,8 +2,9 @@
 
 Used by `tools/bench.py clicks`. A click is simulated as in interactive segmentation: in the frame
 where J is least (of several the one with most wrong pixels), in the middle of the largest connected
-part of what is missing (yes) or too much (no). *Drawn* clips, with the embedded model, are those of several kinds whose thing is not found
-(J under `WRONG`); *real* ones are DAVIS sequences with the two CLIPs simulated (`real_bench`).
+part of what is missing (yes) or too much (no). *Drawn* clips, with the embedded model, are those of
+several kinds whose thing is not found (J under `WRONG`); *real* ones are DAVIS sequences with the
+two CLIPs simulated (`real_bench`).
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the parameters' names, too: where one is gone, the mutant says so and is not tak
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import shutil
@@ -49,6 +50,11 @@ TARGETS = {
     "looking ahead": "carvid.temporal.lookahead:smooth",
     "both sides": "carvid.temporal.lookahead:mix",
     "offline": "carvid.streaming:Streaming.offline",
+    "peaks": "carvid.car.peaks:split_peaks",
+    "found and followed": "carvid.temporal.matching:match_seen",
+    "found and hidden": "carvid.temporal.matching:match_hidden",
+    "division": "carvid.temporal.matching:divide",
+    "things": "carvid.temporal.census:Census.things",
     "label map": "carvid.run.result:FrameResult.labels",
     "score rows": "carvid.run.result:FrameResult.rows",
     "mask files": "carvid.run.folder:RunFolder.write_masks",
@@ -70,9 +76,15 @@ TARGETS = {
     "earlier corrections": "carvid.corrections.write:corrections_in",
     "corrected folder": "carvid.corrections.models:CorrectingModel._correct_folder",
     "writing corrections": "carvid.corrections.write:write_corrected",
+    "app's frames": "carvid.app.clips:FrameSource.image",
+    "app's masks": "carvid.app.pictures:draw",
+    "app's θ": "carvid.app.quick:QuickAnswer.there",
+    "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
 }
 """Where each function is defined: module, and name in it."""
 
+NEED_GRADIO = ("carvid.app.api", "carvid.app.routes", "carvid.app.web")
+"""Modules that the extra `app` alone lets import."""
 FLOOR = "tests/test_floors.py::test_masks_are_right[{}]"
 OWN_FRAMES = "tests/test_floors.py::test_masks_belong_to_their_own_frames[{}]"
 SEEN = "tests/test_floors.py::test_the_classifier_sees_what_a_mask_marks"
@@ -114,9 +126,11 @@ def breaks(test: str, target: str) -> Callable[[Callable[[Function], Function]],
 def modules() -> list[Any]:
     """Import all of carvid's modules and return them."""
     package = importlib.import_module("carvid")
+    has_gradio = importlib.util.find_spec("gradio") is not None
     for found in pkgutil.walk_packages(package.__path__, "carvid."):
-        if not found.name.endswith("__main__"):
-            importlib.import_module(found.name)
+        if found.name.endswith("__main__") or (found.name in NEED_GRADIO and not has_gradio):
+            continue
+        importlib.import_module(found.name)
     return [module for name, module in sys.modules.items() if name.partition(".")[0] == "carvid"]
 
 
@@ -733,3 +747,69 @@ def uncorrected_not_kept(write_corrected: Function) -> Function:
         shutil.rmtree(target.folder / "uncorrected")
 
     return changed
+
+
+# the app -------------------------------------------------------------------------------------
+
+APP = "tests/test_app.py::"
+
+
+@breaks(APP + "test_a_picture_has_the_masks_of_its_frame", "app's frames")
+def frame_before(image: Function) -> Function:
+    """The page shows the frame before the one that is asked for, with the masks of this one."""
+    return with_argument(image, "index", lambda index: max(0, index - 1))
+
+
+@breaks(APP + "test_only_chosen_things_are_drawn_in_their_own_colours", "app's masks")
+def whole_list_drawn(draw: Function) -> Function:
+    """Masks are drawn with labels of the run, and not of those that were chosen."""
+    return with_argument(
+        draw, "masks", lambda masks: masks and replace(masks, labels=masks.labels // 2)
+    )
+
+
+@breaks(APP + "test_theta_is_chosen_afterwards_as_if_it_had_been_asked_for[texts0]", "app's θ")
+def theta_forgotten(there: Function) -> Function:
+    """The slider changes nothing."""
+    return with_argument(there, "theta", lambda theta: 0.0)
+
+
+@breaks(APP + "test_only_the_page_itself_is_let_in", "who is let in")
+def everybody_let_in(refusal: Function) -> Function:
+    """Pages of others can use the app of a browser's own machine."""
+    return with_result(refusal, lambda reason: None)
+
+
+# instances -----------------------------------------------------------------------------------
+
+THINGS = "tests/test_instances.py::{}"
+
+
+@breaks(THINGS.format("test_two_peaks_are_two_parts_where_the_saddle_is_low"), "peaks")
+def saddles_ignored(split_peaks: Function) -> Function:
+    """What touches is one part, however low the saddle is."""
+    return with_argument(split_peaks, "saddle", lambda _: 0.0)
+
+
+@breaks(THINGS.format("test_things_keep_their_numbers_while_they_move"), "found and followed")
+def numbers_exchanged(match_seen: Function) -> Function:
+    """What is found goes to another thing that is followed."""
+    return with_result(match_seen, lambda chosen: chosen[::-1])
+
+
+@breaks(THINGS.format("test_what_was_behind_something_is_the_same_thing_again"), "found and hidden")
+def hidden_for_good(match_hidden: Function) -> Function:
+    """What was out of sight is never found again."""
+    return with_result(match_hidden, lambda chosen: np.full_like(chosen, -1))
+
+
+@breaks(THINGS.format("test_a_place_is_divided_by_distance_and_by_colours"), "division")
+def shares_exchanged(divide: Function) -> Function:
+    """Of what crosses each has the other one's part."""
+    return with_result(divide, lambda shares: shares[::-1])
+
+
+@breaks(THINGS.format("test_each_thing_has_a_label_everywhere"), "things")
+def counted_from_the_right(things: Function) -> Function:
+    """Things are numbered from right to left."""
+    return with_result(things, lambda found: [each[::-1] for each in found])

@@ -24,13 +24,16 @@ from carvid.base.processes import Processes, Workers, follow
 from carvid.base.ray_actors import RayActors, find_ray
 from carvid.batch.manifest import Clip
 from carvid.car.classes import config_for, queries_of
+from carvid.car.marks import marked_in
 from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
 from carvid.index.facts import is_index
+from carvid.instances.check import check_instances
 from carvid.media.open import input_files
 from carvid.pipeline import Carvid, load
+from carvid.run.asked import asked_for, asked_in_json
 from carvid.run.earlier import check_earlier
 from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
@@ -71,6 +74,7 @@ def run_batch(
     distractors: Sequence[str] = (),
     formats: Sequence[str] = (),
     keep_names: bool = False,
+    instances: bool | Sequence[str] = False,
     engine: Engine = "serial",
     workers: int | None = None,
     resume: bool = False,
@@ -91,6 +95,7 @@ def run_batch(
         distractors: as in `Carvid.segment`, for every clip.
         formats: as in `export`, for every clip.
         keep_names: as in `Carvid.segment`, for every clip.
+        instances: likewise.
         engine: `serial`, in this process, or `ray`: see `RayActors`.
         workers: of Ray; None is one for each GPU, or one without.
         resume: leave finished clips as they are, go on with begun ones after their last whole
@@ -117,7 +122,9 @@ def run_batch(
         if is_index(clip.video):
             raise ConfigError(f"'{clip.video}' is an index; ask it alone: carvid run {clip.video}")
         queries_of(clip.asked, distractors)
-    _check_places(clips, out, config, distractors, resume=resume, overwrite=overwrite)
+        if instances:
+            check_instances(clip.video, clip.asked, config)
+    _check_places(clips, out, config, distractors, instances, resume=resume, overwrite=overwrite)
     inputs = [path for clip in clips for path in input_files(clip.video)]
     check_apart(
         [*inputs, *read, *settings_files(preset), *weights_files(config)],
@@ -126,7 +133,7 @@ def run_batch(
     serial = engine == "serial"
     work = partial(
         _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
-        keep_names=keep_names, resume=resume, overwrite=overwrite,
+        keep_names=keep_names, instances=instances, resume=resume, overwrite=overwrite,
         progress=progress and serial,
         finish_frames=finish_frames and serial,
     )  # fmt: skip
@@ -184,6 +191,7 @@ def _work(
     distractors: tuple[str, ...],
     formats: tuple[str, ...],
     keep_names: bool,
+    instances: bool | Sequence[str],
     resume: bool,
     overwrite: bool,
     progress: bool,
@@ -199,7 +207,8 @@ def _work(
             clip.video, clip.asked, distractors=distractors, out=folder,
             resume=resume or not overwrite,
             overwrite=overwrite, progress=progress, selection=clip.selection,
-            frame_rate=clip.frame_rate, formats=formats, keep_names=keep_names, stop=stop,
+            frame_rate=clip.frame_rate, formats=formats, keep_names=keep_names,
+            instances=instances, stop=stop,
         )  # fmt: skip
         yield {"out": str(folder), "video": clip.video, "lost": list(track.lost), **track.summary()}
         if stop():  # after the last frame
@@ -211,6 +220,7 @@ def _check_places(
     out: Path,
     config: Config,
     distractors: Sequence[str],
+    instances: bool | Sequence[str],
     *,
     resume: bool,
     overwrite: bool,
@@ -225,7 +235,7 @@ def _check_places(
             if os.path.realpath(folder) != os.path.join(os.path.realpath(out), clip.name):
                 raise OutputError(f"'{folder}' leads out of '{out}'; remove it, or give names")
             # Of those to resume, one that is made of something else does not stop the others.
-            now = {} if resume else _asked_of(clip, config, distractors)
+            now = {} if resume else _asked_of(clip, config, distractors, instances)
             check_earlier(folder, now, resume=resume, overwrite=overwrite)
         except OutputError as error:
             faults.append(str(error))
@@ -233,10 +243,14 @@ def _check_places(
         raise OutputError("; ".join(faults))
 
 
-def _asked_of(clip: Clip, config: Config, distractors: Sequence[str]) -> dict[str, Any]:
+def _asked_of(
+    clip: Clip, config: Config, distractors: Sequence[str], instances: bool | Sequence[str]
+) -> dict[str, Any]:
     """What a run.json says of a clip's run, as far as it is known without reading the clip."""
+    queries = queries_of(clip.asked, distractors)
     return {
-        **queries_in_json(queries_of(clip.asked, distractors)),
+        **queries_in_json(queries),
+        **asked_in_json(asked_for(queries.texts, marked_in(queries, instances))),
         "config": config_for(clip.asked, config).to_dict(),
         "video": {"selection": asdict(clip.selection)},
     }  # fmt: skip

@@ -18,6 +18,7 @@ from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import printing_any_text, shown
 from carvid.base.threads import sleeping_threads
 from carvid.cli.about import config, demo, info
+from carvid.cli.app_command import app as web_app
 from carvid.cli.bench import ablation, bench
 from carvid.cli.correct import correct
 from carvid.cli.data import calibrate, davis, evaluate
@@ -49,6 +50,7 @@ for name, command, example in (
     ("overlay", overlay, "carvid overlay clip.mp4 out/masks -o overlay.mp4"),
     ("view", view, "carvid view out/"),
     ("export", export, "carvid export out/ --format coco --format matte"),
+    ("app", web_app, "carvid app -o projects/"),
     ("davis", davis, "carvid davis DAVIS -o runs/a --resume"),
     ("eval", evaluate, "carvid eval runs/a DAVIS --protocol refdavis17"),
     ("calibrate", calibrate, "carvid calibrate DAVIS -o calibrated.yaml"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -32,12 +33,20 @@ def print_place(line: str, *, quiet: bool) -> None:
         typer.echo(shown(line))
 
 
-def print_phrases(texts: Iterable[str], config: PhrasesConfig, *, as_json: bool) -> None:
-    """Print how texts are understood."""
+def print_phrases(
+    texts: Iterable[str],
+    config: PhrasesConfig,
+    *,
+    as_json: bool,
+    as_said: Collection[str] = (),
+) -> None:
+    """Print how texts are understood; those of `as_said` are left to CLIP as they are."""
     from carvid.car.phrases import understand
     from carvid.car.queries import in_one_line
 
-    phrases = [understand(in_one_line(text), config) for text in texts]
+    plain = replace(config, enabled=False)
+    phrases = [understand(in_one_line(text), plain if text in as_said else config)
+               for text in texts]  # fmt: skip
     if as_json:
         print_json({"texts": [phrase.to_json() for phrase in phrases]})
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,8 +11,10 @@ import typer
 
 from carvid.base.words import plural
 from carvid.cli.classes import Asked, ClassesFile, asked_of, explain_classes, settings_of
+from carvid.cli.clips import clips_in_folders, clips_of_manifest, clips_of_sources
 from carvid.cli.correct import Clicks, Corrections, corrections_of
 from carvid.cli.index import Ask, IndexAsked, Thorough, index_in
+from carvid.cli.instances import Instances, check_all, which
 from carvid.cli.messages import (
     exit_if_failed,
     resumable,
@@ -53,7 +54,6 @@ from carvid.cli.results import print_found, print_json, print_phrases, print_pla
 if TYPE_CHECKING:
     from carvid.batch.manifest import Clip
     from carvid.config import Config
-    from carvid.media.frames import Selection
     from carvid.run.corrections import Correction
 
 
@@ -81,6 +81,7 @@ def run(
             help="What else may be there; competes, gets no mask. Repeatable.",
         ),
     ] = None,
+    instances: Instances = False,
     classes: ClassesFile = None,
     explain: Annotated[
         bool,
@@ -198,39 +199,48 @@ def run(
     expressions, distractors = (
         [to_unicode(text) for text in given or ()] for given in (expr, distractor)
     )
+    expressions, marked = which(expressions, every=instances)
     texts = asked_of(classes, expressions, manifest, config)
-    clips = _clips_of_manifest(manifest, sources, texts, selection, rate)
+    clips = clips_of_manifest(manifest, sources, texts, selection, rate)
     _check_texts(clips, texts, distractors)
     if explain:
         if isinstance(texts, list):
             every = [text for clip in clips for text in clip.texts] or texts
-            print_phrases([*dict.fromkeys(every), *distractors], config.phrases, as_json=as_json)
+            print_phrases(
+                [*dict.fromkeys(every), *distractors], config.phrases, as_json=as_json,
+                as_said=every if marked is True else marked or (),
+            )  # fmt: skip
         else:
             explain_classes(texts, distractors, as_json=as_json)
         raise typer.Exit
     if (not sources and manifest is None) == (camera is None):
         raise typer.BadParameter("give one of VIDEO, --manifest and --camera")
     check_formats(formats or ())
+    check_all(sources if camera is None else [f"camera:{camera}"], texts, config, marked)
     task = _Task(
         config, [*settings_files(preset), *([] if classes is None else [classes])], out,
         {"generator": weights_generator, "classifier": weights_classifier},
         {
             "distractors": distractors, "formats": formats or (), "resume": resume,
             "overwrite": overwrite, "progress": bars, "keep_names": keep_names,
+            "instances": marked,
         },
         as_json=as_json, quiet=quiet,
     )  # fmt: skip
     if each:
-        sources = _clips_in(sources)
+        sources = clips_in_folders(sources)
     if manifest is not None or each or len(sources) > 1:
         if raw is not None:
             raise typer.BadParameter("--raw is for one clip, through a pipe")
         if click or correct is not None:
             raise typer.BadParameter("--click and --correct are for one clip")
         _run_several(
-            task, clips or _clips(sources, texts, selection, rate), manifest, engine, workers
-        )
+            task, clips or clips_of_sources(sources, texts, selection, rate), manifest, engine,
+            workers,
+        )  # fmt: skip
         return
+    if marked and (click or correct is not None):
+        raise typer.BadParameter("things have no labels yet; use carvid correct afterwards")
     said = corrections_of(correct, click, texts if isinstance(texts, list) else ())
     if engine != "serial" or workers is not None:
         raise typer.BadParameter("--engine and --workers are for several clips")
@@ -272,38 +282,6 @@ class _Task:
         return [self.models[key] or name for key, name in own.items()]
 
 
-def _clips_of_manifest(
-    manifest: Path | None,
-    sources: list[str],
-    texts: Asked,
-    selection: Selection,
-    rate: Fraction | None,
-) -> list[Clip]:
-    from carvid.batch.manifest import read_manifest
-
-    if manifest is None:
-        return []
-    if sources or texts:
-        raise typer.BadParameter("a manifest says which clips and expressions; give no others")
-    return read_manifest(manifest, selection, rate)
-
-
-def _clips_in(folders: list[str]) -> list[str]:
-    from carvid.batch.each import clips_in
-
-    if not folders:
-        raise typer.BadParameter("--each needs a folder of clips as VIDEO")
-    return clips_in(folders)
-
-
-def _clips(
-    sources: list[str], texts: Asked, selection: Selection, rate: Fraction | None
-) -> list[Clip]:
-    from carvid.batch.manifest import clips_of
-
-    return clips_of(sources, texts, selection, rate)
-
-
 def _check_texts(clips: list[Clip], texts: Asked, distractors: list[str]) -> None:
     """Check all that is asked for, of each clip."""
     from carvid.car.classes import queries_of
@@ -327,10 +305,12 @@ def _check_one(
     torch."""
     from carvid.base.guard import check_apart
     from carvid.car.classes import queries_of
+    from carvid.car.marks import marked_in
     from carvid.config import Config
     from carvid.corrections.write import check_correctable, place_of_run
     from carvid.media.given import open_source
     from carvid.media.open import input_files, is_live
+    from carvid.run.asked import with_asked
     from carvid.run.earlier import check_earlier
     from carvid.run.facts import RunFacts
     from carvid.run.layout import run_paths
@@ -350,6 +330,7 @@ def _check_one(
                 config, reader.info, queries, {}, keep_names=task.options["keep_names"],
                 quick=index is not None and not index.thorough,
             )  # fmt: skip
+            facts = with_asked(facts, marked_in(queries, task.options["instances"]))
         now = {key: value for key, value in facts.to_dict().items() if key != "weights"}
     resume = task.options["resume"]
     if said:

@@ -1,6 +1,8 @@
 """Every setting of carvid (sections), and how a run comes by them (presets)."""
 
 from carvid.config.expectations import ExpectConfig
+from carvid.config.instances import InstancesConfig
+from carvid.config.overlay import PALETTES, OverlayConfig
 from carvid.config.presets import (
     load_config,
     load_expectations,
@@ -12,7 +14,6 @@ from carvid.config.presets import (
 from carvid.config.sections import (
     BACKGROUND_QUERIES,
     KEY_EVERY_S,
-    PALETTES,
     PROMPT_KINDS,
     SCALES,
     TEMPLATE,
@@ -20,7 +21,6 @@ from carvid.config.sections import (
     ClassifierConfig,
     Config,
     CrfConfig,
-    OverlayConfig,
     PhrasesConfig,
     PromptsConfig,
     ProposalsConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "Config",
     "CrfConfig",
     "ExpectConfig",
+    "InstancesConfig",
     "OverlayConfig",
     "PhrasesConfig",
     "PromptsConfig",

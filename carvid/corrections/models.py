@@ -14,7 +14,6 @@ from carvid.base.interrupt import never, stop_when
 from carvid.base.memory import telling_out_of_memory
 from carvid.base.names import existing
 from carvid.car.competing import with_settings
-from carvid.car.queries import Queries
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.config import Config
 from carvid.corrections.clip import Clip, FramesFrom, frames_of
@@ -181,12 +180,8 @@ class CorrectingModel:
         model = self._model_of(facts)
         with _open(track, frames) as frames_from:
             clip = Clip(frames_from, facts.video.size_hw, facts.config.temporal)
-            queries = Queries(
-                facts.texts, facts.distractors, synonyms=facts.synonyms,
-                stuff=frozenset(facts.stuff),
-            )  # fmt: skip
             corrector = Corrector(
-                clip, masks, model.segmenter, queries, facts.config, progress=progress
+                clip, masks, model.segmenter, facts.queries, facts.config, progress=progress
             )
             corrector.apply(new, earlier)
 

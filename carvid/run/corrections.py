@@ -88,10 +88,12 @@ class Correction:
         if self.label > labels:
             raise ConfigError(f"there is no label {self.label} to correct; there are {labels}")
         height, width = size_hw
-        place = self.point or self.box or ()
-        inside = self.box is not None and self.box[2] <= width and self.box[3] <= height
-        if self.point is not None:
-            inside = self.point[0] < width and self.point[1] < height
+        place: tuple[float, ...] = self.point or self.box or ()
+        right, bottom = place[-2:]
+        if self.box is not None:
+            inside = right <= width and bottom <= height
+        else:
+            inside = right < width and bottom < height
         if not inside or min(place) < 0:
             where = ", ".join(f"{number:g}" for number in place)
             raise ConfigError(

@@ -14,6 +14,7 @@ from carvid.base.errors import OVERWRITE, RESUME, OutputError
 from carvid.base.files import read_json
 from carvid.base.words import plural
 from carvid.media.images import say_once
+from carvid.run.asked import as_asked, marks_differ
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_place
 
 NOT_INPUTS = ("timing", "lost", "frame_count")
@@ -21,6 +22,7 @@ NOT_INPUTS = ("timing", "lost", "frame_count")
 TOLD = frozenset(
     {
         "texts",
+        "asked",
         "distractors",
         "synonyms",
         "stuff",
@@ -109,13 +111,14 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         saved: of the earlier one; JSON-able.
         now: of this one, or as much as is known of it.
     """
-    now = json.loads(json.dumps(now))
+    saved, now = as_asked(saved), as_asked(json.loads(json.dumps(now)))
     told: dict[str, str] = {}
     for name, noun in (("texts", "expression"), ("distractors", "distractor")):
         if name in now:
             told |= _of_texts(noun, _list(saved.get(name)), now[name])
     if "texts" in now:
         told |= _of_classes(saved, now)
+        told |= dict(marks_differ(_list(saved.get("asked")), _list(now.get("asked"))))
     told |= _of_input(saved, now)
     for name in ("weights", "config"):  # what both have is told once
         if name in now:

@@ -10,6 +10,7 @@ from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.media.fingerprint import fingerprint
 from carvid.media.open import VideoInfo, is_live
+from carvid.run.asked import Asked, asked_in_json
 from carvid.run.corrections import Correction, correction_of, in_json
 from carvid.run.layout import MASK_NAME
 from carvid.run.names import is_inside, png_name
@@ -53,6 +54,8 @@ class RunFacts:
     """Whether it is answered from an index, and the classifier was asked at a few key frames."""
     corrections: tuple[Correction, ...] = ()
     """What a user has corrected in it, in order."""
+    asked: tuple[Asked, ...] = ()
+    """What was asked for, where things have labels of their own; then `texts` names those."""
 
     @classmethod
     def of_input(
@@ -78,6 +81,18 @@ class RunFacts:
         )  # fmt: skip
 
     @property
+    def queries(self) -> Queries:
+        """What each label is asked for by; of things that have labels of their own, by their
+        expression."""
+        texts = list(self.texts)
+        for asked in self.asked:
+            for label in asked.labels:
+                texts[label - 1] = asked.text
+        return Queries(
+            tuple(texts), self.distractors, synonyms=self.synonyms, stuff=frozenset(self.stuff)
+        )
+
+    @property
     def semantic(self) -> bool:
         """Whether the expressions are classes, of which each pixel gets one, or none."""
         return self.config.car.mode == "semantic"
@@ -99,6 +114,7 @@ class RunFacts:
         return {
             "carvid": __version__,
             **queries_in_json(self),
+            **asked_in_json(self.asked),
             "video": self.video.to_dict(),
             **names,
             **kept,
@@ -131,4 +147,5 @@ class RunFacts:
             tuple(map(tuple, values.get("synonyms", ()))), tuple(values.get("stuff", ())),
             bool(values.get("quick", False)),
             tuple(correction_of(each, texts) for each in values.get("corrections", ())),
+            tuple(map(Asked.from_dict, values.get("asked", ()))),
         )  # fmt: skip

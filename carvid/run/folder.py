@@ -127,6 +127,11 @@ class RunFolder:
         return (self.folder / "run.json").exists() and not self._progress.begun
 
     @property
+    def replaces(self) -> bool:
+        """Whether `begin` has found an earlier run, whose place the first frame will take."""
+        return self._replaces
+
+    @property
     def mask_folders(self) -> tuple[Path, ...]:
         """Where the masks go."""
         return (self.folder / MASK_FOLDER,)

@@ -66,6 +66,11 @@ class FrameResult(Brief):
         return self.state.cosines[: len(self.masks)]
 
     @property
+    def path_values(self) -> NDArray[np.float32]:
+        """float32 (N,) in [0, 1]: each expression's path value; 1 where masks are not carried."""
+        return self.state.path_values(len(self.masks))
+
+    @property
     def nbytes(self) -> int:
         """What the frame's arrays take, about."""
         return self.masks.nbytes + self.maps.nbytes
@@ -77,7 +82,7 @@ class FrameResult(Brief):
         if self.stuff is not None:
             return paint(self.masks, self.scores, self.stuff).astype(np.uint8)
         size_hw = self.masks.shape[1:]
-        values = self.state.path_values(len(self.masks))[:, None, None]
+        values = self.path_values[:, None, None]
         labels = np.empty(size_hw, np.uint8)
         for top in range(0, len(labels), ROWS):
             part = slice(top, top + ROWS)

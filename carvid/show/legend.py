@@ -104,6 +104,8 @@ def draw_legend(
     areas: Mapping[int, int],
     palette: str,
     scores: Sequence[float] | None = None,
+    *,
+    colors: Sequence[Color] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw the legend of one frame.
 
@@ -114,6 +116,7 @@ def draw_legend(
         areas: from a label, from 1, that is in the frame to its pixels there.
         palette: of `PALETTES`.
         scores: N scores in [0, 1], if they are shown.
+        colors: of the N classes; None are those of the palette.
 
     Returns:
         uint8 (height, plan.width, 3) RGB: the classes in the order of their labels. If there is no
@@ -135,7 +138,8 @@ def draw_legend(
             draw.text((left, middle), text, font=font, fill=INK, anchor="lm")
             break
         box = (left, round(middle - size / 2), left + size - 1, round(middle + size / 2) - 1)
-        draw.rectangle(box, fill=color_of(label - 1, palette))
+        fill = color_of(label - 1, palette) if colors is None else colors[label - 1]
+        draw.rectangle(box, fill=fill)
         name, font = lettering(names[label - 1], label, size, plan.name_width)
         draw.text((left + size + gap, middle), name, font=font, fill=INK, anchor="lm")
         if scores is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,6 +46,7 @@ def draw_overlay(
     config: OverlayConfig,
     *,
     scores: Sequence[float] | None = None,
+    colors: Sequence[Color] | None = None,
 ) -> NDArray[np.uint8]:
     """Draw labelled masks over a frame.
 
@@ -56,6 +57,7 @@ def draw_overlay(
             the machine has.
         config: what to draw, and how.
         scores: N scores in [0, 1], shown after the expressions.
+        colors: of the N expressions; None are those of `config.palette`.
 
     Returns:
         uint8 (H, W, 3) RGB; (H, 2 W, 3) with `config.side_by_side`; with a legend wider by it, and
@@ -69,22 +71,24 @@ def draw_overlay(
     inside = round(256 * config.opacity) if config.fill else 0
     outside = round(256 * config.dim)
     picture = image.copy()
-    masks = _masks_of(labels)
+    masks, paint = _masks_of(labels), _painter(colors, config.palette)
     _tint(picture, labels == 0, (0, 0, 0), outside)
     for label, mask in masks.items():
-        _tint(picture, mask, color_of(label - 1, config.palette), inside)
+        _tint(picture, mask, paint(label - 1), inside)
     if config.outline:
-        _draw_outlines(picture, masks, config)
+        _draw_outlines(picture, masks, config, paint)
     shown, plan = scores if config.scores else None, _legend(image.shape[:2], texts, config)
     if config.labels:
         absent = () if plan else [k for k in range(1, len(texts) + 1) if k not in masks]
-        picture = _draw_labels(picture, masks, texts, absent, shown, config.palette)
+        picture = _draw_labels(picture, masks, texts, absent, shown, paint)
     parts = [image, picture] if config.side_by_side else [picture]
     if plan is None:
         return np.concatenate(parts, axis=1)
     areas = {k: int(np.count_nonzero(mask)) for k, mask in masks.items() if k <= len(texts)}
     height, _ = picture_size((image.shape[0], image.shape[1]), texts, config)
-    return beside(parts, draw_legend(plan, height, texts, areas, config.palette, shown))
+    return beside(
+        parts, draw_legend(plan, height, texts, areas, config.palette, shown, colors=colors)
+    )
 
 
 def picture_size(
@@ -106,10 +110,12 @@ def write_overlay(
     config: OverlayConfig,
     *,
     scores: Sequence[Sequence[float]] | None = None,
+    colors: Sequence[Color] | None = None,
 ) -> int:
     """Write the overlay of frames and label maps, uint8 (H, W), at the frames' own times.
 
-    The sound of the file at `info.path` is copied, as much of it as belongs to the frames.
+    The sound of the file at `info.path` is copied, as much of it as belongs to the frames. `colors`
+    is as in `draw_overlay`.
 
     Returns:
         The number of frames written.
@@ -122,7 +128,9 @@ def write_overlay(
     with overlay_writer(path, info, picture_size(info.size_hw, texts, config)) as writer:
         for frame, plane in zip(frames, labels, strict=True):
             of_frame = scores[count] if scores is not None else None
-            picture = draw_overlay(frame.image, plane, texts, config, scores=of_frame)
+            picture = draw_overlay(
+                frame.image, plane, texts, config, scores=of_frame, colors=colors
+            )
             writer.write(picture, frame.time_s, frame.duration_s)
             count += 1
     return count
@@ -174,8 +182,17 @@ def _tint(picture: NDArray[np.uint8], mask: NDArray[np.bool_], color: Color, str
         part[:] = cv2.copyTo(cv2.LUT(part, table.astype(np.uint8)), inside[box], part)
 
 
+def _painter(colors: Sequence[Color] | None, palette: str) -> Callable[[int], Color]:
+    """What gives the colour of expression `index`, from 0."""
+    own = () if colors is None else tuple(colors)
+    return lambda index: own[index] if index < len(own) else color_of(index, palette)
+
+
 def _draw_outlines(
-    picture: NDArray[np.uint8], masks: Mapping[int, NDArray[np.bool_]], config: OverlayConfig
+    picture: NDArray[np.uint8],
+    masks: Mapping[int, NDArray[np.bool_]],
+    config: OverlayConfig,
+    paint: Callable[[int], Color],
 ) -> None:
     """Draw around each mask, into the picture; halos lie under all outlines."""
     width = config.outline_width or max(1, round(picture.shape[0] * OUTLINE_SHARE))
@@ -183,7 +200,7 @@ def _draw_outlines(
     lines = []
     for label, mask in masks.items():
         contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        lines.append((contours, color_of(label - 1, config.palette)))
+        lines.append((contours, paint(label - 1)))
     if config.halo:
         for contours, color in lines:
             cv2.drawContours(picture, contours, -1, contrast(color), halo_width, cv2.LINE_AA)
@@ -197,7 +214,7 @@ def _draw_labels(
     texts: Sequence[str],
     absent: Sequence[int],
     scores: Sequence[float] | None,
-    palette: str,
+    paint: Callable[[int], Color],
 ) -> NDArray[np.uint8]:
     """A plate above each mask; labels that are not there are listed at the bottom left."""
     height, width = picture.shape[:2]
@@ -237,7 +254,7 @@ def _draw_labels(
             top = cv2.boundingRect(mask.view(np.uint8))[1]
             tail = "" if scores is None else f"  {scores[k]:.2f}"
             y = int(np.clip(top - h - gap, 0, max(0, height - h)))
-            plate(k + 1, text, tail, color_of(k, palette), middle, y)
+            plate(k + 1, text, tail, paint(k), middle, y)
     return np.array(canvas)
 
 

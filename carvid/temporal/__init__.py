@@ -15,6 +15,9 @@ A *key frame* gets CaR's step; between two key frames the masks are carried by o
     lookahead  files only: decide a key frame when some further ones have been seen
     backward   for that: carry a key frame's masks into the frames before it
     pending    for that: a frame before, while and after it waits
+    instances  every thing of an expression as a track of its own: a key frame's parts, and for that
+               instance_carry (the frames between), instance_state, matching, census (what of all
+               that was followed is a thing)
     packing    arrays as text, for a state that is saved as JSON
 
 Which candidate mask a query chooses at a key frame is in `carvid.car.choice`.

@@ -53,7 +53,7 @@ def apply_memory(
         if (chance > 0.5).any():
             source = int(candidates.sources[candidates.best])
             chance = _by_colors(chance, context, source, config)
-            chance = _by_motion(chance, context.flow, config)
+            chance = by_motion(chance, context.flow, config)
             result[:] = resize(chance[None], result.shape)[0]
     return results
 
@@ -76,10 +76,10 @@ def _by_colors(
     return result
 
 
-def _by_motion(
+def by_motion(
     chance: NDArray[np.float32], flow: Flow | None, config: TemporalConfig
 ) -> NDArray[np.float32]:
-    """A map, float32 (h, w), mixed with what moves along."""
+    """Return a map, float32 (h, w), mixed with what moves along."""
     if flow is None or not config.motion:
         return chance
     mask = chance > 0.5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,18 @@ EDGE_PIXELS = 3
 """The picture's edge cuts a mask off that is within so many pixels of it ..."""
 CUT_OFF_SHARE = 0.7
 """... and has less than this share of the area that it had at the last key frame."""
+
+
+class SinceKey(Protocol):
+    """How long ago the last key frame was, as a state knows it."""
+
+    @property
+    def since_key(self) -> int:
+        """Frames."""
+
+    @property
+    def since_key_s(self) -> float:
+        """Seconds."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +153,7 @@ def observe(
         return FrameContext(state=state, seen=seen, carried=state.maps)
     carried = _carried_tracks(state, seen, config)
     context = FrameContext(state=state, seen=seen, carried=carried)
-    if _is_due(state, seen.step_s, config) or (
+    if is_due(state, seen.step_s, config) or (
         config.early_keys and _is_doubtful(context, config, of_motion, always_there)
     ):
         return replace(context, alive=alive_queries(state, config))
@@ -174,8 +187,8 @@ def _carried_tracks(
     return carried
 
 
-def _is_due(state: TemporalState, step_s: float, config: TemporalConfig) -> bool:
-    """Whether a frame is the one nearest to the time when the next key frame should come."""
+def is_due(state: SinceKey, step_s: float, config: TemporalConfig) -> bool:
+    """Return whether a frame is the one nearest to the time when the next key frame should come."""
     if config.key_every:
         return state.since_key + 1 >= config.key_every
     late_s = state.since_key_s + step_s - config.key_every_s

@@ -1,0 +1,1 @@
+"""Instances: every thing of an expression has a label and a track of its own."""
