@@ -242,10 +242,11 @@ def _is_two(mask: Mask, frame: Corrected) -> bool:
         return False
     size_hw = (motion.shape[0], motion.shape[1])
     planes = [motion[small_mask(each, size_hw)] for each in (before, rest)]
+    planes.append(motion[~small_mask(mask | before, size_hw)])
     if not all(len(plane) for plane in planes):
         return False
-    camera = np.median(motion[~small_mask(mask | before, size_hw)], axis=0)
-    one, other = (np.median(plane, axis=0) - camera for plane in planes)
+    one, other, camera = (np.median(plane, axis=0) for plane in planes)
+    one, other = one - camera, other - camera
     return bool(min(np.hypot(*one), np.hypot(*other)) > MOVING_PIXELS and one @ other < 0)
 
 
