@@ -612,6 +612,28 @@ def test_the_command(
     assert_same(run, made.plain)
 
 
+def test_a_run_with_clicks(made: Made, weights: dict[str, str], tmp_path: Path) -> None:
+    words: list[object] = ["run", made.clip, *(f"-e{text}" for text in TEXTS), "-o", tmp_path / "o"]
+    words += [*networks(weights), *(f"--set={each}" for each in SETTINGS)]
+    clicks = ["--click=3:13,13:2", "--click=1:40,30:a dog"]
+    said = command(*words, *clicks)
+    assert said.returncode == 0, said.stderr
+    assert_same(tmp_path / "o", made.corrected)
+    for more, message in (
+        (["--resume"], "there were 2 corrections, there are 0"),
+        ([*clicks], "add --resume|there were 2 corrections|holds a run"),
+        (["--click", "3:1,1:3"], "there is no label 3 to correct"),
+        (["--click", "9:1,1:1", "--resume"], "there is no frame 9"),
+        (["--click", "3:1,1:1", "-f", "gren"], "did you mean 'green'"),
+        (["--click", "3:1,1:1", "--resume", "--set", "temporal.carry_masks=off"], "carry_masks"),
+    ):
+        said = command(*words, *more)
+        assert said.returncode in (1, 2) and re.search(message, one_line(said)), said.stderr
+        assert_same(tmp_path / "o", made.corrected)
+    assert command(*words, *clicks, "--resume").returncode == 0
+    assert_same(tmp_path / "o", made.corrected)
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
