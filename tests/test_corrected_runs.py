@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -32,6 +33,7 @@ from carvid.media.open import Selection
 from carvid.pipeline import Carvid
 from carvid.run.corrections import Correction
 from carvid.run.layout import UNCORRECTED
+from carvid.run.track import MemoryStore
 from tests.conftest import HEIGHT, WIDTH, Finished, make_frames
 from tests.conftest import carvid as command
 from tests.signalled import with_signal
@@ -120,6 +122,49 @@ def test_a_run_is_corrected_in_its_folder(made: Made) -> None:
     areas = [int(row.rsplit(",", 1)[1]) for row in corrected["scores.csv"].decode().split()[2:]
              if row[-1].isdigit()]  # fmt: skip
     assert areas == [int(mask.sum()) for masks in track.masks for mask in masks]
+
+
+@pytest.mark.parametrize("key_every", [1, 2])
+def test_what_is_said_of_a_frame_holds_in_it(
+    made: Made, weights: dict[str, str], key_every: int
+) -> None:
+    """Whatever else is said of it, and of others."""
+    model = carvid.load("default", [*FAST, f"temporal.key_every={key_every}"], **weights)
+    track = model.segment(made.clip, TEXTS)
+    chance = np.random.default_rng(8)
+    said: list[Correction] = []
+    for turn in range(12):
+        frame, label = int(chance.integers(2, 4)), int(chance.integers(1, 3))
+        left, top = int(chance.integers(WIDTH - 9)), int(chance.integers(HEIGHT - 9))
+        corners = [(left, top), (left + 9, top + 9), (WIDTH - 1, top), (left, HEIGHT - 1)]
+        point, wanted = corners[turn % 4], bool(chance.integers(2))
+        each = Correction(frame, label, wanted, point)
+        if turn % 4 == 3:
+            each = Correction(frame, label, box=(left, top, left + 9, top + 9))
+        said.append(each)
+        track = model.correct(track, said[-1:])
+    points = [each for each in said if each.point is not None]
+    assert {each.wanted for each in points} == {True, False}
+    for each in points:
+        x, y = map(int, each.point or ())
+        assert track.masks[each.frame][each.label - 1, y, x] == each.wanted, each
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_mask_that_leaves_no_ground(model: Carvid) -> None:
+    """Nothing tells how the camera moves then."""
+    frames = make_frames(4)
+    track = model.segment(frames, ["a dog"])
+    whole = np.ones((1, HEIGHT, WIDTH), bool)
+    whole[:, :, -9:] = False
+    store = MemoryStore(track.facts)
+    for index in range(4):
+        store.add(replace(track.result(index), masks=whole, maps=whole.astype(np.float32)))
+    for index in range(4):
+        corrected = model.correct(
+            store.track(), [Correction(index, 1, point=(WIDTH - 4, 17))], frames=list(frames)
+        )
+        assert corrected.masks[index][0, 17, WIDTH - 4]
 
 
 def test_a_run_that_is_corrected_at_once(model: Carvid, made: Made, tmp_path: Path) -> None:
@@ -231,6 +276,16 @@ def test_masks_that_keep_names(model: Carvid, tmp_path: Path) -> None:
     assert everything(tmp_path / "run") == whole
 
 
+def test_a_run_of_an_index(model: Carvid, made: Made, tmp_path: Path) -> None:
+    index = model.index(made.clip, tmp_path / "clip.idx")
+    model.segment(index, TEXTS, out=tmp_path / "run")
+    model.correct(tmp_path / "run", SAID)
+    for given in (index, index.folder):
+        model.segment(given, TEXTS, out=tmp_path / "once", corrections=SAID, overwrite=True)
+        assert_same(tmp_path / "once", tmp_path / "run")
+    assert carvid.Track.open(tmp_path / "run").facts.quick
+
+
 # Interruptions
 
 
@@ -272,13 +327,13 @@ def moments(
 
 
 def check_kills(
-    model: Carvid,
     folder: Path,
     work: Callable[[Path], object],
     monkeypatch: pytest.MonkeyPatch,
-    which: slice = slice(None),
+    which: slice,
 ) -> None:
-    """Whenever a kill comes, the same call leaves what it leaves uninterrupted."""
+    """Whenever a kill comes, the same call leaves what it leaves uninterrupted; `which` of the
+    moments are tried."""
     places = moments(folder, folder.parent, lambda: work(folder), monkeypatch)
     assert len(places) >= 15
     for place in places[which]:
@@ -308,7 +363,7 @@ def test_a_killed_correction_is_made_by_the_same_call(
 ) -> None:
     """Most of all while the run as it was is copied."""
     run = Path(shutil.copytree(undrawn, tmp_path / "run"))
-    check_kills(silent, run, lambda at: silent.correct(at, SAID), monkeypatch, slice(0, 9))
+    check_kills(run, lambda at: silent.correct(at, SAID), monkeypatch, slice(0, 9))
     assert masks_in(run) == masks_in(made.corrected) != masks_in(made.plain)
 
 
@@ -317,7 +372,7 @@ def test_a_kill_forgets_no_earlier_correction(
 ) -> None:
     run = Path(shutil.copytree(undrawn, tmp_path / "run"))
     silent.correct(run, SAID[:1])
-    check_kills(silent, run, lambda at: silent.correct(at, SAID[1:]), monkeypatch)
+    check_kills(run, lambda at: silent.correct(at, SAID[1:]), monkeypatch, slice(0, None, 2))
     assert masks_in(run) == masks_in(made.corrected)
     assert carvid.Track.open(run).facts.corrections == SAID
 
@@ -335,7 +390,7 @@ def test_a_kill_while_corrections_are_undone(
                 silent.segment(made.clip, TEXTS, out=place, resume=True)
         silent.correct(place, keep=0)
 
-    check_kills(silent, run, work, monkeypatch)
+    check_kills(run, work, monkeypatch, slice(None, None, -2))
     assert_same(run, undrawn)
 
 
@@ -347,7 +402,7 @@ def test_a_killed_run_with_corrections(
 
     run = Path(shutil.copytree(undrawn, tmp_path / "run"))
     silent.correct(run, SAID[1:])
-    check_kills(silent, run, work, monkeypatch, slice(1, None, 4))
+    check_kills(run, work, monkeypatch, slice(1, None, 5))
     assert masks_in(run) == masks_in(made.corrected)
 
 
@@ -555,6 +610,28 @@ def test_the_command(
     assert said.returncode == 0 and not said.stderr and (run / "coco.json").exists()
     (run / "coco.json").unlink()
     assert_same(run, made.plain)
+
+
+def test_a_run_with_clicks(made: Made, weights: dict[str, str], tmp_path: Path) -> None:
+    words: list[object] = ["run", made.clip, *(f"-e{text}" for text in TEXTS), "-o", tmp_path / "o"]
+    words += [*networks(weights), *(f"--set={each}" for each in SETTINGS)]
+    clicks = ["--click=3:13,13:2", "--click=1:40,30:a dog"]
+    said = command(*words, *clicks)
+    assert said.returncode == 0, said.stderr
+    assert_same(tmp_path / "o", made.corrected)
+    for more, message in (
+        (["--resume"], "there were 2 corrections, there are 0"),
+        ([*clicks], "add --resume|there were 2 corrections|holds a run"),
+        (["--click", "3:1,1:3"], "there is no label 3 to correct"),
+        (["--click", "9:1,1:1", "--resume"], "there is no frame 9"),
+        (["--click", "3:1,1:1", "-f", "gren"], "did you mean 'green'"),
+        (["--click", "3:1,1:1", "--resume", "--set", "temporal.carry_masks=off"], "carry_masks"),
+    ):
+        said = command(*words, *more)
+        assert said.returncode in (1, 2) and re.search(message, one_line(said)), said.stderr
+        assert_same(tmp_path / "o", made.corrected)
+    assert command(*words, *clicks, "--resume").returncode == 0
+    assert_same(tmp_path / "o", made.corrected)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -237,6 +237,16 @@ def test_a_point_leads_to_the_mask_of_a_nearby_frame(forward: bool) -> None:
 
 
 @BOTH
+@pytest.mark.parametrize("point", [(239, 143), (239.4, 0), (0, 143), (0, 0), (238, 70)])
+def test_points_at_the_border_lead_somewhere(forward: bool, point: tuple[float, float]) -> None:
+    seen, _, _ = apart(3).outward(forward)
+    whole = ~EMPTY
+    mask = pointed_at(point, list(zip(seen, [EMPTY, whole, EMPTY], strict=True)), CONFIG,
+                      forward=forward)  # fmt: skip
+    assert mask is not None and iou(mask, whole) > 0.9
+
+
+@BOTH
 def test_what_the_run_has_instead_of_a_refuted_mask(forward: bool) -> None:
     seen, one, other = apart(9).outward(forward)
     frames = list(zip(seen, [*other[:5], EMPTY, *one[6:]], strict=True))
@@ -339,18 +349,36 @@ def _check_outward(clip: Clip, whole: list[tuple[Frame, SeenFrame]]) -> None:
         assert read(later) == wanted[index + 1 : end]
 
 
+def test_a_dissolve_across_pieces_ends_a_shot() -> None:
+    """It is noticed by the frames before it."""
+    first, last = (np.asarray(scenes()[index], np.float32) for index in (0, CUT))
+    blends = [first + (last - first) * k / 15 for k in range(1, 15)]
+    images = [np.asarray(each, np.uint8) for each in [*[first] * 30, *blends, *[last] * 30]]
+
+    def frames_from(index: int) -> Iterator[Frame]:
+        return GivenFrames(images, Fraction(25)).frames(index)
+
+    shots = [k for k, (_, seen) in enumerate(seen_frames(frames_from(0), None, CONFIG))
+             if seen.flow is None]  # fmt: skip
+    assert len(shots) == 2 and 35 < shots[1] < 50
+    clip = Clip(frames_from, SIZE_HW, CONFIG)
+    for index in range(shots[1] + 16, shots[1] + 24):
+        *_, (frame, _) = clip.outward(index, forward=False)
+        assert frame.index == shots[1]
+
+
 def test_pieces_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     images = scenes()[:CUT]
 
-    def frames_from(index: int) -> Iterable[Frame]:
+    def frames_from(index: int) -> Iterator[Frame]:
         asked.append(index)
         return GivenFrames(images).frames(index)
 
     def starts(piece_bytes: int) -> list[int]:
         asked.clear()
         monkeypatch.setattr(clip_module, "PIECE_BYTES", piece_bytes)
-        clip = Clip(frames_from, SIZE_HW, CONFIG)  # type: ignore[arg-type]
+        clip = Clip(frames_from, SIZE_HW, CONFIG)
         assert [frame.index for frame, _ in clip.outward(CUT - 1, forward=False)] == [*range(CUT)][
             ::-1
         ]

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -67,6 +68,14 @@ TARGETS = {
     "merged sentences": "carvid.evaluation.referring:merge_masks",
     "index's motion": "carvid.index.pieces:coarse_motion",
     "index's key frames": "carvid.index.clip_index:ClipIndex.encoding",
+    "spreading": "carvid.temporal.spread:Spread.into",
+    "what is spread": "carvid.temporal.spread:Spread.__init__",
+    "clip outward": "carvid.corrections.clip:Clip.outward",
+    "regions": "carvid.car.regions:regions_at",
+    "what fits": "carvid.corrections.anchor:fits",
+    "earlier corrections": "carvid.corrections.write:corrections_in",
+    "corrected folder": "carvid.corrections.models:CorrectingModel._correct_folder",
+    "writing corrections": "carvid.corrections.write:write_corrected",
     "app's frames": "carvid.app.clips:FrameSource.image",
     "app's masks": "carvid.app.pictures:draw",
     "app's θ": "carvid.app.quick:QuickAnswer.there",
@@ -672,6 +681,72 @@ def motion_kept_backwards(coarse_motion: Function) -> Function:
 def first_key_frame_for_all(encoding: Function) -> Function:
     """A run of an index takes the first key frame for each of them."""
     return with_argument(encoding, "frame", lambda _: 0)
+
+
+# corrections ---------------------------------------------------------------------------------
+
+
+@breaks(
+    "tests/test_spread.py::test_the_run_s_own_mask_is_taken_up_where_both_agree[True]", "spreading"
+)
+def never_taken_up(into: Function) -> Function:
+    """A corrected thing never takes up the run's own mask."""
+    return with_argument(into, "found", np.zeros_like)
+
+
+@breaks("tests/test_spread.py::test_a_thing_that_has_left_takes_nothing_away", "what is spread")
+def yes_taken_for_no(init: Function) -> Function:
+    """What a click wants spreads as if it had said what the thing is not."""
+    return with_argument(init, "wanted", lambda _: False)
+
+
+@breaks(
+    "tests/test_spread.py::test_a_clip_is_read_outward_as_the_run_has_read_it[memory]",
+    "clip outward",
+)
+def only_forward(outward: Function) -> Function:
+    """Corrections spread to later frames twice, and to earlier ones never."""
+    return with_argument(outward, "forward", lambda _: True)
+
+
+@breaks("tests/test_spread.py::test_what_is_excluded_is_in_no_region", "regions")
+def regions_with_what_is_excluded(regions_at: Function) -> Function:
+    """A region takes what a click has refused."""
+    return with_argument(regions_at, "excluded", lambda _: None)
+
+
+@breaks("tests/test_corrected_runs.py::test_what_is_said_of_a_frame_holds_in_it", "what fits")
+def everything_fits(fits: Function) -> Function:
+    """Every candidate is what a click says of its frame."""
+    return with_result(fits, lambda _: True)
+
+
+@breaks(
+    "tests/test_corrected_runs.py::test_one_after_the_other_is_both_at_once", "earlier corrections"
+)
+def earlier_corrections_forgotten(corrections_in: Function) -> Function:
+    """A run that is corrected once more loses its earlier corrections."""
+    return with_result(corrections_in, lambda _: [])
+
+
+@breaks("tests/test_corrected_runs.py::test_corrections_are_undone", "corrected folder")
+def nothing_undone(correct_folder: Function) -> Function:
+    """All earlier corrections are kept, however many are to be."""
+    return with_argument(correct_folder, "keep", lambda _: None)
+
+
+@breaks(
+    "tests/test_corrected_runs.py::test_a_run_is_corrected_in_its_folder", "writing corrections"
+)
+def uncorrected_not_kept(write_corrected: Function) -> Function:
+    """The run as it was is gone when it is corrected."""
+
+    @wraps(write_corrected)
+    def changed(target: Any, *arguments: Any, **more: Any) -> None:
+        write_corrected(target, *arguments, **more)
+        shutil.rmtree(target.folder / "uncorrected")
+
+    return changed
 
 
 # the app -------------------------------------------------------------------------------------

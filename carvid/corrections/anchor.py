@@ -242,10 +242,11 @@ def _is_two(mask: Mask, frame: Corrected) -> bool:
         return False
     size_hw = (motion.shape[0], motion.shape[1])
     planes = [motion[small_mask(each, size_hw)] for each in (before, rest)]
+    planes.append(motion[~small_mask(mask | before, size_hw)])
     if not all(len(plane) for plane in planes):
         return False
-    camera = np.median(motion[~small_mask(mask | before, size_hw)], axis=0)
-    one, other = (np.median(plane, axis=0) - camera for plane in planes)
+    one, other, camera = (np.median(plane, axis=0) for plane in planes)
+    one, other = one - camera, other - camera
     return bool(min(np.hypot(*one), np.hypot(*other)) > MOVING_PIXELS and one @ other < 0)
 
 
@@ -262,9 +263,10 @@ def _points(frame: Corrected, *, wanted: bool) -> Mask:
 
 def _as_said(frame: Corrected) -> Mask:
     """The mask where no candidate fits all that is said: that of before, with what is at the points
-    that are wanted, and without what is at the others."""
+    that are wanted, and without what is at the others. Points are more exact than a box, and hold
+    at least where they are."""
     mask = frame.before.copy()
-    for said in frame.said:
+    for said in sorted(frame.said, key=lambda each: each.point is not None):
         if said.point is None:
             assert said.box is not None
             mask = region_in(frame.image, said.box)
@@ -273,6 +275,9 @@ def _as_said(frame: Corrected) -> Mask:
         elif not fits(mask, said):
             part = _part_at(mask, said.point)
             mask &= ~(_leaks(frame, part, said.point) or [part])[0]
+    for said in frame.said:
+        if said.point is not None and not fits(mask, said):  # a later one took its whole part
+            mask[int(said.point[1]), int(said.point[0])] = said.wanted
     return mask
 
 

@@ -15,8 +15,9 @@ from carvid.temporal.seen import SeenFrame, seen_frames
 Outward = Iterator[tuple[Frame, SeenFrame]]
 """Frames with what they show. Between two that follow each other the later one's flow leads."""
 
-LEAD = 8
-"""So many frames before a piece are read, so that cuts and flashes in it are seen as in the run."""
+LEAD = 16
+"""So many frames before a piece are read, so that cuts, flashes and dissolves in it are seen as in
+the run."""
 PIECE_BYTES = 300_000_000
 """Going back, frames are read in pieces that take about so much memory ..."""
 FEWEST, MOST = 2, 24

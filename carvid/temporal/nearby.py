@@ -96,7 +96,8 @@ def _follow(point: Point, pixel_map: PixelMap) -> Point:
     """Where a point goes by a map of its frame's pixels."""
     height, width = pixel_map.places.shape[:2]
     x, y = (int(np.clip(round(v), 0, n - 1)) for v, n in zip(point, (width, height), strict=True))
-    box = (slice(max(0, y - REACH), y + REACH + 1), slice(max(0, x - REACH), x + REACH + 1))
+    box = (slice(max(0, y - REACH), min(height, y + REACH + 1)),
+           slice(max(0, x - REACH), min(width, x + REACH + 1)))  # fmt: skip
     rows, columns = np.mgrid[box]
     moved = np.asarray(pixel_map.of_box(box)[0], np.float64) - np.stack([columns, rows], axis=-1)
     across, down = np.median(moved.reshape(-1, 2), axis=0)
