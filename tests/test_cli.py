@@ -263,6 +263,7 @@ def test_info_names_versions_devices_and_weights() -> None:
 
 COMMANDS = (
     "run",
+    "correct",
     "index",
     "overlay",
     "view",
@@ -308,7 +309,8 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
     ]  # fmt: skip
     names = {panel: re.findall(r"--[\w-]+", "\n".join(panels[panel])) for panel in panels}
     wanted = [
-        "--expr", "--distractor", "--negative", "--instances", "--classes", "--explain", "--ask",
+        "--expr", "--distractor", "--negative", "--instances", "--classes", "--explain",
+        "--click", "--correct", "--ask",
     ]  # fmt: skip
     assert names["What to find"] == wanted
     assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
