@@ -2,9 +2,9 @@
 
 Used by `tools/bench.py clicks`. A click is simulated as in interactive segmentation: in the frame
 where J is least (of several the one with most wrong pixels), in the middle of the largest connected
-part of what is missing (yes) or too much (no). *Drawn* clips, with the embedded model, are those of
-several kinds whose thing is not found (J under `WRONG`); *real* ones are DAVIS sequences with the
-two CLIPs simulated (`real_bench`).
+part of what is missing (yes) or too much (no); on the thing, if most of it is missing. *Drawn*
+clips, with the embedded model, are those of several kinds whose thing is not found (J under
+`WRONG`); *real* ones are DAVIS sequences with the two CLIPs simulated (`real_bench`).
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ KINDS = ("place", "crossing", "motion", "still", "events")
 """The first four are those of `twins_bench`; `events` are clips with occlusions, cuts and more."""
 WRONG = 0.5
 """A thing of a drawn clip is wrong if its mean J over the clip is less."""
+MISSED = 0.5
+"""Who clicks misses most of a thing if more than this share of it is not in the mask."""
 RIGHT = 0.5
 """A corrected frame is right if its J is at least this."""
 FRAMES = 48
@@ -126,10 +128,12 @@ class Clicker:
 
 
 def click_on(found: Mask, truth: Mask) -> tuple[bool, tuple[int, int]] | None:
-    """Whether what is missing is the largest error, and its innermost point, x and y."""
+    """Whether it says where the thing is, and its point, x and y: the innermost one of the largest
+    error. Who misses most of a thing points at it."""
+    missed = np.count_nonzero(truth & ~found) > MISSED * np.count_nonzero(truth)
     best: tuple[int, bool, tuple[int, int]] | None = None
     for wanted, wrong in ((True, truth & ~found), (False, found & ~truth)):
-        if not wrong.any():
+        if not wrong.any() or (missed and not wanted):
             continue
         _, parts, stats, _ = cv2.connectedComponentsWithStats(wrong.view(np.uint8))
         part = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
