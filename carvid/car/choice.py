@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from carvid.base.masks import SAME_IOU, ious
 from carvid.car.phrases import Phrase, rate_wishes
+from carvid.config import Config
 
 PLAUSIBLE_SHARE = 0.85
 """Wishes choose only among candidates with at least this share of the best score ..."""
@@ -237,6 +238,16 @@ def representatives(
                 result[i] = j
                 break
     return result
+
+
+def most_parts(query: int, phrase: Phrase, prior: TrackPrior | None, config: Config) -> int:
+    """Return the most parts of a query's CAM that are candidates."""
+    most = config.proposals.parts
+    if phrase.wishes:
+        most = max(most, config.phrases.parts)
+    if prior is not None and prior.key_frames_seen[query] > phrase.of_motion:
+        most = min(most, prior.max_new)  # a known thing is not looked for everywhere
+    return most
 
 
 def rows_in(owners: NDArray[np.int64], owner: int) -> slice | NDArray[np.int64]:

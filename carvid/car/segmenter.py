@@ -20,7 +20,7 @@ from torch import Tensor
 
 from carvid.base.memory import release_unused
 from carvid.base.scale import cut_masks, shrink, shrink_masks, working_size
-from carvid.car.choice import Candidates, TrackPrior, rate, representatives, rows_in
+from carvid.car.choice import Candidates, TrackPrior, most_parts, rate, representatives, rows_in
 from carvid.car.classifier import MaskClassifier
 from carvid.car.competitors import Competitors, compete
 from carvid.car.frame import LoopFrame, Outcome
@@ -241,7 +241,7 @@ class RecurrentSegmenter:
         """
         prior = frame.prior
         masks, owners = proposals.masks, np.arange(len(proposals.masks))
-        most = [self._most_parts(*pair, prior) for pair in zip(h, phrases, strict=True)]
+        most = [most_parts(*pair, prior, self.config) for pair in zip(h, phrases, strict=True)]
         if max(most) > 1:
             level = self.config.proposals.parts_level
             maps, owners = split_parts(proposals.refined, level, most)
@@ -253,15 +253,6 @@ class RecurrentSegmenter:
             np.concatenate([masks, *(prior.masks[mine] for mine in tracks)]),
             np.concatenate([owners, np.repeat(np.arange(len(h)), [len(mine) for mine in tracks])]),
         )
-
-    def _most_parts(self, query: int, phrase: Phrase, prior: TrackPrior | None) -> int:
-        """The most parts of a query's CAM that are candidates."""
-        most = self.config.proposals.parts
-        if phrase.wishes:
-            most = max(most, self.config.phrases.parts)
-        if prior is not None and prior.key_frames_seen[query] > phrase.of_motion:
-            most = min(most, prior.max_new)  # a known thing is not looked for everywhere
-        return most
 
     def _propose(
         self, frame: LoopFrame, texts: list[str], background: tuple[str, ...], *, first: bool

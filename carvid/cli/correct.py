@@ -10,14 +10,13 @@ import typer
 
 from carvid.cli.messages import show_progress
 from carvid.cli.options import (
-    OUTPUT,
     QUESTION,
     AsJson,
     Classifier,
     Device,
+    Formats,
     Generator,
     Quiet,
-    complete_formats,
 )
 from carvid.cli.results import print_found, print_json, print_place
 
@@ -68,14 +67,7 @@ def correct(
             help="Of the corrections that the run has, keep the first N only; 0 undoes all.",
         ),
     ] = None,
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
-            autocompletion=complete_formats,
-            help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
-        ),
-    ] = None,
+    formats: Formats = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     weights_generator: Generator = None,

@@ -213,6 +213,14 @@ Resume = Annotated[
     bool,
     typer.Option("--resume", rich_help_panel=OUTPUT, help="Continue after the last whole frame."),
 ]
+Formats = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
+        autocompletion=complete_formats,
+        help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
+    ),
+]  # fmt: skip
 Overwrite = Annotated[
     bool,
     typer.Option(

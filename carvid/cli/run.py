@@ -32,6 +32,7 @@ from carvid.cli.options import (
     Classifier,
     Device,
     End,
+    Formats,
     Fps,
     Generator,
     MaxSide,
@@ -45,7 +46,6 @@ from carvid.cli.options import (
     Start,
     Stride,
     Style,
-    complete_formats,
     overrides,
     selection_of,
 )
@@ -113,14 +113,7 @@ def run(
     max_side: MaxSide = 0,
     fps: Fps = None,
     out: RunFolder = Path("out"),
-    formats: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
-            autocompletion=complete_formats,
-            help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
-        ),
-    ] = None,
+    formats: Formats = None,
     keep_names: Annotated[
         bool,
         typer.Option(
