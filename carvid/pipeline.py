@@ -9,13 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from carvid.base.errors import ConfigError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
 from carvid.base.memory import telling_out_of_memory
-from carvid.base.names import shown
 from carvid.car.classes import Texts, queries_of
 from carvid.car.competing import takes_classes
 from carvid.car.exact_crf import check_installed
@@ -25,27 +23,27 @@ from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.clip.weights import load_backbone, resolve
 from carvid.config import Config, settings_files
 from carvid.corrections.models import CorrectingModel
-from carvid.corrections.write import check_correctable, check_labels
+from carvid.corrections.write import check_correctable
 from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.index.facts import is_index
 from carvid.index.models import IndexingModel
 from carvid.instances.run import Options, segment_instances
-from carvid.media.given import Source, ahead, open_source
+from carvid.media.given import Source, open_source
 from carvid.media.open import ALL, Frame, Selection, VideoReader, files_of
-from carvid.run.corrections import Correction
+from carvid.run.corrections import Correction, check_label
 from carvid.run.facts import RunFacts
 from carvid.run.folder import RunFolder
 from carvid.run.layout import run_paths
 from carvid.run.lock import locked
 from carvid.run.names import check_names
+from carvid.run.reading import reading
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
 from carvid.sam.refiner import sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.streaming import Seen, Streaming
-from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
 
 
@@ -179,7 +177,9 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
                 video.folder if isinstance(video, ClipIndex) else video, self.config
             )
             check_formats(formats)
-            check_labels(corrections, len(queries_of(texts, distractors).texts))
+            labels = len(queries_of(texts, distractors).texts)
+            for each in corrections:
+                check_label(each.label, labels)
             run = partial(
                 self.segment, video, texts, distractors=distractors, progress=progress,
                 selection=selection, frame_rate=frame_rate, raw=raw, keep_names=keep_names,
@@ -296,18 +296,8 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
     ) -> Generator[FrameResult, None, None]:
         """Yield the results of a reader's frames from index `start` on, before which `state` was
         left; `see` takes note of frames that come only once, `until` ends them."""
-        reader.known = None if state is None else (start - 1, state.time_s)
-        frames, info, config = ahead(reader, start), reader.info, self.config.temporal
-        seen = seen_frames(frames, state, config, ahead=AHEAD if info.at_hand else 0)
-        noted = seen if see is None or not info.live else ((see(f), s) for f, s in seen)
-        bar = tqdm(
-            noted, initial=start, total=reader.expected, unit="frame",
-            desc=shown(Path(info.path).name), disable=not progress,
-        )  # fmt: skip
-        late = config.looks_ahead and not info.endless
-        try:
-            yield from self._follow(until(bar), queries, state, late=late)
-        finally:
-            bar.close()  # what is said next has a line of its own
-            seen.close()
-            frames.close()
+        late = self.config.temporal.looks_ahead and not reader.info.endless
+        with reading(
+            reader, start, state, self.config.temporal, see=see, progress=progress
+        ) as frames:
+            yield from self._follow(until(frames), queries, state, late=late)

@@ -96,11 +96,8 @@ class Corrector:
         first, seen = next(frames[0])
         next(frames[1])
         start = self._near(first, seen, query)
-        near = [
-            [start, *(self._near(frame, seen, query)
-                      for frame, seen in islice(outward, NEARBY))]
-            for outward in frames
-        ]  # fmt: skip
+        onward = [self._nears(outward, query) for outward in frames]
+        near = [[start, *islice(each, NEARBY)] for each in onward]
         before = self._masks.mask(new.frame, query)
         mask = corrected_mask(
             Corrected(
@@ -113,8 +110,8 @@ class Corrector:
             self._segmenter, self._queries, self._config,
         )  # fmt: skip
         self._masks.put(new.frame, query, mask)
-        for kept, rest, forward in zip(near, frames, (True, False), strict=True):
-            outward = until_stopped(_counted(bar, chain(kept[1:], self._nears(rest, query))))
+        for kept, rest, forward in zip(near, onward, (True, False), strict=True):
+            outward = until_stopped(_counted(bar, chain(kept[1:], rest)))
             self._spread(
                 mask, start, outward, query, fixed, wanted=new.wanted, forward=forward
             )

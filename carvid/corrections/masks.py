@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.run.sequences import MasksOfLabels
+from carvid.run.sequences import MasksOfLabels, PackedLabels, PackedMasks
 from carvid.run.track import Track
 
 
@@ -34,7 +33,7 @@ class CorrectedMasks:
         that it is."""
         for index, labels in enumerate(corrected.label_maps):
             if (labels != self._track.label_maps[index]).any():
-                self._labels[index] = zlib.compress(labels.tobytes(), 1)
+                self._labels[index] = PackedLabels.pack(labels)
 
     def read_from(self, track: Track) -> None:
         """Read what is not changed from another place, where the same run is."""
@@ -50,7 +49,9 @@ class CorrectedMasks:
         if not self._overlap:
             return np.asarray(self.labels(index) == query + 1, bool)
         packed = self._planes.get(index, {}).get(query)
-        return self._track.masks[index][query] if packed is None else self._unpacked(packed)
+        if packed is None:
+            return np.asarray(self._track.masks[index][query], bool)
+        return PackedMasks.unpack(packed, self._size_hw)
 
     def others(self, index: int, query: int) -> NDArray[np.bool_]:
         """Return the masks of the other expressions in a frame, bool (N - 1, H, W)."""
@@ -64,7 +65,7 @@ class CorrectedMasks:
             return np.asarray(self.labels(index) == numbers, bool)
         masks = self._track.masks[index].copy()
         for query, packed in self._planes.get(index, {}).items():
-            masks[query] = self._unpacked(packed)
+            masks[query] = PackedMasks.unpack(packed, self._size_hw)
         return masks
 
     def labels(self, index: int) -> NDArray[np.uint8]:
@@ -72,8 +73,7 @@ class CorrectedMasks:
         packed = self._labels.get(index)
         if packed is None:
             return self._track.label_maps[index]
-        labels = np.frombuffer(zlib.decompress(packed), np.uint8)
-        return labels.reshape(self._size_hw)
+        return PackedLabels.unpack(packed, self._size_hw)
 
     def put(self, index: int, query: int, mask: NDArray[np.bool_]) -> None:
         """Change an expression's mask in a frame, bool (H, W). In the label map it is above the
@@ -84,14 +84,8 @@ class CorrectedMasks:
         gone = (labels == query + 1) & ~mask
         labels[gone] = 0
         if self._overlap:
-            packed = zlib.compress(np.packbits(mask).tobytes(), 1)
-            self._planes.setdefault(index, {})[query] = packed
+            self._planes.setdefault(index, {})[query] = PackedMasks.pack(mask)
             masks = self.masks(index)
             labels[gone] = np.where(masks.any(axis=0), masks.argmax(axis=0) + 1, 0)[gone]
         labels[mask] = query + 1
-        self._labels[index] = zlib.compress(labels.tobytes(), 1)
-
-    def _unpacked(self, packed: bytes) -> NDArray[np.bool_]:
-        height, width = self._size_hw
-        bits = np.frombuffer(zlib.decompress(packed), np.uint8)
-        return np.unpackbits(bits, count=height * width).reshape(height, width).astype(bool)
+        self._labels[index] = PackedLabels.pack(labels)

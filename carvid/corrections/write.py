@@ -66,17 +66,6 @@ def place_of_run(out: Path, corrections: Sequence[Correction], *, resume: bool) 
     return kept if goes_on else out
 
 
-def check_labels(corrections: Sequence[Correction], labels: int) -> None:
-    """Check early that corrections are of expressions of a run, which has so many.
-
-    Raises:
-        ConfigError: one is not.
-    """
-    for each in corrections:
-        if each.label > labels:
-            raise ConfigError(f"there is no label {each.label} to correct; there are {labels}")
-
-
 def check_correctable(video: object, config: Config) -> None:
     """Say early that a run could not be corrected.
 

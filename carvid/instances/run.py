@@ -17,13 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from carvid.base.errors import OutputError, VideoError
 from carvid.base.files import read_json
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import EndingQuietly, Stopped, never, stop_when, until_stopped
-from carvid.base.names import shown
 from carvid.car.classes import Texts, queries_of
 from carvid.car.instance_segmenter import InstanceSegmenter
 from carvid.car.marks import Instances, marked_in
@@ -34,7 +31,7 @@ from carvid.exports.export import check_formats, write_formats
 from carvid.index.clip_index import ClipIndex
 from carvid.instances.check import check_instances, iter_once
 from carvid.instances.follow import instance_pass
-from carvid.media.given import Source, ahead, open_source
+from carvid.media.given import Source, open_source
 from carvid.media.open import Selection, VideoInfo, VideoReader, files_of
 from carvid.run.asked import as_asked, with_asked, with_labels
 from carvid.run.facts import RunFacts
@@ -44,13 +41,13 @@ from carvid.run.layout import run_paths
 from carvid.run.lock import locked
 from carvid.run.names import check_names
 from carvid.run.progress import NOT_OURS
+from carvid.run.reading import reading
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
 from carvid.run.tracklets import Tracklets
 from carvid.show.run_overlay import run_overlay
 from carvid.temporal.census import Census, Thing
-from carvid.temporal.seen import AHEAD, seen_frames
 from carvid.temporal.state import TemporalState
 
 log = logging.getLogger("carvid")
@@ -261,23 +258,10 @@ class _Run:
         segmenter.check_texts(queries)
         tracklets.begin()
         start, state = tracklets.done, tracklets.state
-        reader.known = (start - 1, state.time_s) if start else None
-        frames = ahead(reader, start)
-        seen = seen_frames(
-            frames, state if start else None, config.temporal,
-            ahead=AHEAD if reader.info.at_hand else 0,
-        )  # fmt: skip
-        bar = tqdm(
-            seen, initial=start, total=reader.expected, unit="frame",
-            desc=shown(Path(reader.info.path).name), disable=not self._options.progress,
-        )  # fmt: skip
-        try:
-            for frame, left in instance_pass(until(bar), state, segmenter, queries, config):
+        before, progress = state if start else None, self._options.progress
+        with reading(reader, start, before, config.temporal, progress=progress) as seen:
+            for frame, left in instance_pass(until(seen), state, segmenter, queries, config):
                 tracklets.add(frame, left)
-        finally:
-            bar.close()
-            seen.close()
-            frames.close()
         tracklets.finish(reader.lost)
 
     @staticmethod

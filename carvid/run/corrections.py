@@ -85,8 +85,7 @@ class Correction:
             raise ConfigError(
                 f"there is no frame {self.frame} to correct; the last is {frames - 1}"
             )
-        if self.label > labels:
-            raise ConfigError(f"there is no label {self.label} to correct; there are {labels}")
+        check_label(self.label, labels)
         height, width = size_hw
         place: tuple[float, ...] = self.point or self.box or ()
         right, bottom = place[-2:]
@@ -105,6 +104,16 @@ class Correction:
         place = {"point": list(self.point)} if self.point else {"box": list(self.box or ())}
         answer = "yes" if self.wanted else "no"
         return {"frame": self.frame, "expression": self.label, **place, "answer": answer}
+
+
+def check_label(label: int, labels: int) -> None:
+    """Check that a label is one of those, from 1, of a run that has so many.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    if not 1 <= label <= labels:
+        raise ConfigError(f"there is no label {_shown(label)} to correct; there are {labels}")
 
 
 def correction_of(values: Any, texts: Sequence[str]) -> Correction:
@@ -191,10 +200,7 @@ def _label_of(expression: Any, texts: Sequence[str]) -> int:
     if isinstance(expression, str) and expression.isdecimal() and len(expression) < 10:
         label = int(expression)
     if isinstance(label, int) and not isinstance(label, bool):
-        if not 1 <= label <= len(texts):
-            raise ConfigError(
-                f"there is no label {_shown(label)} to correct; there are {len(texts)}"
-            )
+        check_label(label, len(texts))
         return label
     hint = suggest(expression, list(texts)) if isinstance(expression, str) else ""
     raise ConfigError(f"there is no expression {_shown(expression)} to correct{hint}")

@@ -80,9 +80,14 @@ class PackedMasks(FrameArrays[np.bool_]):
         """Return one frame's masks packed."""
         return zlib.compress(np.packbits(masks).tobytes(), 1)
 
+    @staticmethod
+    def unpack(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        """Return what `pack` packed."""
+        bits = np.frombuffer(zlib.decompress(packed), np.uint8)
+        return np.unpackbits(bits, count=math.prod(shape)).astype(bool).reshape(shape)
+
     def _make(self, index: int) -> NDArray[np.bool_]:
-        bits = np.frombuffer(zlib.decompress(self._packed[index]), np.uint8)
-        return np.unpackbits(bits, count=math.prod(self._shape)).astype(bool).reshape(self._shape)
+        return self.unpack(self._packed[index], self._shape)
 
 
 class PackedLabels(FrameArrays[np.uint8]):
@@ -97,9 +102,13 @@ class PackedLabels(FrameArrays[np.uint8]):
         """Return one frame's label map packed."""
         return zlib.compress(labels.tobytes(), 1)
 
+    @staticmethod
+    def unpack(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return what `pack` packed."""
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
+
     def _make(self, index: int) -> NDArray[np.uint8]:
-        data = zlib.decompress(self._packed[index])
-        return np.frombuffer(data, np.uint8).reshape(self._shape)
+        return self.unpack(self._packed[index], self._shape)
 
 
 class FolderLabels(FrameArrays[np.uint8]):
