@@ -17,7 +17,9 @@ import pytest
 
 from carvid.base.errors import CarvidError
 from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_actors import ATTEMPTS, RayActors, _begin, find_ray
+from carvid.base.ray_actors import RayActors
+from carvid.base.ray_cluster import begin_ray, find_ray
+from carvid.base.ray_crew import ATTEMPTS
 from carvid.base.threads import WAITING
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
@@ -63,7 +65,7 @@ def ray() -> Iterator[None]:
     module = find_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # else they wait for all other tests
-        _begin(module, 2)
+        begin_ray(module, 2)
     yield
     module.shutdown()
 

@@ -10,7 +10,8 @@ import torch
 
 from carvid.base.errors import ConfigError
 from carvid.base.processes import Processes, Workers, worker_number
-from carvid.base.ray_actors import RayActors, find_ray
+from carvid.base.ray_actors import RayActors
+from carvid.base.ray_cluster import find_ray
 from carvid.base.threads import cores
 
 Tool = TypeVar("Tool")
