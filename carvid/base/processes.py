@@ -119,6 +119,7 @@ def follow(
     begin: Callable[[], object] = lambda: None,
     step: Callable[[int, Any], object] = lambda task, value: None,
     retry: Callable[[int, str], object] = lambda task, reason: None,
+    fail: Callable[[int, str], object] = lambda task, reason: None,
     end: Callable[[int], object] = lambda task: None,
     lost: Callable[[str, list[int]], object] = lambda machine, tasks: None,
     workers: Callable[[int], object] = lambda count: None,
@@ -130,6 +131,7 @@ def follow(
         begin: called once, when the first tool is prepared and no task is begun.
         step: with a task's index and what its work yielded.
         retry: with a task's index and why it failed, where it is tried again.
+        fail: with a task's index and why it failed for good.
         end: with a task's index, when it is done or has failed.
         lost: with a machine's name and the tasks that are done again, when it is lost.
         workers: with how many workers there are now.
@@ -155,6 +157,7 @@ def follow(
         else:
             if event.kind == "failed":
                 failed[event.task] = event.value
+                fail(event.task, event.value)
             end(event.task)
     return failed
 

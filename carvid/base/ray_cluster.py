@@ -214,6 +214,4 @@ def nodes_of(ray: Any, kind: str, each: float) -> list[Node]:
 def on_node(node: Node) -> dict[str, Any]:
     """Return Ray's options of what is to be there and nowhere else."""
     strategies = importlib.import_module("ray.util.scheduling_strategies")
-    return {
-        "scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)
-    }
+    return {"scheduling_strategy": strategies.NodeAffinitySchedulingStrategy(node.id, soft=False)}

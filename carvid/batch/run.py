@@ -14,31 +14,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from tqdm import tqdm
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import finishing_frames, never
 from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_actors import RayActors
-from carvid.base.ray_cluster import find_ray
+from carvid.base.ray_cluster import check_no_address
+from carvid.base.telling import Telling
 from carvid.batch.manifest import Clip
 from carvid.car.classes import config_for, queries_of
 from carvid.car.marks import marked_in
 from carvid.clip.content import weights_files
+from carvid.clip.on_ray import actors_of
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
 from carvid.index.facts import is_index
 from carvid.instances.check import check_instances
 from carvid.media.open import input_files
+from carvid.media.sequences import is_pattern
 from carvid.pipeline import Carvid, load
 from carvid.run.asked import asked_for, asked_in_json
 from carvid.run.earlier import check_earlier
 from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
-from carvid.run.lock import locked
+from carvid.run.lock import locked, wait_until_free
 
 log = logging.getLogger("carvid")
 
@@ -144,20 +145,20 @@ def run_batch(
         overwrite=overwrite, progress=progress and serial,
         finish_frames=finish_frames and serial, patient=not serial,
     )  # fmt: skip
-    names = [clip.video for clip in clips]
-    team, prepare = _workers(
-        engine, config, workers, ray_address, needs_of(config, out, looked_at(names), names)
-    )
+    team, prepare = _workers(engine, config, workers, ray_address, clips, out)
     done: dict[int, dict[str, Any]] = {}
-    with ExitStack() as stack:
-        telling = stack.enter_context(
-            telling_progress("clip", [clip.name for clip in clips], bar=progress, off=serial)
+    with ExitStack() as stack, tqdm(
+        total=len(clips), desc="clips", unit="clip", disable=not progress or serial
+    ) as bar:  # fmt: skip
+        telling = Telling(
+            [clip.name for clip in clips], "clip", bar, lines=not serial and not progress
         )
         failed = follow(
             team.run(prepare, work, clips),
             begin=lambda: stack.enter_context(locked(out)),  # nothing is touched before
-            step=lambda k, facts: done.update({k: facts | {"out": str(out / clips[k].name)}}),
+            step=lambda k, facts: done.update({k: {**facts, "out": str(out / clips[k].name)}}),
             retry=telling.retry,
+            fail=telling.fail,
             end=telling.end,
             lost=telling.lost,
             workers=telling.workers,
@@ -170,18 +171,32 @@ def run_batch(
 
 
 def _workers(
-    engine: Engine, config: Config, count: int | None, ray_address: str | None, needs: Needs
+    engine: Engine,
+    config: Config,
+    count: int | None,
+    ray_address: str | None,
+    clips: Sequence[Clip],
+    out: Path,
 ) -> tuple[Workers, Callable[[], Carvid]]:
     """Who does the clips, and how each of them loads the models."""
     if count is not None and count < 1:
         raise ConfigError(f"workers is {count}; give 1 or more")
     if engine == "ray":
-        return actors_of(config, partial(load, config), count, ray_address, needs)
+        return actors_of(
+            [config], partial(load, config), count=count, ray_address=ray_address, out=out,
+            read=[_looked_at(clip.video) for clip in clips], names=[clip.video for clip in clips],
+        )  # fmt: skip
     if engine != "serial":
         raise ValueError(f"engine must be serial or ray, got {engine!r}")
     if count is not None:
         raise ConfigError("workers are Ray's; add --engine ray, or leave --workers away")
     return Processes(), partial(load, config)
+
+
+def _looked_at(video: str) -> Path:
+    """What tells whether a clip is there: its file or folder, or the folder of a pattern's images.
+    """
+    return Path(video).parent if is_pattern(video) else Path(video)
 
 
 def _work(
@@ -197,11 +212,14 @@ def _work(
     overwrite: bool,
     progress: bool,
     finish_frames: bool,
+    patient: bool,
 ) -> Generator[dict[str, Any], None, None]:
     """Do one clip and yield its summary."""
     folder = out / clip.name
     for backbone in model.backbones:
         backbone.forget_texts()  # of other clips, which a run of this one alone would not know
+    if patient:
+        wait_until_free(folder)  # of a worker that is given up for lost, and is not yet gone
     with finishing_frames() if finish_frames else nullcontext(never) as stop:
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(
