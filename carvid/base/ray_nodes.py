@@ -8,11 +8,9 @@ writes there and each node reads, and one that the node writes and this process 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,10 +18,7 @@ from uuid import uuid4
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.files import partial_of
 from carvid.base.ray_cluster import Node, on_node
-from carvid.version import __version__
 
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "av", "ray")
-"""Those by which results, or whether there are any, may differ."""
 LOOK_S = 120.0
 """How long a node may take to look at thousands of files, from a process that begins there."""
 SHARE = "put it on storage that all nodes share, under the same path"
@@ -38,22 +33,31 @@ class Needs:
     """Files and folders, of which none is looked into."""
     out: Path
     """The folder that results go to; it need not be there yet."""
+    programs: dict[str, str]
+    """`carvid`, `Python` and names of packages, each with its version."""
     folder: str | None = None
     """The working folder, if a name in what is done starts there."""
 
     @classmethod
-    def of(cls, read: Iterable[Path], out: Path, names: Iterable[str | Path]) -> Needs:
+    def of(
+        cls,
+        read: Iterable[Path],
+        out: Path,
+        names: Iterable[str | Path],
+        programs: dict[str, str],
+    ) -> Needs:
         """Return what is needed to read files and write to a folder.
 
         Args:
             read: of which each is looked at once.
             out: the folder of results.
             names: paths as workers are given them, which may start at the working folder.
+            programs: as in `Needs`.
         """
         is_relative = any(not os.path.isabs(name) for name in names)
         paths = (Path(os.path.abspath(path)) for path in read)
         return cls(
-            tuple(dict.fromkeys(paths)), Path(os.path.abspath(out)),
+            tuple(dict.fromkeys(paths)), Path(os.path.abspath(out)), programs,
             str(Path.cwd()) if is_relative else None,
         )  # fmt: skip
 
@@ -80,7 +84,7 @@ def check_nodes(ray: Any, nodes: Sequence[Node], needs: Needs, options: dict[str
         answers = {
             ray.remote(look)
             .options(num_cpus=0, max_retries=0, **on_node(node), **options)
-            .remote(_versions(), expected, str(probe), token, needs.folder): node
+            .remote(needs.programs, expected, str(probe), token, needs.folder): node
             for node in nodes
         }
         faults = [
@@ -111,15 +115,6 @@ def _fault_of(ray: Any, answer: Any, probe: Path, token: str) -> str | None:
         if Path(written).read_text(encoding="utf-8") == token:
             return None
     return f"writes to another '{probe.parent}' than this machine; {SHARE}"
-
-
-def _versions() -> dict[str, str]:
-    """The programs of this machine."""
-    found = {"carvid": __version__, "Python": sys.version.split()[0]}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
 
 
 def _nearest(out: Path) -> Path:
@@ -164,15 +159,14 @@ def _looking() -> tuple[Seen, Look]:
 
     def other_program(versions: dict[str, str]) -> str | None:
         """Which program is another one here, or none."""
+        import importlib
         import importlib.metadata
         import sys
 
         for name, wanted in versions.items():
             try:
                 if name == "carvid":
-                    import carvid.version
-
-                    found = carvid.version.__version__
+                    found = importlib.import_module("carvid.version").__version__
                 elif name == "Python":
                     found = sys.version.split()[0]
                 else:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +20,11 @@ from carvid.base.ray_cluster import cluster_address, find_ray
 from carvid.base.ray_nodes import Needs
 from carvid.clip.content import content_of, weights_files
 from carvid.config import Config
+from carvid.version import __version__
 
 Tool = TypeVar("Tool")
+PACKAGES = ("torch", "numpy", "opencv-python-headless", "av", "ray")
+"""Those by which results, or whether there are any, may differ."""
 
 
 def actors_of(
@@ -50,12 +56,21 @@ def actors_of(
     weights = [path for config in configs for path in weights_files(config)]
     models = _models_of(configs)
     local = [name for name in models if Path(name).exists()]
-    needs = Needs.of([*read, *weights], out, [*names, *local])
+    needs = Needs.of([*read, *weights], out, [*names, *local], _programs())
     known = {} if address is None else {name: content_of(name) for name in models}
     contents = {name: content for name, content in known.items() if content is not None}
     device = configs[0].weights.device
     actors = RayActors(count, device, threads, address, needs)
     return actors, partial(_prepared, prepare, threads, contents)
+
+
+def _programs() -> dict[str, str]:
+    """The programs of this machine, with their versions."""
+    found = {"carvid": __version__, "Python": sys.version.split()[0]}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
 
 
 def _models_of(configs: Iterable[Config]) -> list[str]:
