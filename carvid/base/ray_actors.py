@@ -160,9 +160,15 @@ class _Worker:
         return None, records
 
     def do(
+        self, work: Work[Any, Any], tasks: Sequence[tuple[int, Any]]
+    ) -> list[tuple[list[Event], list[logging.LogRecord]]]:
+        """Do tasks, each given with its index; return of each what happened, and what was logged.
+        """
+        return [self._do_one(work, index, task) for index, task in tasks]
+
+    def _do_one(
         self, work: Work[Any, Any], index: int, task: Any
     ) -> tuple[list[Event], list[logging.LogRecord]]:
-        """Do a task; return what happened, and what was logged."""
         records: list[logging.LogRecord] = []
         with records_sent_to(records.append, self._level):
             events = list(events_of(work, self._tool, index, task))

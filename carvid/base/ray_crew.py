@@ -23,6 +23,9 @@ LOSSES = 5
 brings them down."""
 SHORT_S = 1.0
 """An actor whose last task took less has the next one at hand before it has told of this one."""
+CALL_S = 0.2
+"""Tasks that are shorter still are given several at a time, for so long: a call takes Ray 2 ms."""
+MOST_AT_ONCE = 50
 LOOK_S = 5.0
 """How often the cluster's nodes are looked at."""
 HOLD_S = 5.0
@@ -55,16 +58,22 @@ class Staff:
 class _Actor:
     handle: Any
     node: Node
-    tasks: list[int] = field(default_factory=list)
-    """What it was given and has not told of, in this order."""
+    calls: list[list[int]] = field(default_factory=list)
+    """Tasks that it was given and has not told of: those of each call, in this order."""
     answers: list[Any] = field(default_factory=list)
     """What is awaited of it."""
     ready: bool = False
     given_s: float = 0.0
     """When it began what it does, by the monotonic clock."""
-    is_quick: bool = False
+    task_s: float = SHORT_S
+    """How long its last tasks took, each."""
     unsure_s: float | None = None
     """Since when it is out of reach."""
+
+    @property
+    def tasks(self) -> list[int]:
+        """All of them."""
+        return [task for call in self.calls for task in call]
 
 
 class Crew:
@@ -87,13 +96,15 @@ class Crew:
         """Ids of nodes that joined later and cannot be used."""
         self._looked_s = self._began_s = time.monotonic()
         self._actors: list[_Actor] = []
-        self._awaited: dict[Any, tuple[_Actor, int | None]] = {}
-        """Of each answer: who owes it, and of which task; None while it prepares, or is asked
+        self._awaited: dict[Any, tuple[_Actor, list[int]]] = {}
+        """Of each answer: who owes it, and of which tasks; of none while it prepares, or is asked
         whether it lives."""
         self._tasks: Sequence[Any] = ()
         self._waiting: deque[int] = deque()
         self._held: list[tuple[float, int]] = []
         """Tasks of lost nodes, each with when it may be done again."""
+        self._alone: set[int] = set()
+        """Tasks that are given one by one, since one of them may have killed an actor."""
         self._attempts, self._losses = Counter[int](), Counter[int]()
         self._deaths = self._told = 0
         """Actors that died while they prepared; and how many were told to be prepared."""
@@ -105,7 +116,7 @@ class Crew:
             CarvidError: what preparing raised, or actors died in it; or no node is left.
         """
         self._tasks, self._waiting = tasks, deque(range(len(tasks)))
-        while self._waiting or self._held or any(actor.tasks for actor in self._actors):
+        while self._waiting or self._held or any(actor.calls for actor in self._actors):
             self._release()
             yield from self._look_at_nodes()
             self._hire()
@@ -150,7 +161,7 @@ class Crew:
         """Begin actors, spread over the nodes, as long as there is room and work for them."""
         room = sum(node.slots for node in self._nodes.values())
         wanted = room if self._staff.count is None else min(self._staff.count, room)
-        owed = len(self._waiting) + len(self._held) + sum(bool(a.tasks) for a in self._actors)
+        owed = len(self._waiting) + len(self._held) + sum(bool(a.calls) for a in self._actors)
         while len(self._actors) < min(wanted, owed):
             taken = Counter(actor.node.id for actor in self._actors)
             free = [node for node in self._nodes.values() if taken[node.id] < node.slots]
@@ -160,25 +171,34 @@ class Crew:
     def _begin(self, node: Node) -> None:
         actor = _Actor(self._staff.make(node), node)
         self._actors.append(actor)
-        self._await(actor, actor.handle.prepare.remote(self._prepare), None)
+        self._await(actor, actor.handle.prepare.remote(self._prepare))
 
-    def _await(self, actor: _Actor, answer: Any, task: int | None) -> None:
+    def _await(self, actor: _Actor, answer: Any, tasks: Sequence[int] = ()) -> None:
         actor.answers.append(answer)
-        self._awaited[answer] = (actor, task)
+        self._awaited[answer] = (actor, list(tasks))
 
     def _give(self, actor: _Actor) -> None:
         """Give an actor what it can do next; dismiss one that will have nothing to do."""
         if not actor.ready or actor.unsure_s is not None:
             return
-        while self._waiting and len(actor.tasks) < 1 + actor.is_quick:
-            task = self._waiting.popleft()
-            if not actor.tasks:
+        while self._waiting and len(actor.calls) < 1 + (actor.task_s < SHORT_S):
+            tasks = self._next_tasks(actor)
+            if not actor.calls:
                 actor.given_s = time.monotonic()
-            actor.tasks.append(task)
-            answer = actor.handle.do.remote(self._work, task, self._tasks[task])
-            self._await(actor, answer, task)
-        if not actor.tasks and not self._held:
+            actor.calls.append(tasks)
+            given = [(task, self._tasks[task]) for task in tasks]
+            self._await(actor, actor.handle.do.remote(self._work, given), tasks)
+        if not actor.calls and not self._held:
             self._dismiss(actor)
+
+    def _next_tasks(self, actor: _Actor) -> list[int]:
+        """As many tasks as make a call, and leave others their share."""
+        share = len(self._waiting) // (2 * len(self._actors))
+        count = min(int(CALL_S / max(actor.task_s, CALL_S / MOST_AT_ONCE)), share)
+        tasks = [self._waiting.popleft()]
+        while len(tasks) < count and not self._alone & {tasks[0], self._waiting[0]}:
+            tasks.append(self._waiting.popleft())
+        return tasks
 
     def _dismiss(self, actor: _Actor) -> list[int]:
         """End an actor; return what it leaves undone."""
@@ -190,7 +210,7 @@ class Crew:
 
     def _take(self, answer: Any) -> Iterator[Event]:
         """Take what an actor answers; or see that it is dead."""
-        actor, task = self._awaited[answer]
+        actor, tasks = self._awaited[answer]
         try:
             told = self._ray.get(answer)
         except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
@@ -206,19 +226,20 @@ class Crew:
         if told is None:  # it was out of reach: what it told is lost, and what it prepared unknown
             self._waiting.extendleft(reversed(self._dismiss(actor)))
             return
-        result, records = told
-        for record in records:
-            log_again(record)
-        if task is None:
-            if result is not None:
-                raise result
+        if not tasks:
+            wrong, records = told
+            _log_all(records)
+            if wrong is not None:
+                raise wrong
             actor.ready = True
             yield Event("ready")
             return
         now_s = time.monotonic()
-        actor.is_quick, actor.given_s = now_s - actor.given_s < SHORT_S, now_s
-        actor.tasks.remove(task)
-        yield from self._after_attempt(task, result)
+        actor.task_s, actor.given_s = (now_s - actor.given_s) / len(tasks), now_s
+        actor.calls.remove(tasks)
+        for task, (events, records) in zip(tasks, told, strict=True):
+            _log_all(records)
+            yield from self._after_attempt(task, events)
 
     def _after_attempt(self, task: int, events: Sequence[Event]) -> Iterator[Event]:
         """What the events of a task's attempt mean: a failure is tried again, or the last."""
@@ -244,7 +265,7 @@ class Crew:
             yield from self._bury(actor, error)
             return
         time.sleep(0.05)  # else an actor that cannot be asked would be asked without pause
-        self._await(actor, actor.handle.ping.remote(), None)
+        self._await(actor, actor.handle.ping.remote())
 
     def _bury(self, actor: _Actor, error: Exception) -> Iterator[Event]:
         """An actor is dead: see whether its node is lost, too, and have its tasks done again."""
@@ -254,15 +275,20 @@ class Crew:
                 return
             time.sleep(DEATH_LOOK_S)
         tasks = self._dismiss(actor)
+        at_work = actor.calls[0] if actor.calls else []
         reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
         reason += "; try fewer --workers"
         if not actor.ready:
             self._deaths += 1
             if self._deaths == ATTEMPTS:
                 raise CarvidError(f"a worker could not begin: {reason}")
-        if tasks:
-            self._waiting.extendleft(reversed(tasks[1:]))  # these it had not begun
-            yield from self._after_attempt(tasks[0], [Event("failed", tasks[0], reason)])
+        self._waiting.extendleft(reversed([task for task in tasks if task not in at_work]))
+        if len(at_work) == 1:
+            yield from self._after_attempt(at_work[0], [Event("failed", at_work[0], reason)])
+        else:  # which of them it was will be seen
+            self._alone.update(at_work)
+            self._waiting.extendleft(reversed(at_work))
+            yield from (Event("again", task, reason) for task in at_work)
 
     def _look_at_nodes(self, *, now: bool = False) -> Iterator[Event]:
         """See from time to time, or now, which nodes are lost and which have joined.
@@ -314,3 +340,8 @@ class Crew:
             if task not in again:
                 reason = f"{LOSSES} nodes were lost while they did it; see whether it is the cause"
                 yield Event("failed", task, reason)
+
+
+def _log_all(records: Sequence[logging.LogRecord]) -> None:
+    for record in records:
+        log_again(record)
