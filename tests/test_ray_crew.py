@@ -43,13 +43,21 @@ class Ray:
         self.begun, self.killed = list[Any](), list[Any]()
         self.calls = list[tuple[int, ...]]()
         self.ping: Any = None
+        self.full, self.withheld = set[str](), set[int]()
 
     def put(self, value: Any) -> Any:
         return value
 
     def make(self, node: Node) -> Any:
         def prepare(prepare: Any) -> int:
-            return self._answer((None, []))
+            return withheld(self._answer((None, [])))
+
+        def ping() -> int:
+            return withheld(self._answer(self.ping))
+
+        def withheld(number: int) -> int:
+            self.withheld |= {number} if node.id in self.full else set()
+            return number
 
         def do(work: Any, given: list[tuple[int, Any]]) -> int:
             self.calls.append(tuple(index for index, _ in given))
@@ -64,7 +72,7 @@ class Ray:
 
         actor = SimpleNamespace(
             node=node.id, prepare=Method(prepare), do=Method(do),
-            ping=Method(lambda: self._answer(self.ping)),
+            ping=Method(ping),
         )  # fmt: skip
         self.begun.append(actor)
         return actor
@@ -75,7 +83,7 @@ class Ray:
         return number
 
     def wait(self, owed: list[int], **_: Any) -> tuple[list[int], list[int]]:
-        return [min(owed)], []
+        return sorted(set(owed) - self.withheld)[:1], []
 
     def get(self, answer: int) -> Any:
         value = self.answers.pop(answer)
@@ -216,3 +224,16 @@ def test_a_node_that_joins_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(kinds(events, "done")) == 500
     assert Counter(actor.node for actor in ray.begun) == {"one": 1, "two": 2}
     assert max(kinds(events, "workers")) == 3
+
+
+def test_an_actor_does_not_wait_for_a_full_node_beside_an_empty_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("LOOK_S", "MOVE_S"):
+        monkeypatch.setattr(ray_crew, name, 0.0)
+    ray = Ray({"one": 1, "two": 1, "three": 1}, lambda actor, index: done(index))
+    ray.full = {"one", "two"}
+    events = list(ray.crew(1).events(range(5)))
+    assert sorted(kinds(events, "done")) == list(range(5))
+    assert [actor.node for actor in ray.begun] == ["one", "two", "three"]
+    assert not kinds(events, "lost") and not kinds(events, "again")

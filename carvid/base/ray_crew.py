@@ -35,6 +35,10 @@ DEATH_LOOKS, DEATH_LOOK_S = 5, 0.2
 processes may end one after the other."""
 UNSURE_S = 120.0
 """How long an actor may be out of reach before it counts as dead."""
+MOVE_S = 10.0
+"""How long an actor may wait for its place on a node, if another node may have one."""
+FULL_S = 60.0
+"""How long a node is taken for full, on which an actor has waited."""
 ROOM_S = 30.0
 """After how long it is said that the cluster has no room yet."""
 
@@ -62,6 +66,9 @@ class _Actor:
     """Tasks that it was given and has not told of: those of each call, in this order."""
     answers: list[Any] = field(default_factory=list)
     """What is awaited of it."""
+    begun_s: float = field(default_factory=time.monotonic)
+    placed: bool = False
+    """Whether its process runs; until then, others hold the node's places."""
     ready: bool = False
     given_s: float = 0.0
     """When it began what it does, by the monotonic clock."""
@@ -94,6 +101,8 @@ class Crew:
         self._nodes = {node.id: node for node in staff.nodes()}
         self._refused: set[str] = set()
         """Ids of nodes that joined later and cannot be used."""
+        self._full: dict[str, float] = {}
+        """Of nodes that seem to be full, by their ids: until when."""
         self._looked_s = self._began_s = time.monotonic()
         self._actors: list[_Actor] = []
         self._awaited: dict[Any, tuple[_Actor, list[int]]] = {}
@@ -163,15 +172,32 @@ class Crew:
         wanted = room if self._staff.count is None else min(self._staff.count, room)
         owed = len(self._waiting) + len(self._held) + sum(bool(a.calls) for a in self._actors)
         while len(self._actors) < min(wanted, owed):
-            taken = Counter(actor.node.id for actor in self._actors)
-            free = [node for node in self._nodes.values() if taken[node.id] < node.slots]
-            node = min(free, key=lambda node: taken[node.id])  # this machine comes last
-            self._begin(node)
+            actor = self._begin(self._free_nodes()[0])
+            self._await(actor, actor.handle.ping.remote())
+            self._await(actor, actor.handle.prepare.remote(self._prepare))
 
-    def _begin(self, node: Node) -> None:
+    def _begin(self, node: Node) -> _Actor:
         actor = _Actor(self._staff.make(node), node)
         self._actors.append(actor)
-        self._await(actor, actor.handle.prepare.remote(self._prepare))
+        return actor
+
+    def _free_nodes(self) -> list[Node]:
+        """Those that have room beside this crew, the likeliest first; this machine comes last."""
+        taken = Counter(actor.node.id for actor in self._actors)
+        free = [node for node in self._nodes.values() if taken[node.id] < node.slots]
+        return sorted(free, key=lambda node: (self._is_full(node), taken[node.id]))
+
+    def _is_full(self, node: Node) -> bool:
+        return self._full.get(node.id, 0.0) > time.monotonic()
+
+    def _move(self) -> None:
+        """Take actors that wait for a place to nodes that may have one: others use the cluster."""
+        now_s = time.monotonic()
+        for actor in [each for each in self._actors if not each.placed]:
+            if now_s - actor.begun_s > MOVE_S:
+                self._full[actor.node.id] = now_s + FULL_S
+                if any(not self._is_full(node) for node in self._free_nodes()):
+                    self._dismiss(actor)
 
     def _await(self, actor: _Actor, answer: Any, tasks: Sequence[int] = ()) -> None:
         actor.answers.append(answer)
@@ -223,6 +249,9 @@ class Crew:
             return
         del self._awaited[answer]
         actor.answers.remove(answer)
+        if told is None and not actor.placed:
+            actor.placed = True
+            return
         if told is None:  # it was out of reach: what it told is lost, and what it prepared unknown
             self._waiting.extendleft(reversed(self._dismiss(actor)))
             return
@@ -312,7 +341,8 @@ class Crew:
                 f"no node of the cluster is left, and {left} of {len(self._tasks)} are not done; "
                 "continue with --resume (resume=True) when there are nodes again"
             )
-        if at_s - self._began_s > ROOM_S and not self._count:
+        self._move()
+        if at_s - self._began_s > ROOM_S and not any(actor.placed for actor in self._actors):
             self._began_s = at_s + 3600
             log.warning("all places of the cluster are taken; waiting for one")
 
