@@ -37,7 +37,7 @@ from tests.trees import unseen_tree
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
-    pytest.mark.xdist_group("ray"),
+    pytest.mark.xdist_group("cluster"),
 ]
 
 CLIPS = [f"clip-{number:02d}" for number in range(8)]
