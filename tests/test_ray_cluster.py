@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from carvid.base.ray_cluster import cluster_address, find_ray
+from carvid.base.ray_cluster import MARK, _reason, cluster_address, find_ray
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
 from tests import HANGS_S, dying
@@ -298,3 +298,13 @@ def test_what_cannot_be_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert time.monotonic() - began < 20
     assert cluster_address(None) == "127.0.0.1:9"
     assert cluster_address("local") is None and cluster_address("auto") == "auto"
+
+
+def test_why_a_cluster_refuses_is_found_in_what_ray_logs() -> None:
+    log = "[W 1 1] gcs_client.cc:210: Failed to get cluster ID: "
+    assert _reason(f"{log}TimedOut\n{MARK}Version mismatch: other Ray\n") == (
+        "Version mismatch: other Ray"
+    )
+    wanted = "it wants another token of Ray's than this machine has (RAY_AUTH_TOKEN_PATH)"
+    assert _reason(f"{log}Unauthenticated: RPC error\n{MARK}Failed to connect\n") == wanted
+    assert _reason(f"{log}TimedOut\n") == "what answers there is no Ray"

@@ -162,6 +162,8 @@ def _check_connection(address: str, told: Callable[[str], str]) -> None:
 
 def _reason(said: str) -> str:
     """Why the process that asked could not join, among what Ray logs."""
+    if "Unauthenticated" in said:
+        return "it wants another token of Ray's than this machine has (RAY_AUTH_TOKEN_PATH)"
     told = [line.removeprefix(MARK) for line in said.splitlines() if line.startswith(MARK)]
     return told[-1] if told else "what answers there is no Ray"
 
