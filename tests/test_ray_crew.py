@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -158,7 +159,9 @@ def test_a_task_that_brings_down_node_after_node_fails() -> None:
         return ray.lose(actor.node) if index == 0 else done(index)
 
     ray = Ray({f"node {number}": 1 for number in range(LOSSES + 1)}, do)
-    events = list(ray.crew(1).events(range(3)))
+    events: list[Event] = []
+    with suppress(CarvidError):  # of a crew that has lost all nodes, and no task is failed then
+        events.extend(ray.crew(1).events(range(3)))
     assert kinds(events, "failed") == [0] and sorted(kinds(events, "done")) == [1, 2]
     (failed,) = (event for event in events if event.kind == "failed")
     assert failed.value == "5 nodes were lost while they did it; see whether it is the cause"
