@@ -189,9 +189,7 @@ def test_a_data_set_has_the_files_of_one_process(
     alone = predict(data, tmp_path / "alone", "davis", SETTINGS, **weights)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    result = carvid(
-        "davis", data, "-o", "out", "--engine", "ray", "--json", *set_options(weights)
-    )
+    result = carvid("davis", data, "-o", "out", "--engine", "ray", "--json", *set_options(weights))
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["frames"] == alone.frames > 0
     assert files_of_set(tmp_path / "out") == files_of_set(tmp_path / "alone")

@@ -162,8 +162,7 @@ class _Worker:
     def do(
         self, work: Work[Any, Any], tasks: Sequence[tuple[int, Any]]
     ) -> list[tuple[list[Event], list[logging.LogRecord]]]:
-        """Do tasks, each given with its index; return of each what happened, and what was logged.
-        """
+        """Do tasks, given with their indices; return what happened, and what was logged."""
         return [self._do_one(work, index, task) for index, task in tasks]
 
     def _do_one(

@@ -194,8 +194,7 @@ def _workers(
 
 
 def _looked_at(video: str) -> Path:
-    """What tells whether a clip is there: its file or folder, or the folder of a pattern's images.
-    """
+    """What tells whether a clip is there: its file or folder, or that of a pattern's images."""
     return Path(video).parent if is_pattern(video) else Path(video)
 
 

@@ -97,4 +97,3 @@ def workers_of(
 def _sharing(prepare: Callable[[], Tool], device: str, workers: int) -> Tool:
     share_machine(device, workers)
     return prepare()
-
