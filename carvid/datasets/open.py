@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from carvid.base.errors import DatasetError
@@ -17,16 +18,17 @@ from carvid.datasets.folders import (
     check_asked,
     describe_missing,
     existing_root,
-    image_folder,
     images_in,
     listed_videos,
 )
+from carvid.datasets.long_rvos import LongRvos
 from carvid.datasets.mevis import Mevis
 from carvid.datasets.ref_youtube_vos import RefYoutubeVos
 from carvid.datasets.refdavis import TEXT_FOLDER, RefDavis
+from carvid.datasets.revos import Revos
 from carvid.datasets.video_dataset import VideoDataset
 
-DATASETS: tuple[type[VideoDataset], ...] = (RefDavis, RefYoutubeVos, Mevis)
+DATASETS: tuple[type[VideoDataset], ...] = (LongRvos, RefDavis, RefYoutubeVos, Mevis, Revos)
 """The data sets, in the order in which they are asked whether a folder is theirs."""
 
 
@@ -41,7 +43,7 @@ def open_dataset(
 
     Args:
         root: folder of any of `DATASETS`.
-        split: as ReferFormer's folders are called (`valid`, `train`, MeViS also `valid_u`).
+        split: as ReferFormer's folders are called (`valid`, `train`; MeViS also `valid_u`).
         resolution: `480p` or `Full-Resolution`, for DAVIS trees; 480p if it is there.
         videos: only these; otherwise those in `ImageSets/2017/val.txt`, or all.
 
@@ -49,8 +51,8 @@ def open_dataset(
         DatasetError: something is missing or malformed; the message lists all of it.
     """
     root = existing_root(root)
-    images = image_folder(root, split, resolution)
-    kind, known = _recognize(root, split)
+    kind, known = recognize(root, split)
+    images = kind.image_folder(root, split, resolution)
     listed, names = listed_videos(root, split), [video.name for video in known]
     asked = None if videos is None else list(videos)
     if asked:
@@ -78,7 +80,7 @@ def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:
     Raises:
         DatasetError: there are none, or they are malformed.
     """
-    return _recognize(existing_root(root), split)[1]
+    return recognize(existing_root(root), split)[1]
 
 
 def description_files(root: Path) -> list[Path]:
@@ -110,8 +112,12 @@ def is_inside(dataset: VideoDataset, place: Path) -> bool:
     )  # fmt: skip
 
 
-def _recognize(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]]:
-    """Which data set lies in a root, and its videos with their expressions."""
+def recognize(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]]:
+    """Return which data set lies in a root, and its videos with their expressions.
+
+    Raises:
+        DatasetError: none does, or its expressions are malformed.
+    """
     for kind in DATASETS:
         known = kind.read_expressions(root, split)
         if known is not None:
@@ -131,4 +137,4 @@ def _with_frames(kind: type[VideoDataset], video: Video, folder: Path) -> tuple[
     faults = kind.faults(video)
     if lacking or not frames:
         faults.insert(0, describe_missing(folder, lacking, len(frames), ".jpg"))
-    return Video(video.name, frames, video.expressions), faults
+    return replace(video, frames=frames), faults
