@@ -202,7 +202,7 @@ def _runs(
         if len(tracks[key]) != len(video.frames):
             raise DatasetError(
                 f"annotation {key} in '{place}' has masks of {plural(len(tracks[key]), 'frame')}, "
-                f"and {video.name}, which expression {e.key} is of, has {len(video.frames)}; unpack "
+                f"and {video.name} of expression {e.key} has {len(video.frames)}; unpack "
                 "the truth that belongs to the expressions"
             )
     named = f"annotation {', '.join(keys)} in '{place}'"
