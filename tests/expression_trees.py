@@ -28,8 +28,8 @@ FRAMES = {"bird": 5, "cat": 4}
 NAMES = {video: tuple(f"{5 * t:05d}" for t in range(count)) for video, count in FRAMES.items()}
 TEXTS = {
     "bird": {
-        "0": ("a red square", (1,)), "1": ("all things", (1, 2)), "odd key é": ("a circle", (2,)),
-        "3": ("a yellow triangle", ()),
+        "0": ("a red square", (1,)), "1": ("all things", (1, 2)),
+        "odd key é": ("a blue circle", (2,)), "3": ("a yellow triangle", ()),
     },
     "cat": {"0": ("the square", (1,))},
 }  # fmt: skip
@@ -208,7 +208,7 @@ def revos_tree(root: Path) -> Path:
 
 
 def predicted_mask(video: str, key: str, t: int) -> Mask:
-    """What a method might find: the truth, some pixels off, not always; of the last key too much."""
+    """What a method might find: the truth, some pixels off, not always, and now and then more."""
     mask = np.roll(true_mask(video, t, TEXTS[video][key][1]), (t % 3, 1 + len(key) % 4), (0, 1))
     if key == "1" and t == 2:
         mask[:] = False

@@ -162,6 +162,9 @@ def _videos(predictions: Path, server: str, root: Path, split: str) -> list[Vide
         )
     wanted = SERVERS[server]
     kind, videos = recognize(root, split)
+    videos = tuple(video for video in videos if video.expressions)
+    if not videos:
+        raise DatasetError(f"no expressions in '{root}' for split '{split}'; unpack it again")
     if kind is not wanted.dataset:
         name = next((name for name, each in SERVERS.items() if each.dataset is kind), None)
         remedy = f"give --for {name}" if name else "score them by carvid eval"
@@ -175,9 +178,6 @@ def _videos(predictions: Path, server: str, root: Path, split: str) -> list[Vide
             f"published: score them by carvid eval --protocol {server} --split {split}; the server "
             f"takes those for {' or '.join(wanted.splits)}"
         )
-    videos = tuple(video for video in videos if video.expressions)
-    if not videos:
-        raise DatasetError(f"no expressions in '{root}' for split '{split}'; unpack it again")
     if all(video.frames for video in videos):
         return list(videos)
     images = kind.image_folder(root, split, None)

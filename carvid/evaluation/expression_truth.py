@@ -153,9 +153,8 @@ def _mevis(
     kinds = {True: NO_TARGET, False: TARGET} if without else {True: "", False: ""}
     if without:
         notes.append(
-            f"{plural(without, 'expression')} of {sum(1 for _ in _pairs(videos))} name nothing; "
-            "J, F and J&F are over all, as the published script takes them, N-acc. and T-acc. over "
-            "those without and with a target"
+            f"{plural(without, 'expression')} without a target; J, F and J&F are over all, as the "
+            "published script takes them, N-acc. and T-acc. over those without and with a target"
         )
     return place, _of_mask_dict(place, videos, lambda e: kinds[e.annotations == ()])
 
@@ -172,8 +171,8 @@ def _revos(
     others = [e for _, e in _pairs(videos) if e.kind not in revos.KINDS]
     if others:
         notes.append(
-            f"{plural(len(others), 'expression')} of types {few(sorted({e.kind for e in others}))} "
-            "count for nothing, as in the official evaluation"
+            f"{plural(len(others), 'expression')} of type {few(sorted({e.kind for e in others}))}, "
+            "which the official evaluation leaves out, as is done here"
         )
     found = _of_mask_dict(place, videos, lambda e: revos.KINDS.get(e.kind, ""))
     return place, [each for each in found if each.kind]
