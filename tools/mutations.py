@@ -62,6 +62,10 @@ TARGETS = {
     "overlay": "carvid.show.overlay:draw_overlay",
     "overlay's colour": "carvid.show.overlay:color_of",
     "J and F": "carvid.evaluation.regions:frame_scores",
+    "run lengths": "carvid.media.run_lengths:RunLengths.decode",
+    "when and where": "carvid.evaluation.measures:time_measures",
+    "with a target": "carvid.evaluation.measures:target_measures",
+    "place in a zip": "carvid.benchmark.submit:_entry",
     "passes": "carvid.car.passes:passes_of",
     "classes' map": "carvid.car.label_map:label_map",
     "confusion": "carvid.evaluation.confusion:confusion",
@@ -628,6 +632,35 @@ def resumed_from_the_wrong_frame(frames: Function) -> Function:
 def j_and_f_swapped(frame_scores: Function) -> Function:
     """The evaluation takes J for F and F for J."""
     return with_result(frame_scores, lambda scores: scores[::-1])
+
+
+EXPRESSION_SCORES = (
+    "tests/test_expression_sets.py::test_scores_are_those_of_a_second_implementation"
+)
+
+
+@breaks(f"{EXPRESSION_SCORES}[mevis-1]", "run lengths")
+def runs_row_by_row(decode: Function) -> Function:
+    """True masks are upside down."""
+    return with_result(decode, lambda mask: mask[::-1])
+
+
+@breaks(f"{EXPRESSION_SCORES}[long-rvos-1]", "when and where")
+def found_where_it_is_shown(time_measures: Function) -> Function:
+    """tIoU and vIoU take what is shown for what is found."""
+    return with_argument(time_measures, "scores", lambda each: replace(each, found=each.shown))
+
+
+@breaks("tests/test_expression_sets.py::test_expressions_without_a_target", "with a target")
+def nothing_found_for_something(target_measures: Function) -> Function:
+    """N-acc. and T-acc. say the opposite."""
+    return with_result(target_measures, lambda values: {k: 1 - v for k, v in values.items()})
+
+
+@breaks("tests/test_submit.py::test_zips_are_laid_out_as_the_servers_want_them", "place in a zip")
+def all_below_a_folder(entry: Function) -> Function:
+    """Files in a zip are below one folder more."""
+    return with_argument(entry, "name", lambda name: f"run/{name}")
 
 
 # benchmarks of images ------------------------------------------------------------------------
