@@ -62,6 +62,7 @@ def mevis(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("server", "make", "files"),
     [("mevis", mevis_tree, MEVIS_FILES), ("ref-youtube-vos", youtube_tree, YOUTUBE_FILES)],
+    ids=SERVERS,
 )
 def test_zips_are_laid_out_as_the_servers_want_them(
     tmp_path: Path, server: str, make: Callable[[Path], Path], files: list[str]

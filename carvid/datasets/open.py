@@ -18,6 +18,7 @@ from carvid.datasets.folders import (
     check_asked,
     describe_missing,
     existing_root,
+    image_folder,
     images_in,
     listed_videos,
 )
@@ -51,7 +52,10 @@ def open_dataset(
         DatasetError: something is missing or malformed; the message lists all of it.
     """
     root = existing_root(root)
-    kind, known = recognize(root, split)
+    found = _recognized(root, split)
+    if found is None:
+        image_folder(root, split, resolution)  # without images, too, it is no data set at all
+    kind, known = found or recognize(root, split)
     images = kind.image_folder(root, split, resolution)
     listed, names = listed_videos(root, split), [video.name for video in known]
     asked = None if videos is None else list(videos)
@@ -61,17 +65,17 @@ def open_dataset(
         )
     wanted = set(asked or listed or names)
     problems = [f"no expressions for {name}" for name in sorted(wanted.difference(names))]
-    found = []
+    chosen = []
     for video in known:
         if video.name in wanted:
             whole, faults = _with_frames(kind, video, images / video.name)
-            found.append(whole)
+            chosen.append(whole)
             problems.extend(faults)
-    if problems or not found:
+    if problems or not chosen:
         raise DatasetError(
             f"'{root}' is not whole: {'; '.join(problems) or 'no video'}; unpack the data set again"
         )
-    return kind(root, images, tuple(found))
+    return kind(root, images, tuple(chosen))
 
 
 def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:
@@ -118,14 +122,21 @@ def recognize(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, 
     Raises:
         DatasetError: none does, or its expressions are malformed.
     """
+    found = _recognized(root, split)
+    if found is None:
+        raise DatasetError(
+            f"no expressions in '{root}'; put '{meta_places(root, split)[0].relative_to(root)}' or "
+            f"the folder '{TEXT_FOLDER}' there"
+        )
+    return found
+
+
+def _recognized(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]] | None:
     for kind in DATASETS:
         known = kind.read_expressions(root, split)
         if known is not None:
             return kind, known
-    raise DatasetError(
-        f"no expressions in '{root}'; put '{meta_places(root, split)[0].relative_to(root)}' or "
-        f"the folder '{TEXT_FOLDER}' there"
-    )
+    return None
 
 
 def _with_frames(kind: type[VideoDataset], video: Video, folder: Path) -> tuple[Video, list[str]]:
