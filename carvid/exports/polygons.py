@@ -80,7 +80,8 @@ def _contours(mask: NDArray[np.bool_]) -> tuple[list[Ring], list[list[int]]]:
     )  # fmt: skip
     contours = [np.asarray(each, np.int32).reshape(-1, 2) for each in found]
     within: dict[int, list[int]] = {}
-    for place, (_, _, _, parent) in enumerate(np.asarray(tree).reshape(-1, 4).tolist()):
+    parents: list[int] = np.asarray(tree, np.int32).reshape(-1, 4)[:, 3].tolist()
+    for place, parent in enumerate(parents):
         within.setdefault(place if parent < 0 else parent, []).append(place)
     parts = [[outer, *(each for each in places if each != outer)]
              for outer, places in within.items()]  # fmt: skip
@@ -208,7 +209,8 @@ def _near(pixels: NDArray[np.int32]) -> NDArray[np.intp]:
 def _turns(pixels: NDArray[np.int32]) -> NDArray[np.int64]:
     """How far each pixel is from the line through the first and the last one, in some unit."""
     from_first = pixels.astype(np.int64) - pixels[0]
-    return from_first[:, 0] * from_first[-1, 1] - from_first[:, 1] * from_first[-1, 0]
+    turns = from_first[:, 0] * from_first[-1, 1] - from_first[:, 1] * from_first[-1, 0]
+    return np.asarray(turns, np.int64)
 
 
 def _simplified(ring: Ring) -> Ring:
@@ -220,4 +222,3 @@ def _simplified(ring: Ring) -> Ring:
     turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
     back = (np.sign(before) != np.sign(after)).any(axis=1)
     return ring[turns | back] if len(ring) > 1 else ring
-
