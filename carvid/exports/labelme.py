@@ -36,7 +36,7 @@ def write_labelme(runs: DataSet, path: Path) -> None:
                 stem = stems.of(member.stem(frame.index))
                 write_picture(written.place(f"{stem}.jpg"), frame.image)
                 values = _file(member, frame.index, f"{stem}.jpg", runs.categories)
-                text = json.dumps(values, ensure_ascii=False, indent=1) + "\n"
+                text = json.dumps(values, ensure_ascii=False) + "\n"
                 write_text(written.place(f"{stem}.json"), text)
 
 
