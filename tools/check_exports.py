@@ -123,13 +123,15 @@ def from_datumaro(track: carvid.Track, folder: Path) -> Iterator[tuple[str, Mask
     place.parent.mkdir(parents=True)
     place.write_bytes((folder / "coco.json").read_bytes())
     (folder / "datumaro" / "images" / "default").mkdir(parents=True)
-    names = datumaro.Dataset.import_from(str(folder / "datumaro"), "coco")
-    read: Masks = {}
-    for item in names:
+    data = datumaro.Dataset.import_from(str(folder / "datumaro"), "coco")
+    read: Masks = defaultdict(lambda: np.zeros(track.facts.video.size_hw, bool))
+    for item in data:
         for each in item.annotations:
-            t = item.attributes["id"] - 1
-            read[t, str(each.attributes["track_id"])] = np.asarray(each.image) > 0
-    yield "coco", read, by_label(track)
+            if each.type != datumaro.AnnotationType.mask:
+                continue
+            category = data.categories()[datumaro.AnnotationType.label][each.label].name
+            read[item.attributes["id"] - 1, category] |= np.asarray(each.image) > 0
+    yield "coco", read, by_category(track)
 
 
 def from_labelme(track: carvid.Track, folder: Path) -> Iterator[tuple[str, Masks, Masks]]:
