@@ -209,7 +209,7 @@ def test_what_is_no_data_set_is_of_one_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="give at least one run"):
         export({}, tmp_path / "set", ["yolo"])
     object.__setattr__(runs["клип 1"].facts.video, "live", True)
-    with pytest.raises(OutputError, match="клип 1: '.*' comes only once"):
+    with pytest.raises(OutputError, match=r"клип 1: '.*' comes only once"):
         export(runs, tmp_path / "set", ["yolo"])
     object.__setattr__(runs["клип 1"].facts.video, "live", False)
     (tmp_path / "c1").rename(tmp_path / "gone")
