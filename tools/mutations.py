@@ -836,7 +836,7 @@ def corners_beyond_the_middle(corners: Function) -> Function:
         "rings")  # fmt: skip
 def bridges_everywhere(rings: Function) -> Function:
     """Parts are joined however far apart they are."""
-    return with_argument(rings, "bridged", lambda bridged: 100 * bridged)
+    return with_argument(rings, "bridged", lambda bridged: 1000 * bridged)
 
 
 @breaks(SETS.format("test_every_fifth_run_is_for_validation"), "what is for validation")

@@ -54,8 +54,8 @@ def corners(ring: Ring) -> NDArray[np.float64]:
     """Return a ring's corners, float64 (K, 2), x and y in pixels from the picture's upper left
     edge; three at least, which have an area also where the ring is a pixel or a line."""
     if _area(ring):
-        return ring + INSIDE
-    points = ring + LINE
+        return ring.astype(np.float64) + INSIDE
+    points = ring.astype(np.float64) + LINE
     if len(ring) == 1:
         steps = np.array([[1, 0], [0, -1], [-1, 0], [0, 1]])  # around the pixel
         points = np.repeat(points, 4, axis=0)
