@@ -129,6 +129,20 @@ def test_exr_gives_the_masks_back(tmp_path: Path) -> None:
             assert header["pixelAspectRatio"] == pytest.approx(64 / 45)
 
 
+def test_names_that_are_no_utf8_are_written(tmp_path: Path) -> None:
+    pytest.importorskip("OpenEXR")
+    folder = images(tmp_path / "x", 1, form="caf\udce9.png")
+    track = run_of(folder, np.ones((1, 1, *SIZE), bool), ("a \udce9",))
+    export(track, tmp_path / "out\udce9", ["exr", "png", "yolo", "labelme", "youtube-vis", "coco"])
+    out = tmp_path / "out\udce9"
+    assert (out / "exr" / "caf\udce9.exr").stat().st_size > 300
+    assert (out / "png" / "1" / "caf\udce9.png").is_file()
+    assert (out / "yolo" / "labels" / "train" / "caf_.txt").is_file()
+    assert (out / "labelme" / "caf_.json").is_file()
+    export(track, out, ["exr"])
+    assert [path.name for path in (out / "exr").glob("*.exr")] == ["caf\udce9.exr"]
+
+
 def test_layers_have_names_that_compositors_take() -> None:
     texts = ["dog " * 30, "собака", "a.b/c", "1", "\udce9", "Ünïcode ünd so weiter und so fort"]
     for label, text in [*enumerate(texts, 1), (254, texts[0])]:

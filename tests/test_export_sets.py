@@ -118,6 +118,20 @@ def test_youtube_vis_gives_the_masks_back(tmp_path: Path) -> None:
                 assert tools.toBbox(code).tolist() == box
 
 
+def test_a_run_in_which_nothing_is_found_is_a_data_set_of_its_frames(tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    export(run_of(images(tmp_path / "f", 1), 0 * square(1, 1) > 0, ("dog",)), tmp_path, SETS)
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert len(coco["images"]) == len(coco["categories"]) == 1 and coco["annotations"] == []
+    vis = json.loads((tmp_path / "youtube_vis" / "instances.json").read_text())
+    assert len(vis["videos"]) == 1 and vis["annotations"] == []
+    assert json.loads((tmp_path / "youtube_vis" / "results.json").read_text()) == []
+    assert files(tmp_path / "yolo") == [
+        "data.yaml", "images/train/0000.jpg", "labels/train/0000.txt",
+    ]  # fmt: skip
+    assert json.loads((tmp_path / "labelme" / "0000.json").read_text())["shapes"] == []
+
+
 def test_instances_are_of_one_category(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     masks = np.concatenate([square(2, at) for at in (0, 12, 30)], axis=1)

@@ -30,7 +30,7 @@ CHOICES: dict[str, str] = {
     "matte": "Black-and-white mattes (PNG, zip)",
     "cutouts": "Cut-outs with transparency (PNG, zip)",
     "alpha-each": "One transparent video a thing (ProRes 4444, zip)",
-    "png": "The same, with the frames' own numbers (PNG, zip)",
+    "png": "Black-and-white mattes with the frames' own numbers (PNG, zip)",
     "exr": "A layer a thing for compositors (OpenEXR, zip)",
     "coco": "COCO annotations (JSON)",
     "youtube-vis": "YouTube-VIS annotations (JSON, zip)",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from carvid.base.errors import ConfigError
 from carvid.base.files import replacing
-from carvid.base.names import shown
+from carvid.base.names import is_unicode, shown
 from carvid.exports.format import Format
 from carvid.exports.mattes import labels_shown
 from carvid.exports.numbered import sequence_names
@@ -89,6 +91,12 @@ def _header(track: Track, layers: dict[int, str]) -> dict[str, Any]:
 
 
 def _write(tools: Any, header: dict[str, Any], channels: dict[str, Any], path: Path) -> None:
+    if not is_unicode(str(path)):  # the library takes no other names
+        with TemporaryDirectory() as folder:
+            other = Path(folder, "layers.exr")
+            _write(tools, header, channels, other)
+            shutil.copyfile(other, path)
+        return
     try:
         tools.File(dict(header), channels).write(str(path))
     except RuntimeError as error:  # what the library makes of the system's refusal
