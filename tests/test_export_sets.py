@@ -239,6 +239,8 @@ def test_an_earlier_longer_export_goes_and_nothing_else(tmp_path: Path) -> None:
     export(clips(tmp_path / "a", 2), tmp_path / "set", ["yolo", "labelme"])
     mine = tmp_path / "set" / "yolo" / "images" / "train" / "mine.jpg"
     mine.write_bytes(b"mine")
+    for part in ("train", "val"):
+        (tmp_path / "set" / "yolo" / "labels" / f"{part}.cache").write_bytes(b"of Ultralytics")
     export(clips(tmp_path / "b", 1), tmp_path / "set", ["yolo", "labelme"])
     stems = [f"клип_0_{t:04d}" for t in range(3)]
     assert files(tmp_path / "set" / "yolo") == sorted([

@@ -33,12 +33,14 @@ TRAIN, VAL = "train", "val"
 def write_yolo(runs: DataSet, path: Path) -> None:
     """Write frames as JPEGs, for each a text, empty where nothing is, and data.yaml, whose places
     start at its folder. A run is for training or for validation as a whole; a single one is both.
-    What an earlier export wrote and this one does not is removed.
+    What an earlier export wrote and this one does not is removed, and what Ultralytics has read.
 
     Raises:
         OutputError: the place cannot be written.
     """
     with writing_into(path) as written:
+        for part in (TRAIN, VAL):  # by which Ultralytics might not see that labels have changed
+            (path / "labels" / f"{part}.cache").unlink(missing_ok=True)
         stems = Stems()
         for member in runs.members():
             _write_run(member, _part_of(member.number, len(runs)), stems, written)
