@@ -73,10 +73,9 @@ def writing_into(folder: Path) -> Iterator[Written]:
         written = Written(folder, notes)
         yield written
     for name in old - written.names:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it is gone, or somebody has made a folder of it
             (folder / name).unlink()
-        with suppress(OSError):  # others are still there
-            (folder / name).parent.rmdir()
+            (folder / name).parent.rmdir()  # if no others are there
     _write_list(folder, written.names)
 
 
