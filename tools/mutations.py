@@ -83,6 +83,11 @@ TARGETS = {
     "app's masks": "carvid.app.pictures:draw",
     "app's θ": "carvid.app.quick:QuickAnswer.there",
     "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
+    "corners": "carvid.exports.polygons:corners",
+    "rings": "carvid.exports.polygons:rings",
+    "what is for validation": "carvid.exports.yolo:_part_of",
+    "kinds of things": "carvid.exports.data_set:category_names",
+    "numbers in the video": "carvid.exports.numbered:frame_numbers",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -841,3 +846,41 @@ def shares_exchanged(divide: Function) -> Function:
 def counted_from_the_right(things: Function) -> Function:
     """Things are numbered from right to left."""
     return with_result(things, lambda found: [each[::-1] for each in found])
+
+
+# exports -------------------------------------------------------------------------------------
+
+POLYGONS = "tests/test_export_polygons.py::{}"
+SETS = "tests/test_export_sets.py::{}"
+
+
+@breaks(POLYGONS.format("test_rings_are_the_mask[noise-round]"), "corners")
+def corners_beyond_the_middle(corners: Function) -> Function:
+    """Corners are where one who rounds takes the next pixel."""
+    return with_result(corners, lambda points: points + 0.2)
+
+
+@breaks(POLYGONS.format("test_bridges_between_parts_cost_what_is_allowed[two far apart-trunc]"),
+        "rings")  # fmt: skip
+def bridges_everywhere(rings: Function) -> Function:
+    """Parts are joined however far apart they are."""
+    return with_argument(rings, "bridged", lambda bridged: 1000 * bridged)
+
+
+@breaks(SETS.format("test_every_fifth_run_is_for_validation"), "what is for validation")
+def nothing_for_validation(part_of: Function) -> Function:
+    """All runs are for training."""
+    return with_result(part_of, lambda part: "train")
+
+
+@breaks(SETS.format("test_instances_are_of_one_category"), "kinds of things")
+def each_thing_a_kind(names: Function) -> Function:
+    """Each thing is a category of its own."""
+    return with_argument(names, "facts", lambda facts: replace(facts, asked=()))
+
+
+@breaks("tests/test_export_sequences.py::test_numbers_are_those_of_the_video[selection2-numbers2]",
+        "numbers in the video")  # fmt: skip
+def numbered_from_the_start(numbers: Function) -> Function:
+    """A run's first frame has the number 0, wherever it begins."""
+    return with_result(numbers, lambda found: [number - found[0] for number in found])
