@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -57,7 +58,7 @@ def load(monkeypatch: pytest.MonkeyPatch, path: Path, *others: ModuleType) -> An
 @pytest.fixture(scope="module")
 def frames() -> list[Image.Image]:
     with carvid.open_video(CLIP) as reader:
-        return [Image.fromarray(frame.image) for frame, _ in zip(reader, range(FRAMES), strict=False)]
+        return [Image.fromarray(frame.image) for frame in islice(reader, FRAMES)]
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import fiftyone as fo
+import fiftyone.core.models as fom
 import numpy as np
 from numpy.typing import NDArray
 
 import carvid
-import fiftyone as fo
-import fiftyone.core.models as fom
 
 VIDEO_MODEL, IMAGE_MODEL = "carvid", "carvid-image"
 
