@@ -60,7 +60,8 @@ Thorough = Annotated[
 Ask = Annotated[
     bool,
     typer.Option(
-        "--ask", rich_help_panel=QUESTION,
+        "--ask",
+        rich_help_panel=QUESTION,
         help="Of an index: print the first answer, where and when things are, and stop.",
     ),
 ]
@@ -223,8 +224,13 @@ class IndexAsked:
         return opened, answer
 
     def answer(
-        self, config: Config, models: Mapping[str, Any], texts: Asked, distractors: Sequence[str],
-        *, as_json: bool,
+        self,
+        config: Config,
+        models: Mapping[str, Any],
+        texts: Asked,
+        distractors: Sequence[str],
+        *,
+        as_json: bool,
     ) -> None:
         """Print the first answer alone."""
         from carvid.pipeline import load

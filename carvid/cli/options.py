@@ -20,7 +20,10 @@ QUALITY = "Quality and speed"
 SEVERAL = "Several clips"
 DATA = "Data set"
 
-FORMATS = ("coco", "alpha", "alpha-each", "green", "matte", "cutouts", "html")
+FORMATS = (
+    "coco", "youtube-vis", "yolo", "labelme", "alpha", "alpha-each", "green", "matte", "png", "exr",
+    "cutouts", "html",
+)  # fmt: skip
 """Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
 PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
 """Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""
@@ -218,7 +221,8 @@ Formats = Annotated[
     typer.Option(
         "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
         autocompletion=complete_formats,
-        help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
+        help="Also write coco, youtube-vis, yolo, labelme, alpha, alpha-each, green, matte, png, "
+        "exr, cutouts or html; repeatable.",
     ),
 ]  # fmt: skip
 Overwrite = Annotated[
