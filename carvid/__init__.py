@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from carvid.benchmark.bench import bench
     from carvid.benchmark.bench_result import BenchResult
     from carvid.benchmark.predict import Prediction, predict
+    from carvid.benchmark.submit import Submission, submit
     from carvid.car.classes import Classes, read_classes
     from carvid.car.step import StepResult
     from carvid.car.trace import Trace
@@ -67,6 +68,7 @@ _HOMES = {
     "Selection": "carvid.media.frames",
     "StepResult": "carvid.car.step",
     "Trace": "carvid.car.trace",
+    "Submission": "carvid.benchmark.submit",
     "Track": "carvid.run.track",
     "VideoReader": "carvid.media.frames",
     "bench": "carvid.benchmark.bench",
@@ -80,6 +82,7 @@ _HOMES = {
     "read_corrections": "carvid.run.corrections",
     "read_manifest": "carvid.batch.manifest",
     "run_batch": "carvid.batch.run",
+    "submit": "carvid.benchmark.submit",
 }
 """Where each public name is defined; it is imported when it is first asked for."""
 
@@ -100,6 +103,7 @@ __all__ = [
     "Report",
     "Selection",
     "StepResult",
+    "Submission",
     "Trace",
     "Track",
     "VideoReader",
@@ -116,6 +120,7 @@ __all__ = [
     "read_corrections",
     "read_manifest",
     "run_batch",
+    "submit",
 ]
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from carvid.base.words import plural
+from carvid.benchmark.submit import SERVERS
 from carvid.cli import main
 from carvid.cli import options as options_module
 from carvid.cli.messages import messages_on_stderr
@@ -271,6 +272,7 @@ COMMANDS = (
     "app",
     "davis",
     "eval",
+    "submit",
     "bench",
     "demo",
     "calibrate",
@@ -320,6 +322,7 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
 def test_names_that_a_shell_completes_are_those_there_are() -> None:
     assert tuple(FORMATS) == options_module.FORMATS
     assert tuple(PROTOCOLS) == options_module.PROTOCOLS
+    assert tuple(SERVERS) == options_module.SERVERS
 
 
 def test_a_shell_completes() -> None:
@@ -329,6 +332,7 @@ def test_a_shell_completes() -> None:
         "config f": ["fast"],
         "run -f c": ["coco", "cutouts"],
         "eval a DATA --protocol s": ["semi-supervised"],
+        "submit a --for r": ["ref-youtube-vos"],
         "davis DATA --split v": ["valid", "valid_u"],
     }
     asked = [

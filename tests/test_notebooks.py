@@ -66,8 +66,9 @@ def test_notebooks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "out" / "quickstart" / "run.json").exists()
     assert (tmp_path / "out" / "ref-davis" / "predictions" / "run.json").exists()
     assert (tmp_path / "out" / "benchmarks" / "voc21" / "results.json").exists()
+    assert (tmp_path / "out" / "yolo" / "dataset" / "yolo" / "data.yaml").exists()
     folders = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert folders == ["benchmarks", "quickstart", "ref-davis"]
+    assert folders == ["benchmarks", "quickstart", "ref-davis", "yolo"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -381,7 +381,10 @@ def test_protocols_are_suggested(tree: Path) -> None:
         run(tree, "refdavis")
     with pytest.raises(ConfigError, match="workers is 0"):
         evaluate(tree / "run", tree / "data", "refdavis17", workers=0)
-    assert list(PROTOCOLS) == ["refdavis17", "per-expression", "semi-supervised", "unsupervised"]
+    assert list(PROTOCOLS) == [
+        "refdavis17", "per-expression", "semi-supervised", "unsupervised",
+        "mevis", "ref-youtube-vos", "long-rvos", "revos",
+    ]  # fmt: skip
 
 
 def test_only_some_videos(tree: Path) -> None:

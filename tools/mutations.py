@@ -62,6 +62,9 @@ TARGETS = {
     "overlay": "carvid.show.overlay:draw_overlay",
     "overlay's colour": "carvid.show.overlay:color_of",
     "J and F": "carvid.evaluation.regions:frame_scores",
+    "run lengths": "carvid.media.run_lengths:RunLengths.decode",
+    "when and where": "carvid.evaluation.measures:time_overlap",
+    "place in a zip": "carvid.benchmark.submit:_entry",
     "passes": "carvid.car.passes:passes_of",
     "classes' map": "carvid.car.label_map:label_map",
     "confusion": "carvid.evaluation.confusion:confusion",
@@ -83,6 +86,11 @@ TARGETS = {
     "tasks of a call": "carvid.base.ray_crew:Crew._next_tasks",
     "what a node says": "carvid.base.ray_nodes:_fault_of",
     "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
+    "corners": "carvid.exports.polygons:corners",
+    "rings": "carvid.exports.polygons:rings",
+    "what is for validation": "carvid.exports.yolo:_part_of",
+    "kinds of things": "carvid.exports.data_set:category_names",
+    "numbers in the video": "carvid.exports.numbered:frame_numbers",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -633,6 +641,31 @@ def j_and_f_swapped(frame_scores: Function) -> Function:
     return with_result(frame_scores, lambda scores: scores[::-1])
 
 
+EXPRESSION_SCORES = (
+    "tests/test_expression_sets.py::test_scores_are_those_of_a_second_implementation"
+)
+
+
+@breaks(f"{EXPRESSION_SCORES}[mevis-1]", "run lengths")
+def runs_row_by_row(decode: Function) -> Function:
+    """True masks are upside down."""
+    return with_result(decode, lambda mask: mask[::-1])
+
+
+@breaks(f"{EXPRESSION_SCORES}[long-rvos-1]", "when and where")
+def shown_where_it_is_found(time_overlap: Function) -> Function:
+    """tIoU and vIoU take frames for those of the object in which it is not to be seen."""
+    return with_argument(time_overlap, "shown", np.ones_like)
+
+
+@breaks(
+    "tests/test_submit.py::test_zips_are_laid_out_as_the_servers_want_them[mevis]", "place in a zip"
+)
+def all_below_a_folder(entry: Function) -> Function:
+    """Files in a zip are below one folder more."""
+    return with_argument(entry, "name", lambda name: f"run/{name}")
+
+
 # benchmarks of images ------------------------------------------------------------------------
 
 
@@ -863,3 +896,41 @@ def never_alone(next_tasks: Function) -> Function:
 def every_node_is_fine(fault_of: Function) -> Function:
     """Whatever a node sees, it is used."""
     return with_result(fault_of, lambda fault: None)
+
+
+# exports -------------------------------------------------------------------------------------
+
+POLYGONS = "tests/test_export_polygons.py::{}"
+SETS = "tests/test_export_sets.py::{}"
+
+
+@breaks(POLYGONS.format("test_rings_are_the_mask[noise-round]"), "corners")
+def corners_beyond_the_middle(corners: Function) -> Function:
+    """Corners are where one who rounds takes the next pixel."""
+    return with_result(corners, lambda points: points + 0.2)
+
+
+@breaks(POLYGONS.format("test_bridges_between_parts_cost_what_is_allowed[two far apart-trunc]"),
+        "rings")  # fmt: skip
+def bridges_everywhere(rings: Function) -> Function:
+    """Parts are joined however far apart they are."""
+    return with_argument(rings, "bridged", lambda bridged: 1000 * bridged)
+
+
+@breaks(SETS.format("test_every_fifth_run_is_for_validation"), "what is for validation")
+def nothing_for_validation(part_of: Function) -> Function:
+    """All runs are for training."""
+    return with_result(part_of, lambda part: "train")
+
+
+@breaks(SETS.format("test_instances_are_of_one_category"), "kinds of things")
+def each_thing_a_kind(names: Function) -> Function:
+    """Each thing is a category of its own."""
+    return with_argument(names, "facts", lambda facts: replace(facts, asked=()))
+
+
+@breaks("tests/test_export_sequences.py::test_numbers_are_those_of_the_video[selection2-numbers2]",
+        "numbers in the video")  # fmt: skip
+def numbered_from_the_start(numbers: Function) -> Function:
+    """A run's first frame has the number 0, wherever it begins."""
+    return with_result(numbers, lambda found: [number - found[0] for number in found])

@@ -207,7 +207,7 @@ class Crew:
         """Give an actor what it can do next; dismiss one that will have nothing to do."""
         if not actor.ready or actor.unsure_s is not None:
             return
-        while self._waiting and len(actor.calls) < 1 + (actor.task_s < SHORT_S):
+        while self._waiting and len(actor.calls) < 1 + self._may_have_more(actor):
             tasks = self._next_tasks(actor)
             if not actor.calls:
                 actor.given_s = time.monotonic()
@@ -216,6 +216,10 @@ class Crew:
             self._await(actor, actor.handle.do.remote(self._work, given), tasks)
         if not actor.calls and not self._held:
             self._dismiss(actor)
+
+    def _may_have_more(self, actor: _Actor) -> bool:
+        """Whether the next task may be at hand before this one is told of."""
+        return actor.task_s < SHORT_S and not self._alone & {*actor.tasks, self._waiting[0]}
 
     def _next_tasks(self, actor: _Actor) -> list[int]:
         """As many tasks as make a call, and leave others their share."""
@@ -304,20 +308,18 @@ class Crew:
                 return
             time.sleep(DEATH_LOOK_S)
         tasks = self._dismiss(actor)
-        at_work = actor.calls[0] if actor.calls else []
         reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
         reason += "; try fewer --workers"
         if not actor.ready:
             self._deaths += 1
             if self._deaths == ATTEMPTS:
                 raise CarvidError(f"a worker could not begin: {reason}")
-        self._waiting.extendleft(reversed([task for task in tasks if task not in at_work]))
-        if len(at_work) == 1:
-            yield from self._after_attempt(at_work[0], [Event("failed", at_work[0], reason)])
-        else:  # which of them it was will be seen
-            self._alone.update(at_work)
-            self._waiting.extendleft(reversed(at_work))
-            yield from (Event("again", task, reason) for task in at_work)
+        if len(tasks) == 1:
+            yield from self._after_attempt(tasks[0], [Event("failed", tasks[0], reason)])
+        else:  # which of them it was will be seen; what it told of the first may be lost with it
+            self._alone.update(tasks)
+            self._waiting.extendleft(reversed(tasks))
+            yield from (Event("again", task, reason) for task in tasks)
 
     def _look_at_nodes(self, *, now: bool = False) -> Iterator[Event]:
         """See from time to time, or now, which nodes are lost and which have joined.

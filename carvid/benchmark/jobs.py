@@ -16,7 +16,7 @@ from pathlib import Path
 from carvid.base.files import read_json
 from carvid.datasets.expressions import Expression, Video
 from carvid.datasets.video_dataset import VideoDataset
-from carvid.evaluation.protocols import EXPRESSION_FOLDER
+from carvid.evaluation.predicted_files import EXPRESSION_FOLDER
 from carvid.run.layout import PROGRESS_FOLDER, tidy
 from carvid.run.scores import fault_in_scores
 

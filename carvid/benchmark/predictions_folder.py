@@ -20,7 +20,7 @@ from carvid.config import Config
 from carvid.datasets.open import is_inside
 from carvid.datasets.refdavis import SET_NAMES
 from carvid.datasets.video_dataset import VideoDataset
-from carvid.evaluation.protocols import EXPRESSION_FOLDER
+from carvid.evaluation.predicted_files import EXPRESSION_FOLDER
 from carvid.run.layout import CHOOSE
 from carvid.version import __version__
 
@@ -28,8 +28,8 @@ FOLDER = KeptFolder(
     # Runs first: none may look whole when its masks are gone.
     names=(RUNS_FOLDER, *SET_NAMES, EXPRESSION_FOLDER, "run.json"),
     contents=re.compile(
-        r"runs/[^/]+/[^/]+/(\.carvid/)?(run\.json|progress\.json|scores\.csv)"
-        r"|anno_\d/[^/]+/[^/]+\.png|expressions/[^/]+/[^/]+/[^/]+\.png"
+        r"runs/([^/]+/){2,}(\.carvid/)?(run\.json|progress\.json|scores\.csv)"
+        r"|anno_\d/[^/]+/[^/]+\.png|expressions/([^/]+/){2,}[^/]+\.png"
     ),
     keys=frozenset({"carvid", "dataset"}),
     title="predictions for a data set",

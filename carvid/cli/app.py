@@ -28,6 +28,7 @@ from carvid.cli.messages import NAME, messages_on_stderr
 from carvid.cli.panels import CommandGroup, PanelCommand
 from carvid.cli.run import run
 from carvid.cli.show import overlay, view
+from carvid.cli.submit import submit
 from carvid.version import __version__
 
 WRONG_COMMAND_LINE = 2
@@ -53,6 +54,7 @@ for name, command, example in (
     ("app", web_app, "carvid app -o projects/"),
     ("davis", davis, "carvid davis DAVIS -o runs/a --resume"),
     ("eval", evaluate, "carvid eval runs/a DAVIS --protocol refdavis17"),
+    ("submit", submit, "carvid submit runs/m --for mevis -o mevis.zip"),
     ("calibrate", calibrate, "carvid calibrate DAVIS -o calibrated.yaml"),
     ("bench", bench, "carvid bench voc21 DATA -o runs/voc21 --preset reference --resume"),
     ("bench ablation", ablation, "carvid bench ablation prompts DATA -o runs --limit 100"),

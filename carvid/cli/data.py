@@ -1,4 +1,4 @@
-"""`carvid davis`, `carvid eval`, `carvid calibrate`: data sets whose truth is known."""
+"""`carvid davis`, `carvid eval`, `carvid calibrate`: data sets of videos with expressions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def davis(
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:  # fmt: skip
-    """Predict masks for Ref-DAVIS 2017, or for Ref-YouTube-VOS or MeViS expressions."""
+    """Predict masks for Ref-DAVIS 2017, Ref-YouTube-VOS, MeViS, Long-RVOS or ReVOS."""
     bars = show_progress(quiet)
 
     from carvid.benchmark.predict import predict
@@ -94,7 +94,8 @@ def evaluate(
         str,
         typer.Option(
             metavar="NAME", rich_help_panel=DATA, autocompletion=complete_protocols,
-            help="refdavis17, per-expression, semi-supervised or unsupervised.",
+            help="refdavis17, per-expression, semi-supervised or unsupervised; of other data sets "
+            "mevis, ref-youtube-vos, long-rvos or revos.",
         ),
     ],
     compare: Annotated[

@@ -20,10 +20,18 @@ QUALITY = "Quality and speed"
 SEVERAL = "Several clips"
 DATA = "Data set"
 
-FORMATS = ("coco", "alpha", "alpha-each", "green", "matte", "cutouts", "html")
+FORMATS = (
+    "coco", "youtube-vis", "yolo", "labelme", "alpha", "alpha-each", "green", "matte", "png", "exr",
+    "cutouts", "html",
+)  # fmt: skip
 """Names of `carvid.exports.export.FORMATS`; a shell that completes does not wait for OpenCV."""
-PROTOCOLS = ("refdavis17", "per-expression", "semi-supervised", "unsupervised")
+PROTOCOLS = (
+    "refdavis17", "per-expression", "semi-supervised", "unsupervised",
+    "mevis", "ref-youtube-vos", "long-rvos", "revos",
+)  # fmt: skip
 """Names of `carvid.evaluation.protocols.PROTOCOLS`, likewise."""
+SERVERS = ("mevis", "ref-youtube-vos")
+"""Names of `carvid.benchmark.submit.SERVERS`, likewise."""
 BENCHMARKS = (
     "voc20", "voc21", "context59", "context60", "context459", "coco-object", "ade150", "ade847",
     "refcoco", "refcoco+", "refcocog", "grefcoco",
@@ -32,7 +40,7 @@ BENCHMARKS = (
 TABLES = ("recurrence", "backbones", "prompts", "thresholds", "background", "proposals")
 """Names of `carvid.benchmark.ablation_tables.NAMES`, likewise."""
 SPLITS = ("valid", "train", "test", "valid_u")
-"""Splits of Ref-DAVIS, Ref-YouTube-VOS and MeViS."""
+"""Splits of Ref-DAVIS, Ref-YouTube-VOS, MeViS, Long-RVOS and ReVOS."""
 
 
 def overrides(
@@ -76,6 +84,11 @@ def complete_formats(incomplete: str) -> list[str]:
 def complete_protocols(incomplete: str) -> list[str]:
     """Protocols that begin so."""
     return _beginning(incomplete, PROTOCOLS)
+
+
+def complete_servers(incomplete: str) -> list[str]:
+    """Servers that begin so."""
+    return _beginning(incomplete, SERVERS)
 
 
 def complete_benchmarks(incomplete: str) -> list[str]:
@@ -218,7 +231,8 @@ Formats = Annotated[
     typer.Option(
         "--format", "-f", metavar="NAME", rich_help_panel=OUTPUT,
         autocompletion=complete_formats,
-        help="Also write coco, alpha, alpha-each, green, matte, cutouts or html; repeatable.",
+        help="Also write coco, youtube-vis, yolo, labelme, alpha, alpha-each, green, matte, png, "
+        "exr, cutouts or html; repeatable.",
     ),
 ]  # fmt: skip
 Overwrite = Annotated[

@@ -1,5 +1,5 @@
 """Videos and the expressions that name things in them, and `meta_expressions.json`, which holds
-them for Ref-DAVIS (ReferFormer's form), Ref-YouTube-VOS and MeViS alike.
+them for Ref-DAVIS (ReferFormer's form), Ref-YouTube-VOS, Long-RVOS, MeViS and ReVOS alike.
 """
 
 from __future__ import annotations
@@ -31,6 +31,11 @@ class Expression:
     text: str
     object_id: int | None
     """The object's label in the truth, from 1; None where the data set does not publish it."""
+    annotations: tuple[str, ...] | None = None
+    """Ids in `mask_dict.json` of all that it names, none if it names nothing; None where the data
+    set has no such ids, or does not publish them (MeViS, ReVOS)."""
+    kind: str = ""
+    """Long-RVOS: `static`, `dynamic` or `hybrid`; ReVOS: the number of its type."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,12 @@ class Video:
     frames: tuple[str, ...]
     """Names of the frames, in order, without suffix; empty where only texts are known."""
     expressions: tuple[Expression, ...]
+    nested: bool = False
+    """Whether its name is a path of folders, as in ReVOS (`UVO/all/…`)."""
 
     def __post_init__(self) -> None:
-        for name in (self.name, *self.frames, *(e.key for e in self.expressions)):
+        parts = self.name.split("/") if self.nested else [self.name]
+        for name in (*parts, *self.frames, *(e.key for e in self.expressions)):
             _check_name(name)
 
 
@@ -61,15 +69,19 @@ def meta_places(root: Path, split: str) -> tuple[Path, ...]:
     return (root / META_FOLDER / split / META_NAME, root / split / META_NAME, root / META_NAME)
 
 
-def read_meta(path: Path) -> tuple[Video, ...]:
-    """Read `meta_expressions.json`: Ref-DAVIS, Ref-YouTube-VOS or MeViS.
+def read_meta(path: Path, *, nested: bool = False) -> tuple[Video, ...]:
+    """Read `meta_expressions.json`, of any of the data sets that have one.
+
+    Args:
+        path: the file.
+        nested: whether names of videos are paths of folders.
 
     Raises:
         DatasetError: unreadable, or of another form.
     """
     try:
         values = read_json(path, encoding="utf-8-sig")
-        return tuple(_video(name, entry) for name, entry in values["videos"].items())
+        return tuple(_video(name, entry, nested) for name, entry in values["videos"].items())
     except OSError as error:
         raise DatasetError(f"cannot read '{path}': {error.strerror}; check the path") from None
     except KeyError as error:
@@ -94,15 +106,26 @@ def write_meta(path: Path, videos: Iterable[Video]) -> None:
     write_text(path, json.dumps({"videos": values}, indent=1, ensure_ascii=False))
 
 
-def _video(name: str, entry: dict[str, Any]) -> Video:
+def _video(name: str, entry: dict[str, Any], nested: bool) -> Video:
     return Video(
         name,
         tuple(str(frame) for frame in entry["frames"]),
         tuple(
-            Expression(key, str(each["exp"]), _object_id(each.get("obj_id")))
+            Expression(
+                key, str(each["exp"]), _object_id(each.get("obj_id")),
+                _annotations(each.get("anno_id")), str(each.get("type", each.get("type_id", ""))),
+            )
             for key, each in entry["expressions"].items()
         ),
-    )
+        nested,
+    )  # fmt: skip
+
+
+def _annotations(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    ids = value if isinstance(value, list) else [value]
+    return tuple(dict.fromkeys(str(each) for each in ids))
 
 
 def _object_id(value: Any) -> int | None:

@@ -1,10 +1,12 @@
 """MeViS on disk: the expressions lie beside the images.
 
     valid_u/JPEGImages/<video>/*.jpg              images
-    valid_u/meta_expressions.json                 expressions; their object ids are lists
+    valid_u/meta_expressions.json                 expressions; their obj_id and anno_id are lists
+    valid_u/mask_dict.json                        truth: anno_id → run lengths of each frame
 
-An expression may name several objects, so that no label stands for it; all expressions of a video
-are asked for together. Ding, Liu, He, Jiang and Loy, *MeViS*, ICCV 2023.
+An expression may name several objects, so that no label stands for it, and in the second version
+none; all expressions of a video are asked for together. The masks of `valid` are not published.
+Ding, Liu, He, Jiang and Loy, *MeViS*, ICCV 2023, and with Ying TPAMI 2025 (the second version).
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from carvid.datasets.expressions import META_NAME, Video, read_meta
+from carvid.datasets.mask_dict import MASK_DICT
 from carvid.datasets.video_dataset import VideoDataset
 
 
@@ -19,6 +22,7 @@ class Mevis(VideoDataset):
     """A split of MeViS."""
 
     name = "MeViS"
+    expression_files = (*VideoDataset.expression_files, f"*/{MASK_DICT}", MASK_DICT)
 
     @classmethod
     def read_expressions(cls, root: Path, split: str) -> tuple[Video, ...] | None:

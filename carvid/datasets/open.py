@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from carvid.base.errors import DatasetError
@@ -21,12 +22,14 @@ from carvid.datasets.folders import (
     images_in,
     listed_videos,
 )
+from carvid.datasets.long_rvos import LongRvos
 from carvid.datasets.mevis import Mevis
 from carvid.datasets.ref_youtube_vos import RefYoutubeVos
 from carvid.datasets.refdavis import TEXT_FOLDER, RefDavis
+from carvid.datasets.revos import Revos
 from carvid.datasets.video_dataset import VideoDataset
 
-DATASETS: tuple[type[VideoDataset], ...] = (RefDavis, RefYoutubeVos, Mevis)
+DATASETS: tuple[type[VideoDataset], ...] = (LongRvos, RefDavis, RefYoutubeVos, Mevis, Revos)
 """The data sets, in the order in which they are asked whether a folder is theirs."""
 
 
@@ -41,7 +44,7 @@ def open_dataset(
 
     Args:
         root: folder of any of `DATASETS`.
-        split: as ReferFormer's folders are called (`valid`, `train`, MeViS also `valid_u`).
+        split: as ReferFormer's folders are called (`valid`, `train`; MeViS also `valid_u`).
         resolution: `480p` or `Full-Resolution`, for DAVIS trees; 480p if it is there.
         videos: only these; otherwise those in `ImageSets/2017/val.txt`, or all.
 
@@ -49,8 +52,11 @@ def open_dataset(
         DatasetError: something is missing or malformed; the message lists all of it.
     """
     root = existing_root(root)
-    images = image_folder(root, split, resolution)
-    kind, known = _recognize(root, split)
+    found = _recognized(root, split)
+    if found is None:
+        image_folder(root, split, resolution)  # without images, too, it is no data set at all
+    kind, known = found or recognize(root, split)
+    images = kind.image_folder(root, split, resolution)
     listed, names = listed_videos(root, split), [video.name for video in known]
     asked = None if videos is None else list(videos)
     if asked:
@@ -59,17 +65,17 @@ def open_dataset(
         )
     wanted = set(asked or listed or names)
     problems = [f"no expressions for {name}" for name in sorted(wanted.difference(names))]
-    found = []
+    chosen = []
     for video in known:
         if video.name in wanted:
             whole, faults = _with_frames(kind, video, images / video.name)
-            found.append(whole)
+            chosen.append(whole)
             problems.extend(faults)
-    if problems or not found:
+    if problems or not chosen:
         raise DatasetError(
             f"'{root}' is not whole: {'; '.join(problems) or 'no video'}; unpack the data set again"
         )
-    return kind(root, images, tuple(found))
+    return kind(root, images, tuple(chosen))
 
 
 def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:
@@ -78,7 +84,7 @@ def open_expressions(root: Path, *, split: str = "valid") -> tuple[Video, ...]:
     Raises:
         DatasetError: there are none, or they are malformed.
     """
-    return _recognize(existing_root(root), split)[1]
+    return recognize(existing_root(root), split)[1]
 
 
 def description_files(root: Path) -> list[Path]:
@@ -110,16 +116,27 @@ def is_inside(dataset: VideoDataset, place: Path) -> bool:
     )  # fmt: skip
 
 
-def _recognize(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]]:
-    """Which data set lies in a root, and its videos with their expressions."""
+def recognize(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]]:
+    """Return which data set lies in a root, and its videos with their expressions.
+
+    Raises:
+        DatasetError: none does, or its expressions are malformed.
+    """
+    found = _recognized(root, split)
+    if found is None:
+        raise DatasetError(
+            f"no expressions in '{root}'; put '{meta_places(root, split)[0].relative_to(root)}' or "
+            f"the folder '{TEXT_FOLDER}' there"
+        )
+    return found
+
+
+def _recognized(root: Path, split: str) -> tuple[type[VideoDataset], tuple[Video, ...]] | None:
     for kind in DATASETS:
         known = kind.read_expressions(root, split)
         if known is not None:
             return kind, known
-    raise DatasetError(
-        f"no expressions in '{root}'; put '{meta_places(root, split)[0].relative_to(root)}' or "
-        f"the folder '{TEXT_FOLDER}' there"
-    )
+    return None
 
 
 def _with_frames(kind: type[VideoDataset], video: Video, folder: Path) -> tuple[Video, list[str]]:
@@ -131,4 +148,4 @@ def _with_frames(kind: type[VideoDataset], video: Video, folder: Path) -> tuple[
     faults = kind.faults(video)
     if lacking or not frames:
         faults.insert(0, describe_missing(folder, lacking, len(frames), ".jpg"))
-    return Video(video.name, frames, video.expressions), faults
+    return replace(video, frames=frames), faults

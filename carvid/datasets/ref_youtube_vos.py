@@ -1,10 +1,13 @@
 """Ref-YouTube-VOS on disk.
 
     valid/JPEGImages/<video>/*.jpg                        images
-    meta_expressions/valid/meta_expressions.json          expressions, without object ids
+    train/Annotations/<video>/*.png                       truth: label maps
+    meta_expressions/valid/meta_expressions.json          expressions; obj_id in those of train
 
-Its validation masks are not published; all expressions of a video are asked for together. Seo,
-Lee and Han, *URVOS*, ECCV 2020.
+Its validation masks are not published (`valid/Annotations` of YouTube-VOS has first frames alone).
+The file of `valid` names the videos of `test` as well, which are left out where the file of `test`
+is there, as everybody does. All expressions of a video are asked for together. Seo, Lee and Han,
+*URVOS*, ECCV 2020.
 """
 
 from __future__ import annotations
@@ -24,4 +27,10 @@ class RefYoutubeVos(VideoDataset):
     def read_expressions(cls, root: Path, split: str) -> tuple[Video, ...] | None:
         """Read `meta_expressions/<split>/meta_expressions.json`; None if it is not there."""
         path = root / META_FOLDER / split / META_NAME
-        return read_meta(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        videos, test = read_meta(path), root / META_FOLDER / "test" / META_NAME
+        if split != "valid" or not test.is_file():
+            return videos
+        others = {video.name for video in read_meta(test)}
+        return tuple(video for video in videos if video.name not in others)

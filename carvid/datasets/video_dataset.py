@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from carvid.datasets.expressions import META_FOLDER, META_NAME, Expression, Video
-from carvid.datasets.folders import IMAGE_FOLDER, LIST_FOLDER, images_in
+from carvid.datasets.folders import IMAGE_FOLDER, LIST_FOLDER, image_folder, images_in
 from carvid.datasets.truth import SEMI_SUPERVISED, UNSUPERVISED
 
 
@@ -46,6 +46,15 @@ class VideoDataset(ABC):
         Raises:
             DatasetError: they are malformed.
         """
+
+    @classmethod
+    def image_folder(cls, root: Path, split: str, resolution: str | None) -> Path:
+        """Return the folder of `<video>/<frame>.jpg`.
+
+        Raises:
+            DatasetError: there is none.
+        """
+        return image_folder(root, split, resolution)
 
     @classmethod
     def faults(cls, video: Video) -> list[str]:

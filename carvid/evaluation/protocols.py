@@ -4,14 +4,15 @@
     unsupervised     one set of the same: the official unsupervised task of DAVIS 2017
     per-expression   one mask for each expression, mean over expressions
     semi-supervised  the official DAVIS 2017 task: labels name the objects
+    mevis, ref-youtube-vos, long-rvos, revos
+                     one mask for each expression of that data set, of all that it names
 
 Numbers of different protocols are not comparable.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +21,28 @@ import numpy as np
 from carvid.base.errors import ConfigError, DatasetError, suggest
 from carvid.base.guard import check_apart
 from carvid.datasets.expressions import Video
-from carvid.datasets.folders import describe_missing, few
-from carvid.datasets.open import dataset_folders, description_files, open_expressions
+from carvid.datasets.folders import few
+from carvid.datasets.long_rvos import LongRvos
+from carvid.datasets.mevis import Mevis
+from carvid.datasets.open import open_expressions
+from carvid.datasets.ref_youtube_vos import RefYoutubeVos
 from carvid.datasets.refdavis import SET_NAMES
+from carvid.datasets.revos import Revos
 from carvid.datasets.truth import SEMI_SUPERVISED, UNSUPERVISED, Truth, open_truth
+from carvid.datasets.video_dataset import VideoDataset
+from carvid.evaluation.expression_truth import (
+    NO_TARGET,
+    named_sequences,
+    open_expression_truth,
+)
+from carvid.evaluation.measures import target_measures, time_measures
+from carvid.evaluation.predicted_files import (
+    EXPRESSION_FOLDER,
+    WRITE_ALL,
+    all_files,
+    check_files,
+    check_strays,
+)
 from carvid.evaluation.regions import statistics
 from carvid.evaluation.report import ObjectScore, Report, mean_of_sets
 from carvid.evaluation.sequences import MaskSequence, Matching, Scores
@@ -32,8 +51,6 @@ from carvid.media.label_png import VOID_LABEL, read_label_png
 
 MAX_PREDICTIONS = 20
 """As many predicted labels may be matched in a video (DAVIS 2019, unsupervised)."""
-EXPRESSION_FOLDER = "expressions"
-"""Masks of single expressions, `<video>/<key>/<frame>.png`, beneath a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,12 @@ class Protocol:
     """Whether the first and the last frame count."""
     folders: tuple[str, ...] = ("",)
     """Beneath the folder of predictions: one, or those of the sets."""
+    dataset: type[VideoDataset] | None = None
+    """Whose expressions are scored, each against a truth of its own; None for DAVIS."""
+    measures: Callable[[MaskSequence, Scores], dict[str, float]] | None = None
+    """What is measured of an expression beside J and F."""
+    over_kinds: bool = False
+    """Whether the mean is that of the means over each kind of expressions."""
 
 
 PROTOCOLS = {
@@ -70,6 +93,22 @@ PROTOCOLS = {
             "unsupervised", "the official unsupervised DAVIS 2017 task: labels are matched",
             (UNSUPERVISED,), "hungarian",
         ),
+        Protocol(
+            "mevis", "MeViS: the union of all that an expression names, mean over expressions",
+            (), "expression", dataset=Mevis, measures=target_measures,
+        ),
+        Protocol(
+            "ref-youtube-vos", "Ref-YouTube-VOS: the object that an expression names",
+            (), "expression", dataset=RefYoutubeVos,
+        ),
+        Protocol(
+            "long-rvos", "Long-RVOS: the object that an expression names, with tIoU and vIoU",
+            (), "expression", dataset=LongRvos, measures=time_measures,
+        ),
+        Protocol(
+            "revos", "ReVOS: as mevis, mean of referring and reasoning expressions",
+            (), "expression", dataset=Revos, over_kinds=True,
+        ),
     )
 }  # fmt: skip
 
@@ -90,8 +129,9 @@ def evaluate(
 
     Args:
         predictions: `<video>/<frame>.png`, label maps as indexed PNGs; for `refdavis17` beneath
-            `anno_0` … `anno_3`; for `per-expression` `<video>/<key>/<frame>.png`, beneath
-            `expressions` if there is such a folder.
+            `anno_0` … `anno_3`; for `per-expression` and other data sets
+            `<video>/<key>/<frame>.png`, beneath `expressions` if there is such a folder (of other
+            data sets also beneath `Annotations`, as servers want them).
         data: root of the data set, as in `open_dataset`.
         protocol: a name in `PROTOCOLS`.
         videos: only these; otherwise all that the data set lists.
@@ -115,20 +155,45 @@ def evaluate(
     predictions, data = Path(predictions), Path(data)
     if not predictions.is_dir():
         raise DatasetError(f"no folder '{predictions}'; give the folder of predictions")
+    if plan.dataset is None:
+        sequences, notes, place = _davis_sequences(
+            predictions, data, plan, split=split, resolution=resolution, videos=videos
+        )
+    else:
+        true = open_expression_truth(plan.dataset, data, split, videos)
+        sequences, notes = named_sequences(predictions, true, whole=not videos)
+        place = true.place
+    check_apart(
+        all_files(predictions, data, split, sequences), written, remedy="choose another file"
+    )
+    scores = score_sequences(sequences, workers, progress)
+    report = _report(sequences, scores, plan, notes)
+    return replace(report, truth=place.relative_to(data).as_posix())
+
+
+def _davis_sequences(
+    predictions: Path,
+    data: Path,
+    plan: Protocol,
+    *,
+    split: str,
+    resolution: str | None,
+    videos: Sequence[str] | None,
+) -> tuple[list[MaskSequence], list[str], Path]:
+    """What is scored of DAVIS, notes, and the folder of its truth."""
     truth = open_truth(data, plan.truth, split=split, resolution=resolution, videos=videos)
     if plan.matching == "expression":
         sequences = _expression_sequences(predictions, truth, open_expressions(data, split=split))
     else:
         sequences = _label_sequences(predictions, truth, plan)
-    notes = _check_files(sequences, predictions, truth, plan)
+    known = {video: {path.name for path in truth.paths(video)} for video in truth.videos}
+    remedy, folder = WRITE_ALL, predictions / SET_NAMES[0]
+    if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
+        remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
+    notes = check_files(sequences, known, truth.folder, remedy)
     if videos is None:
-        _check_strays(sequences, truth)
-    check_apart(
-        _all_files(predictions, data, split, sequences), written, remedy="choose another file"
-    )
-    scores = score_sequences(sequences, workers, progress)
-    report = _report(sequences, scores, plan, notes)
-    return replace(report, truth=truth.folder.relative_to(data).as_posix())
+        check_strays(sequences, truth)
+    return sequences, notes, truth.folder
 
 
 def _label_sequences(predictions: Path, truth: Truth, plan: Protocol) -> list[MaskSequence]:
@@ -190,64 +255,6 @@ def _expression_sequences(
     return sequences
 
 
-def _check_files(
-    sequences: Sequence[MaskSequence], predictions: Path, truth: Truth, plan: Protocol
-) -> list[str]:
-    """Look for every predicted file before any is read; return notes on those without truth."""
-    known = {video: {path.name for path in truth.paths(video)} for video in truth.videos}
-    problems, notes = [], []
-    for sequence in sequences:
-        have = {p.name for p in sequence.folder.iterdir()} if sequence.folder.is_dir() else set()
-        lacking = [path.stem for path in sequence.truth if path.name not in have]
-        if lacking:
-            problems.append(describe_missing(sequence.folder, lacking, len(sequence.truth), ".png"))
-        spare = sorted(n for n in have - known[sequence.video] if re.fullmatch(r"[^.].*\.png", n))
-        if spare:
-            notes.append(
-                f"'{truth.folder / sequence.video}' lacks {few(spare)}, which "
-                f"'{sequence.folder}' has; they count for nothing"
-            )
-    if not problems:
-        return notes
-    remedy = "write a mask for every frame, an empty one where nothing is found"
-    folder = predictions / SET_NAMES[0]
-    if plan.folders == ("",) and plan.matching != "expression" and folder.is_dir():
-        remedy = f"evaluate all sets with --protocol refdavis17, or give '{folder}'"
-    raise DatasetError(f"predictions are missing: {few(problems, '; ')}; {remedy}")
-
-
-def _all_files(
-    predictions: Path, data: Path, split: str, sequences: Iterable[MaskSequence]
-) -> Iterator[Path]:
-    """What belongs to the predictions and to the data set, read by this protocol or not."""
-    yield from description_files(data)
-    for name in (split, *dataset_folders()):
-        yield from (data / name).rglob("*")
-    yield predictions / "run.json"
-    for name in (*SET_NAMES, EXPRESSION_FOLDER, "runs"):
-        yield from (predictions / name).rglob("*")
-    for sequence in sequences:
-        yield from sequence.folder.glob("*")
-
-
-def _check_strays(sequences: Sequence[MaskSequence], truth: Truth) -> None:
-    """A predicted video without truth is a mistake in one of the two trees."""
-    depth = 2 if sequences[0].expression is not None else 1
-    bases = {sequence.folder.parents[depth - 1] for sequence in sequences}
-    strays = sorted(
-        str(folder)
-        for base in bases
-        for folder in base.iterdir()
-        if not (truth.folder / folder.name).is_dir()
-        and any(folder.glob("*/" * (depth - 1) + "*.png"))
-    )
-    if strays:
-        raise DatasetError(
-            f"no truth in '{truth.folder}' for {few(strays)}; unpack it there, or choose the "
-            "videos to evaluate"
-        )
-
-
 def _report(
     sequences: Sequence[MaskSequence],
     scores: Sequence[Scores],
@@ -255,30 +262,41 @@ def _report(
     notes: Sequence[str],
 ) -> Report:
     sets: list[list[ObjectScore]] = [[] for _ in plan.folders]
-    notes = list(notes)
+    notes, nowhere = list(notes), list[str]()
     for form in sorted(set[str]().union(*(each.forms for each in scores))):
         notes.append(f"predictions, or some of them, are no indexed PNGs; {form}")
     for sequence, each in zip(sequences, scores, strict=True):
-        if sequence.expression is not None and not each.seen:
+        unseen = sequence.expression is not None and not each.seen
+        if unseen and isinstance(first := sequence.truth[0], Path):
             raise DatasetError(
-                f"the truth of {sequence.video} ('{sequence.truth[0].parent}') shows no object "
+                f"the truth of {sequence.video} ('{first.parent}') shows no object "
                 f"{sequence.object_id}, which expression {sequence.expression} names; unpack the "
                 "truth that belongs to the expressions"
             )
+        if unseen and sequence.kind != NO_TARGET:
+            nowhere.append(f"{sequence.expression} of {sequence.video}")
         if not sequence.objects and sequence.set_index == 0:
+            folder = Path(str(sequence.truth[0])).parent
             notes.append(
-                f"'{sequence.truth[0].parent}' shows no object in its first frame, where the "
+                f"'{folder}' shows no object in its first frame, where the "
                 "official code counts them; the video counts for nothing"
             )
-        sets[sequence.set_index] += _objects(sequence, each)
+        sets[sequence.set_index] += _objects(sequence, each, plan)
     if not sets[0]:
         raise DatasetError("no object in the first frame of any true video; check the truth")
-    reports = [Report(plan.name, tuple(objects), notes=tuple(notes)) for objects in sets]
+    if nowhere:
+        notes.append(f"the truth is empty in all frames for expression {few(nowhere)}")
+    reports = [
+        Report(plan.name, tuple(objects), notes=tuple(notes), over_kinds=plan.over_kinds)
+        for objects in sets
+    ]
     return reports[0] if len(reports) == 1 else mean_of_sets(plan.name, plan.folders, reports)
 
 
-def _objects(sequence: MaskSequence, scores: Scores) -> list[ObjectScore]:
+def _objects(sequence: MaskSequence, scores: Scores, plan: Protocol) -> list[ObjectScore]:
     """Give each object the values of its label."""
+    first = sequence.object_id if sequence.number is None else sequence.number
+    more = {} if plan.measures is None else plan.measures(sequence, scores)
     j, f = scores.j, scores.f
     if sequence.matching == "hungarian":
         from scipy.optimize import linear_sum_assignment
@@ -291,12 +309,14 @@ def _objects(sequence: MaskSequence, scores: Scores) -> list[ObjectScore]:
     return [
         ObjectScore(
             sequence.video,
-            number=number if sequence.matching == "hungarian" else sequence.object_id + int(column),
-            object_id=sequence.object_id + int(column),
+            number=number if sequence.matching == "hungarian" else first + int(column),
+            object_id=first + int(column),
             label=int(row) + 1,
             j=statistics(j[row, column]),
             f=statistics(f[row, column]),
             expression=sequence.expression,
+            kind=sequence.kind,
+            more=more,
             j_frames=j[row, column],
             f_frames=f[row, column],
         )

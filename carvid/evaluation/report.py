@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,13 +34,17 @@ class ObjectScore:
     """As official reports number it: in `unsupervised` by the order of the matched labels (so
     that swapped labels swap the numbers), elsewhere the object's id."""
     object_id: int
-    """Its label in the truth, from 1."""
+    """Its label in the truth, from 1; 0, as `number`, where an expression may name several."""
     label: int | None
     """The predicted label that was matched to it; None in a mean of sets."""
     j: Statistics
     f: Statistics
     expression: str | None = None
-    """Key of the expression (per-expression)."""
+    """Key of the expression, where each has a mask of its own."""
+    kind: str = ""
+    """What sort of expression it is, where a protocol has means of each."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """What else is measured of it (tIoU, vIoU, N-acc., T-acc.), in [0, 1]."""
     j_frames: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), compare=False)
     """float64 (T,): J in each frame that counts."""
     f_frames: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0), compare=False)
@@ -54,14 +58,18 @@ class ObjectScore:
     @property
     def title(self) -> str:
         expression = "" if self.expression is None else f" expression {self.expression}"
-        return f"{self.video} {self.number}{expression}"
+        return f"{self.video}{f' {self.number}' if self.number else ''}{expression}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fixed form: video, object, J_mean … F_decay."""
-        names = {"video": self.video, "object": self.number}
+        """Return the fixed form: video, object, J_mean … F_decay; and what else there is."""
+        names: dict[str, Any] = {"video": self.video}
+        if self.number:
+            names["object"] = self.number
         if self.expression is not None:
             names["expression"] = self.expression
-        return names | dict(zip(COLUMNS, (*self.j, *self.f), strict=True))
+        if self.kind:
+            names["kind"] = self.kind
+        return names | dict(zip(COLUMNS, (*self.j, *self.f), strict=True)) | dict(self.more)
 
 
 @dataclass(frozen=True)
@@ -78,17 +86,46 @@ class Report:
     notes: tuple[str, ...] = ()
     """What a reader must know of the numbers."""
     truth: str = ""
-    """Folder of the masks that predictions were held against, below the data set's root."""
+    """Folder or file of the masks that predictions were held against, below the data set's root."""
+    over_kinds: bool = False
+    """Whether the mean is that of the means over each kind of expressions."""
+    is_kind: bool = False
+    """Whether it is of one kind of expressions, named after it."""
 
     @property
     def j(self) -> Statistics:
         """J over all objects."""
-        return _mean(each.j for each in self.sets or self.objects)
+        return _mean(each.j for each in self._averaged)
 
     @property
     def f(self) -> Statistics:
         """F over all objects."""
-        return _mean(each.f for each in self.sets or self.objects)
+        return _mean(each.f for each in self._averaged)
+
+    @property
+    def _averaged(self) -> Sequence[Report | ObjectScore]:
+        return self.sets or (self.kinds if self.over_kinds else ()) or self.objects
+
+    @property
+    def kinds(self) -> tuple[Report, ...]:
+        """A report for each kind of expressions, named after it; none where there are no kinds."""
+        by_name: dict[str, list[ObjectScore]] = {}
+        for each in self.objects:
+            by_name.setdefault(each.kind, []).append(each)
+        return tuple(
+            Report(self.protocol, tuple(objects), name, is_kind=True)
+            for name, objects in by_name.items()
+            if name and not self.is_kind
+        )
+
+    @property
+    def more(self) -> dict[str, float]:
+        """What else is measured: the mean over the expressions of which it is."""
+        names = dict.fromkeys(name for each in self.objects for name in each.more)
+        return {
+            name: float(np.mean([e.more[name] for e in self.objects if name in e.more]))
+            for name in names
+        }
 
     @property
     def j_and_f(self) -> float:
@@ -96,56 +133,72 @@ class Report:
         return (self.j.mean + self.f.mean) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Return protocol, truth, J, F, J&F and objects; of `refdavis17` also the sets, each with
-        its name and all but the first two."""
+        """Return protocol, truth, J, F, J&F, what else is measured, and objects; of `refdavis17`
+        also the sets, each with its name and all but the first two; of kinds their means."""
         values: dict[str, Any] = {"set": self.name}
         if not self.name:
             values = {"protocol": self.protocol, "truth": self.truth}
-        values |= {"J": self.j.mean, "F": self.f.mean, "J&F": self.j_and_f}
+        values |= self._means()
+        if kinds := self.kinds:
+            values["kinds"] = [
+                {"kind": each.name, "expressions": len(each.objects)} | each._means()
+                for each in kinds
+            ]
         values["objects"] = [each.to_json() for each in self.objects]
         if self.sets:
             values["sets"] = [each.to_json() for each in self.sets]
         return values
 
+    def _means(self) -> dict[str, float]:
+        return {"J": self.j.mean, "F": self.f.mean, "J&F": self.j_and_f} | self.more
+
     def to_csv(self) -> str:
-        """Return a row for each object, and one for all; of `refdavis17` for each set as well.
-        Names are written by `as_text`."""
+        """Return a row for each object, and one for all; of `refdavis17` for each set as well, of
+        kinds one each, whose name stands where a set's does. Names are written by `as_text`."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         place = ("video", "object", "true_object", "label", "expression")
-        writer.writerow(("protocol", "set", *place, "J&F", *COLUMNS, "truth"))
-        for report in (self, *self.sets):
-            head = (self.protocol, report.name)
-            numbers = (report.j_and_f, *report.j, *report.f)
-            writer.writerow((*head, "", "", "", "", "", *numbers, self.truth))
-            for o in report.objects:
+        others, kinds = [*self.more], self.kinds
+        kind = ["kind"] if kinds else []
+        writer.writerow(("protocol", "set", *place, "J&F", *COLUMNS, "truth", *kind, *others))
+        for report in (self, *self.sets, *kinds):
+            head, more = (self.protocol, report.name), report.more
+            numbers = (report.j_and_f, *report.j, *report.f, self.truth)
+            tail = (*[report.name for _ in kind], *(more.get(name, "") for name in others))
+            writer.writerow((*head, "", "", "", "", "", *numbers, *tail))
+            for o in () if report.is_kind else report.objects:
                 video, expression = as_text(o.video), as_text(o.expression or "")
-                values = (video, o.number, o.object_id, o.label, expression)
-                writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f, self.truth))
+                values = (video, o.number or "", o.object_id or "", o.label, expression)
+                tail = (*[o.kind for _ in kind], *(o.more.get(name, "") for name in others))
+                writer.writerow((*head, *values, o.j_and_f, *o.j, *o.f, self.truth, *tail))
         return text.getvalue()
 
     def to_text(self) -> str:
-        """Return the protocol, a short table in percent (J&F, J, F) and the truth."""
+        """Return the protocol, a short table in percent (J&F, J, F, what else is measured) and the
+        truth."""
+        others = [*self.more]
         rows = [
-            (title, *(f"{100 * value:.2f}" for value in (each.j_and_f, each.j.mean, each.f.mean)))
+            (title, *_percent((each.j_and_f, each.j.mean, each.f.mean), each.more, others))
             for title, each in self._titled()
         ]
-        table = columns([(f"{self.protocol}, percent", "J&F", "J", "F"), *rows])
+        table = columns([(f"{self.protocol}, percent", "J&F", "J", "F", *others), *rows])
         return f"{table}\ntruth: {self.truth}"
 
     def to_markdown(self) -> str:
         """Return a table in percent, the truth and the notes."""
-        rows = [(title, each.j_and_f, *each.j, *each.f) for title, each in self._titled()]
-        table = _table(
-            (f"{self.protocol}, percent", "J&F", *(name.replace("_", " ") for name in COLUMNS)),
-            [(title, *(f"{100 * value:.2f}" for value in values)) for title, *values in rows],
-        )
+        others = [*self.more]
+        rows = [
+            (title, *_percent((each.j_and_f, *each.j, *each.f), each.more, others))
+            for title, each in self._titled()
+        ]
+        names = [*(name.replace("_", " ") for name in COLUMNS), *others]
+        table = _table((f"{self.protocol}, percent", "J&F", *names), rows)
         notes = (f"Note: {note}." for note in self.notes)
         return "\n\n".join([table, f"Truth: {self.truth}.", *notes])
 
     def _titled(self) -> list[tuple[str, Report | ObjectScore]]:
-        """The rows of a table: all, the sets, the objects."""
-        sets = [(each.name, each) for each in self.sets]
+        """The rows of a table: all, the sets or kinds, the objects."""
+        sets = [(each.name, each) for each in (*self.sets, *self.kinds)]
         return [("all", self), *sets, *((each.title, each) for each in self.objects)]
 
 
@@ -301,6 +354,12 @@ def _panel(score: ObjectScore) -> NDArray[np.uint8]:
 
 def _renumbered(score: ObjectScore) -> ObjectScore:
     return replace(score, number=score.object_id)
+
+
+def _percent(values: Iterable[float], more: Mapping[str, float], names: Sequence[str]) -> list[str]:
+    """Values in percent; of what else is measured nothing where it is not."""
+    given = [f"{100 * more[name]:.2f}" if name in more else "" for name in names]
+    return [*(f"{100 * value:.2f}" for value in values), *given]
 
 
 def _key(score: ObjectScore) -> tuple[str, int, str | None]:

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from carvid.base.errors import DatasetError
 from carvid.evaluation.regions import frame_scores
-from carvid.media.label_images import INDEXED, read_labels, read_values
-from carvid.media.label_png import VOID_LABEL, read_label_png
+from carvid.evaluation.true_masks import TrueMask, read_mask, read_truth
+from carvid.media.label_images import INDEXED, read_labels
+from carvid.media.label_png import VOID_LABEL
 
 KEPT_BYTES = 16 << 20
 """More than an array of a frame of 4K takes."""
@@ -31,7 +32,7 @@ class MaskSequence:
     video: str
     folder: Path
     """Holds the predictions, of the same file names as the truth."""
-    truth: tuple[Path, ...]
+    truth: tuple[TrueMask, ...]
     """Masks of the frames that count."""
     matching: Matching
     """How labels find their objects."""
@@ -43,7 +44,12 @@ class MaskSequence:
     expression: str | None = None
     """Key of the expression whose mask this is."""
     object_id: int = 1
-    """The object that the expression names."""
+    """Label of the object that the expression names."""
+    number: int | None = None
+    """Of the object in reports, if that is not its label; 0 where an expression may name several
+    objects."""
+    kind: str = ""
+    """What sort of expression it is, where a protocol has means of each."""
 
 
 @dataclass
@@ -56,16 +62,25 @@ class Scores:
     """float64 (M, N, T)."""
     highest: int = 0
     """The highest label predicted."""
-    seen: bool = False
-    """Whether the truth shows any of the objects."""
+    found: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """bool (T,): whether anything is predicted in a frame."""
+    shown: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+    """bool (T,): whether the truth shows any of the objects in a frame."""
     forms: set[str] = field(default_factory=set)
     """How predictions were understood that are no indexed PNGs, as `read_labels` says it."""
 
     @classmethod
     def empty(cls, sequence: MaskSequence) -> Scores:
         """Return scores yet to be filled in."""
-        shape = (sequence.labels, sequence.objects, len(sequence.truth))
-        return cls(np.zeros(shape), np.zeros(shape))
+        frames = len(sequence.truth)
+        shape = (sequence.labels, sequence.objects, frames)
+        found, shown = np.zeros(frames, bool), np.zeros(frames, bool)
+        return cls(np.zeros(shape), np.zeros(shape), found=found, shown=shown)
+
+    @property
+    def seen(self) -> bool:
+        """Whether the truth shows any of the objects."""
+        return bool(self.shown.any())
 
 
 Stretch = tuple[MaskSequence, ...]
@@ -89,13 +104,14 @@ def score_stretch(
     """Yield after each frame, and at last the scores, or what is wrong with a file."""
     scores = tuple(map(Scores.empty, stretch))
     try:
-        for t, path in enumerate(stretch[0].truth):
-            shown = read_label_png(path)
+        for t, true_mask in enumerate(stretch[0].truth):
+            shown = read_truth(true_mask)
             for sequence, each in zip(stretch, scores, strict=True):
-                predicted, truth, form = _read_pair(sequence, path, shown)
+                predicted, truth, form = _read_pair(sequence, true_mask, shown)
+                highest = int(predicted.max(initial=0))
                 each.forms.update({form} - {INDEXED})
-                each.highest = max(each.highest, int(predicted.max(initial=0)))
-                each.seen = each.seen or bool(truth.any())
+                each.highest = max(each.highest, highest)
+                each.found[t], each.shown[t] = highest > 0, truth.any()
                 each.j[:, :, t], each.f[:, :, t] = frame_scores(
                     predicted, truth, labels=sequence.labels, objects=sequence.objects
                 )
@@ -107,20 +123,23 @@ def score_stretch(
 
 
 def _read_pair(
-    sequence: MaskSequence, truth_path: Path, truth: NDArray[np.uint8]
+    sequence: MaskSequence, true_mask: TrueMask, truth: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], str]:
     """Read a frame's prediction; return it with its truth, uint8 (H, W) each, and how it was
-    understood."""
-    path = sequence.folder / truth_path.name
+    understood. Where nothing is to be seen the truth may be None: it is of any size."""
+    path = sequence.folder / true_mask.name
     if sequence.expression is not None:
-        predicted, form = _read_mask(path).view(np.uint8), INDEXED
-        truth = (truth == sequence.object_id).view(np.uint8)
+        predicted, form = read_mask(path).view(np.uint8), INDEXED
     else:
         predicted, form = read_labels(path, single=sequence.objects == 1)
+    if truth is None:
+        return predicted, np.zeros_like(predicted), form
+    if sequence.expression is not None:
+        truth = (truth == sequence.object_id).view(np.uint8)
     if predicted.shape != truth.shape:
         (height, width), (true_height, true_width) = predicted.shape, truth.shape
         raise DatasetError(
-            f"'{path}' is {width}×{height}, its truth '{truth_path}' {true_width}×{true_height}; "
+            f"'{path}' is {width}×{height}, its truth '{true_mask}' {true_width}×{true_height}; "
             "write masks in the size of the truth, or choose the truth's --resolution"
         )
     highest = int(predicted.max(initial=0))
@@ -139,18 +158,3 @@ def _read_pair(
     if sequence.matching == "label" and truth.max(initial=0) == VOID_LABEL:
         truth = np.where(truth == VOID_LABEL, np.uint8(0), truth)
     return predicted, truth, form
-
-
-def _read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read the mask of one object, bool (H, W): pixels 0, black, or one other value.
-
-    Submissions to Ref-YouTube-VOS are such (mode L, 0 and 255), carvid's own (mode P, 0 and 1), and
-    what is written with three channels alike.
-    """
-    values = read_values(path)
-    mask: NDArray[np.bool_] = values > 0
-    if (values != values.max(initial=0) * mask).any():
-        raise DatasetError(
-            f"'{path}' has more than two values; write the object's mask alone, thresholded"
-        )
-    return mask

@@ -87,6 +87,7 @@ def _join(parts: Sequence[Scores]) -> Scores:
         np.concatenate([part.j for part in parts], axis=2),
         np.concatenate([part.f for part in parts], axis=2),
         max(part.highest for part in parts),
-        any(part.seen for part in parts),
+        np.concatenate([part.found for part in parts]),
+        np.concatenate([part.shown for part in parts]),
         set[str]().union(*(part.forms for part in parts)),
     )

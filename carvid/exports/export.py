@@ -1,20 +1,32 @@
-"""A run in the forms that other tools want: COCO, alpha, green ground, mattes, cut-outs, a page."""
+"""Runs in the forms that other tools want: data sets, videos, sequences of pictures, a page."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from carvid.base.errors import ConfigError, OutputError, suggest
+from carvid.base.errors import CarvidError, ConfigError, OutputError, suggest
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import until_stopped
-from carvid.base.words import plural
-from carvid.exports import alpha, coco, cutouts, green, html, mattes
+from carvid.exports import (
+    alpha,
+    coco,
+    cutouts,
+    exr,
+    green,
+    html,
+    labelme,
+    mattes,
+    yolo,
+    youtube_vis,
+)
+from carvid.exports.data_set import DataSet
 from carvid.exports.format import Format
+from carvid.exports.numbered import other_video
 from carvid.media.open import Frame, VideoInfo, open_video
 from carvid.run.layout import MASK_FOLDER
 from carvid.run.lock import locked
@@ -22,7 +34,8 @@ from carvid.run.track import Track
 
 FORMATS: dict[str, Format] = {
     each.name: each
-    for each in (coco.FORMAT, alpha.FORMAT, alpha.FORMAT_EACH, green.FORMAT, mattes.FORMAT,
+    for each in (coco.FORMAT, youtube_vis.FORMAT, yolo.FORMAT, labelme.FORMAT, alpha.FORMAT,
+                 alpha.FORMAT_EACH, green.FORMAT, mattes.FORMAT, mattes.FORMAT_NUMBERED, exr.FORMAT,
                  cutouts.FORMAT, html.FORMAT)
 }  # fmt: skip
 """All formats by name. A new one is a module with a `FORMAT`, and its name here."""
@@ -32,25 +45,37 @@ NO_IMAGE = np.zeros((0, 0, 3), np.uint8)
 
 
 def export(
-    track: Track, folder: str | Path, formats: Sequence[str], *, progress: bool = False
+    track: Track | Mapping[str, Track],
+    folder: str | Path,
+    formats: Sequence[str],
+    *,
+    progress: bool = False,
 ) -> None:
-    """Write a run's masks in further formats into a folder.
+    """Write a run's masks in further formats into a folder, or those of several as one data set.
 
     Args:
-        track: what `Carvid.segment` or `Track.open` gave.
+        track: what `Carvid.segment` or `Track.open` gave; or several by name, of which an
+            expression is one category and a thing one track.
         folder: where to; beside masks/ it is the run's own folder.
-        formats: names of `FORMATS`; `davis` is masks/, which every run has.
+        formats: names of `FORMATS`; `davis` is masks/, which every run has. Of several runs those
+            that are data sets.
         progress: show a bar for each format on stderr.
 
     Raises:
-        ConfigError: an unknown format.
+        ConfigError: an unknown format, or one that is no data set, of several runs; or no run.
         OutputError: a place cannot be written, or is one of what is read, a run is writing to it,
             or the input came only once.
         VideoError: the video is no longer there.
     """
-    check_formats(formats, track.facts.video)
+    if isinstance(track, Track):
+        check_formats(formats, track.facts.video)
+        with locked(Path(folder)):
+            write_formats(track, Path(folder), formats, progress=progress)
+        return
+    check_sets(formats, track)
     with locked(Path(folder)):
-        write_formats(track, Path(folder), formats, progress=progress)
+        for each in _wanted(formats):
+            _write_set(track, Path(folder), each, progress=progress)
 
 
 def write_formats(
@@ -60,22 +85,25 @@ def write_formats(
     *,
     progress: bool = False,
 ) -> None:
-    """Do as `export`, in a folder that the caller has locked.
+    """Write a run as `export`, in a folder that the caller has locked.
 
     Raises:
         Stopped: somebody wanted to stop.
         CarvidError: as `export`.
     """
-    wanted = [FORMATS[name] for name in dict.fromkeys(formats) if name != DAVIS]
+    wanted = _wanted(formats)
     check_apart(
         track.files(), [folder / each.file for each in wanted], remedy="export to another folder"
     )
     for each in wanted:
-        with closing(_frames(track, each)) as frames, tqdm(
-            until_stopped(frames), total=len(track), desc=each.name, unit="frame",
-            disable=not progress,
-        ) as bar:  # fmt: skip
-            each.write(track, folder / each.file, bar)
+        if each.write_set is not None:
+            _write_set({"": track}, folder, each, progress=progress)
+        elif each.write is not None:
+            with closing(_frames(track, each)) as frames, tqdm(
+                until_stopped(frames), total=len(track), desc=each.name, unit="frame",
+                disable=not progress,
+            ) as bar:  # fmt: skip
+                each.write(track, folder / each.file, bar)
 
 
 def files_of(formats: Iterable[str]) -> list[str]:
@@ -99,8 +127,63 @@ def check_formats(names: Iterable[str], video: VideoInfo | None = None) -> None:
             without = [each.name for each in FORMATS.values() if not each.shows_frames]
             raise OutputError(
                 f"'{video.path}' comes only once, and format {name} needs its frames again; "
-                f"{' and '.join([*without, DAVIS])} do without"
+                f"{', '.join(without)} and {DAVIS} do without"
             )
+
+
+def check_sets(names: Iterable[str], tracks: Mapping[str, Track]) -> None:
+    """Say early that a format joins no runs, or what `check_formats` says of any of them.
+
+    Raises:
+        ConfigError: as `check_formats`; or a format is no data set; or there is no run, or one
+            without a name.
+        CarvidError: a run cannot be opened, or its frames can no longer be had where a format shows
+            them; the message begins with its name.
+    """
+    names = list(names)
+    check_formats(names)
+    for name in names:
+        if name == DAVIS or FORMATS[name].write_set is None:
+            joining = [each.name for each in FORMATS.values() if each.write_set is not None]
+            raise ConfigError(
+                f"format {name} is of one run; {', '.join(joining[:-1])} and {joining[-1]} join "
+                "several"
+            )
+    if not all(tracks) or not tracks:
+        raise ConfigError("give at least one run, and each a name")
+    shows = any(FORMATS[name].shows_frames for name in names)
+    for name in tracks:
+        try:
+            video = tracks[name].facts.video
+            check_formats(names, video)
+            if shows:
+                open_video(video.path, frame_rate=video.asked_rate).close()
+        except CarvidError as error:
+            raise type(error)(f"{name}: {error}") from None
+
+
+def _wanted(formats: Sequence[str]) -> list[Format]:
+    return [FORMATS[name] for name in dict.fromkeys(formats) if name != DAVIS]
+
+
+def _write_set(
+    tracks: Mapping[str, Track], folder: Path, wanted: Format, *, progress: bool
+) -> None:
+    """Write runs, one or several, as a data set."""
+    assert wanted.write_set is not None
+    place = folder / wanted.file
+    read = (path for track in tracks.values() for path in track.files())
+    check_apart(read, [place], remedy="export to another folder")
+    count = sum(map(len, tracks.values()))
+    with tqdm(total=count, desc=wanted.name, unit="frame", disable=not progress) as bar:
+
+        def frames_of(track: Track) -> Iterator[Frame]:
+            with closing(_frames(track, wanted)) as frames:
+                for frame in until_stopped(frames):
+                    yield frame
+                    bar.update()
+
+        wanted.write_set(DataSet(tracks, frames_of), place)
 
 
 def _frames(track: Track, wanted: Format) -> Generator[Frame, None, None]:
@@ -118,7 +201,4 @@ def _frames(track: Track, wanted: Format) -> Generator[Frame, None, None]:
                 break
             yield frame
     if count != len(track):
-        raise OutputError(
-            f"'{video.path}' has another number of frames than the {plural(len(track), 'mask')}; "
-            "give the video of this run"
-        )
+        raise other_video(video, len(track))

@@ -7,12 +7,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from carvid.exports.data_set import DataSet
 from carvid.media.frames import Frame
 from carvid.run.layout import RUN_CONTENTS
 from carvid.run.track import Track
 
 Writer = Callable[[Track, Path, Iterable[Frame]], None]
 """Writes a track to a path; the frames are those that it was made from, T of them."""
+SetWriter = Callable[[DataSet, Path], None]
+"""Writes runs, joined, to a path; one of them is a data set, too."""
 
 
 def nothing_needed() -> None:
@@ -27,7 +30,10 @@ class Format:
     """What it is called on the command line."""
     file: str
     """The file, or the folder, that it is written to, in a run's folder."""
-    write: Writer
+    write: Writer | None = None
+    """Writes one run; None of a format that is a data set."""
+    write_set: SetWriter | None = None
+    """Writes several, of a data set."""
     shows_frames: bool = True
     """Whether the writer needs the frames' images, which live input has no more."""
     check: Callable[[], object] = nothing_needed

@@ -73,3 +73,13 @@ class PictureWriter:
             self.close()
         else:
             self.discard()
+
+
+def write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write uint8 (H, W, 3) RGB as a whole file, a PNG or a JPEG by its name.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    with PictureWriter(path) as writer:
+        writer.write(image)

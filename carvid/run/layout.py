@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from carvid.base.errors import OUT, OutputError
 from carvid.base.files import is_partial, read_json
 from carvid.media.frames import VideoInfo
-from carvid.run.names import png_name
+from carvid.run.names import is_inside, png_name
 from carvid.run.scores import HEADER
 
 MASK_NAME = "{:05d}.png"
@@ -28,19 +29,31 @@ RUN_FILES = ("run.json", "scores.csv", OVERLAY_NAME, "coco.json", "alpha.mov", "
 CUTOUT_FOLDER = "cutouts"
 MATTE_FOLDER = "matte"
 ALPHA_FOLDER = "alpha"
+YOUTUBE_VIS_FOLDER = "youtube_vis"
 """What carvid writes into a run's folder, and may replace there."""
+YOLO_FOLDER = "yolo"
+LABELME_FOLDER = "labelme"
+EXR_FOLDER = "exr"
+NUMBERED_FOLDER = "png"
+LISTED_FOLDERS = (YOLO_FOLDER, LABELME_FOLDER, EXR_FOLDER, NUMBERED_FOLDER)
+"""What carvid has written into these, whose files have names of their own, is in a list there."""
+LIST_NAME = ".carvid-files"
+"""That list: a JSON text a line, the path of a file from the folder, with `/`."""
 UNCORRECTED = "uncorrected"
 """In the folder of a run that was corrected: the run as it was."""
 RUN_NAMES = ("run.json", f"{PROGRESS_FOLDER}/progress.json", f"{PROGRESS_FOLDER}/scores.csv",
              *RUN_FILES[1:], MASK_FOLDER, CUTOUT_FOLDER, MATTE_FOLDER, ALPHA_FOLDER,
-             UNCORRECTED)  # fmt: skip
+             YOUTUBE_VIS_FOLDER, *LISTED_FOLDERS, UNCORRECTED)  # fmt: skip
 """All of it; first what makes a run look whole."""
 RUN_CONTENTS = re.compile(
     r"(?:uncorrected/)?masks/\d{5,}\.png|(?:cutouts|matte)/\d+/\d{5,}\.png|alpha/\d+\.mov|"
+    r"youtube_vis/(?:instances|results)\.json|yolo/labels/(?:train|val)\.cache|"
+    rf"(?:{'|'.join(LISTED_FOLDERS)})/{re.escape(LIST_NAME)}|"
     r"uncorrected/(?:run\.json|scores\.csv|overlay\.(?:mp4|png)|\.carvid/.*)",
     re.S,
 )
-"""What may be in the folders among `RUN_NAMES`, besides what is named as a frame."""
+"""What may be in the folders among `RUN_NAMES`, besides what is named as a frame, or listed. YOLO
+keeps what it has read of labels in a .cache beside them, and makes it again."""
 NAMED_FOLDERS = re.compile(r"(?:(?:uncorrected/)?masks|(?:cutouts|matte)/\d+)/(?P<name>.*)", re.S)
 """Where a file may be named as a frame."""
 REPLACED = "replaced"
@@ -118,6 +131,7 @@ def check_contents(
         OutputError: something else is there; nothing was touched.
     """
     foreign, kept = [], kept_names(folder)
+    listed = {f"{name}/{file}" for name in LISTED_FOLDERS for file in listed_files(folder / name)}
     for place in map(folder.joinpath, names):
         if place.is_symlink():  # it alone is replaced, not what it leads to
             continue
@@ -129,7 +143,8 @@ def check_contents(
             foreign += [
                 path for path in paths
                 if not (is_partial(path) or path.name in LITTER
-                        or _is_ours(path.relative_to(folder).as_posix(), contents, kept))
+                        or (inside := path.relative_to(folder).as_posix()) in listed
+                        or _is_ours(inside, contents, kept))
             ]  # fmt: skip
     if foreign:
         more = f" and {len(foreign) - 1} more are" if len(foreign) > 1 else " is"
@@ -150,6 +165,19 @@ def kept_names(folder: Path) -> frozenset[str]:
             if values.get("keep_names"):
                 return frozenset(map(png_name, values["frames"]))
     return frozenset()
+
+
+def listed_files(folder: Path) -> frozenset[str]:
+    """Return what the list in one of `LISTED_FOLDERS` says that carvid has written there, paths
+    from it; nothing where there is none. Lines that say something else are left out."""
+    names = set()
+    with suppress(OSError, ValueError):
+        for line in (folder / LIST_NAME).read_text(encoding="utf-8").splitlines():
+            with suppress(ValueError):  # a kill may have cut the last one
+                name = json.loads(line)
+                if isinstance(name, str) and is_inside(name):
+                    names.add(name)
+    return frozenset(names)
 
 
 def _is_ours(path: str, contents: re.Pattern[str], kept: Collection[str]) -> bool:
