@@ -189,7 +189,10 @@ def test_a_data_set_has_the_files_of_one_process(
     alone = predict(data, tmp_path / "alone", "davis", SETTINGS, **weights)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    result = carvid("davis", data, "-o", "out", "--engine", "ray", "--json", *set_options(weights))
+    result = carvid(
+        "davis", data, "-o", "out", "--engine", "ray", "--workers", 1, "--json",
+        *set_options(weights),
+    )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["frames"] == alone.frames > 0
     assert files_of_set(tmp_path / "out") == files_of_set(tmp_path / "alone")
@@ -202,7 +205,7 @@ def test_ctrl_c_leaves_the_cluster_without_workers(
     out, waiting = tmp_path / "out", tmp_path / "waiting"
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.dying", waiting, "run", "--manifest", manifest, "-o", out,
-         "--engine", "ray", "--ray-address", cluster.address, "-q", *TINY],
+         "--engine", "ray", "--ray-address", cluster.address, "--workers", "1", "-q", *TINY],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
     )  # fmt: skip
     wait_for(waiting, process)
@@ -216,7 +219,7 @@ def test_ctrl_c_leaves_the_cluster_without_workers(
         assert time.monotonic() < until
         time.sleep(0.05)
     assert not (out / dying.CLIP / "run.json").exists()
-    result = on_cluster(cluster, manifest, out, "--resume")
+    result = on_cluster(cluster, manifest, out, "--workers", 1, "--resume")
     assert result.returncode == 0, result.stderr
     assert_same_runs(out, manifest.parent / "serial")
 
@@ -284,7 +287,6 @@ def test_what_cannot_be_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "the cluster, with --ray-address auto"
     )
     remedy = "see to it with 'ray status' there, or leave --ray-address away"
-    began = time.monotonic()
     assert told("--engine", "ray", "--ray-address", "127.0.0.1:9") == (
         f"the Ray cluster at '127.0.0.1:9' cannot be joined: connection refused; {remedy}"
     )
@@ -293,7 +295,6 @@ def test_what_cannot_be_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "'nowhere' cannot be joined: it is no address" in told(
         "--engine", "ray", "--ray-address", "nowhere"
     )
-    assert time.monotonic() - began < 20
     assert cluster_address(None) == "127.0.0.1:9"
     assert cluster_address("local") is None and cluster_address("auto") == "auto"
 
