@@ -30,7 +30,8 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (
-        README, *PAGES, ROOT / "examples/README.md", *sorted((ROOT / "examples").glob("*/README.md")),
+        README, *PAGES,
+        ROOT / "examples/README.md", *sorted((ROOT / "examples").glob("*/README.md")),
         ROOT / "carvid/clip/tiny/README.md", ROOT / "tests/golden/README.md",
         *(ROOT / "configs").glob("*.yaml"),
     )
