@@ -36,7 +36,7 @@ from carvid.evaluation.regions import mask_scores
 from carvid.sam.automatic import automatic_masks, non_maximum_suppression
 from carvid.sam.cache import MaskCache, cache_folder
 from carvid.sam.network import SamNetwork, inner_points
-from carvid.sam.refiner import ensemble, match_masks, prompted, sam_refiner
+from carvid.sam.refiner import Ensemble, match_masks, prompted, sam_refiner
 from carvid.sam.weights import load_sam
 from tests.conftest import make_frames
 from tests.fake_hub import FakeHub
@@ -190,7 +190,7 @@ def test_nothing_is_generated_for_empty_masks(image: NDArray[np.uint8]) -> None:
         raise AssertionError
 
     masks = np.zeros((2, *image.shape[:2]), bool)
-    assert not ensemble(generate, SamConfig())(image, masks).any()
+    assert not Ensemble(generate, SamConfig())(image, masks).any()
 
 
 # the network --------------------------------------------------------------------------------

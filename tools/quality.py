@@ -39,7 +39,7 @@ import carvid
 from carvid.demo.pictures import NOUNS, Sprites, load_sprites
 from carvid.demo.scenes import SceneSpec, make_scene
 from carvid.evaluation.regions import mask_scores
-from carvid.sam.refiner import ensemble
+from carvid.sam.refiner import Ensemble
 
 FIRST_SEED = 1_000_000
 SOME_EVENTS = ("look-alike", "brightness", "noise")
@@ -162,7 +162,7 @@ def measure(
     if config is not None and config.sam.model.startswith("truth "):
         _, count, *whole = config.sam.model.split()
         pieces = cut(labels, seed, int(count), bool(whole))
-        model.segmenter.sam = ensemble(lambda _: pieces, config.sam)
+        model.segmenter.sam = Ensemble(lambda _: pieces, config.sam)
     assert scene.absent is not None
     result = model.segment_image(image, [*scene.texts, scene.absent])
     seen = []

@@ -9,6 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from carvid.car.exact_crf import REMEDY, installed
+from carvid.sam.installed import one_line, state
 from carvid.version import __version__
 
 PACKAGES = (
@@ -18,11 +19,25 @@ PACKAGES = (
 
 
 def gather(preset: str) -> dict[str, Any]:
-    """Return the facts that a bug report needs, JSON-able.
+    """Return the facts that a bug report needs, JSON-able; without devices and weights where a
+    torchvision that does not fit keeps transformers' networks from being imported.
 
     Raises:
         ConfigError: an unknown preset.
     """
+    notes = _notes()
+    facts = {
+        "carvid": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+    found = {} if "torchvision" in notes else _networks(preset)
+    return {**facts, **found, "notes": notes}
+
+
+def _networks(preset: str) -> dict[str, Any]:
+    """What there is for networks to run on, and which of a preset's are at hand."""
     import torch
 
     from carvid.clip.precision import BFLOAT16_WIDTH, resolve_dtype
@@ -36,10 +51,6 @@ def gather(preset: str) -> dict[str, Any]:
         found = find_local(name)
         weights[name] = "missing; downloaded at the first run" if found is None else found.kind
     return {
-        "carvid": __version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
         "devices": {
             "cpu threads": torch.get_num_threads(),
             "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
@@ -48,7 +59,6 @@ def gather(preset: str) -> dict[str, Any]:
             "auto dtype": str(resolve_dtype("auto", device, BFLOAT16_WIDTH)).removeprefix("torch."),
         },
         "weights": weights,
-        "notes": _notes(),
     }
 
 
@@ -68,6 +78,17 @@ def _notes() -> dict[str, str]:
         try:
             importlib.import_module("torchvision")
         except Exception as error:  # an operator that this torch lacks raises RuntimeError
-            reason = str(error).splitlines()[0]
-            notes["torchvision"] = f"is installed but does not fit this torch ({reason}); remove it"
+            reason = one_line(error)
+            notes["torchvision"] = (
+                f"is installed but does not fit this torch ({reason}), and transformers' networks "
+                "cannot be imported; remove it, or install the one that fits"
+            )
+    package = state()
+    if package.version:
+        notes["sam"] = f"segment-anything {package.version} makes the automatic masks"
+    elif package.fault:
+        notes["sam"] = (
+            f"segment-anything is installed but cannot be imported ({package.fault}); carvid's own "
+            "code makes the automatic masks"
+        )
     return notes

@@ -26,6 +26,8 @@ from carvid.index.settings import index_config
 from carvid.media.given import open_source
 from carvid.media.open import ALL, Selection, VideoInfo
 from carvid.run.facts import RunFacts
+from carvid.sam.installed import made_by_in_json
+from carvid.sam.refiner import masks_made_by
 
 Model = TypeVar("Model", bound="IndexingModel")
 
@@ -160,4 +162,5 @@ class IndexingModel:
             "classifier": classifier.name,
             "device": str(generator.device),
             "dtype": ", ".join(dtypes),
+            **made_by_in_json(masks_made_by(self.segmenter.sharpen.sam)),
         }

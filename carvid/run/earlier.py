@@ -16,6 +16,7 @@ from carvid.base.words import plural
 from carvid.media.images import say_once
 from carvid.run.asked import as_asked, marks_differ
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, check_contents, check_place
+from carvid.sam.installed import MADE_BY, OWN
 
 NOT_INPUTS = ("timing", "lost", "frame_count")
 """What a run.json says of how the run went."""
@@ -122,7 +123,9 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     told |= _of_input(saved, now)
     for name in ("weights", "config"):  # what both have is told once
         if name in now:
-            told |= dict(_of_values(saved.get(name), now[name], name))
+            unsaid = {MADE_BY: OWN} if name == "weights" else {}
+            old = {**unsaid, **_dict(saved.get(name))}
+            told |= dict(_of_values(old, {**unsaid, **now[name]}, name))
     told |= _of_contents(saved, now, told)
     for name, differ in ONE_OF_BOTH.items():
         if "texts" in now and bool(saved.get(name)) != bool(now.get(name)):  # else little is known

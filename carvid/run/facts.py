@@ -40,7 +40,7 @@ class RunFacts:
     distractors: tuple[str, ...]
     weights: dict[str, str]
     """Names (with revisions) of generator and classifier, device and precision (of both, where a
-    small network's is another)."""
+    small network's is another); and what made SAM's automatic masks, where not carvid did."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """What tells, by their content, the input (`video`) and the weights (`generator`, `classifier`,
     `sam`) from others of the same name, as far as that can be told."""

@@ -60,7 +60,7 @@ class MaskCache:
         self,
         folder: Path,
         weights: Mapping[str, Any],
-        settings: tuple[float, ...],
+        settings: tuple[float | str, ...],
         max_bytes: float = math.inf,
     ) -> None:
         self.folder, self.max_bytes = folder, max_bytes

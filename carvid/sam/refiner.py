@@ -7,7 +7,10 @@ decoder for each mask, where the automatic masks take a thousand.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +19,14 @@ from carvid.base.masks import iou
 from carvid.config import Config, SamConfig
 from carvid.sam.automatic import automatic_masks
 from carvid.sam.cache import MaskCache, cache_folder
+from carvid.sam.installed import OWN
 from carvid.sam.network import SamNetwork
+from carvid.sam.package import Generate, package_generator
 from carvid.sam.weights import load_sam, not_enough_memory
 
 SamRefiner = Callable[[NDArray[np.uint8], NDArray[np.bool_]], NDArray[np.bool_]]
 """uint8 (H, W, 3) RGB and masks, bool (N, H, W) → refined masks, bool (N, H, W)."""
-Generate = Callable[[NDArray[np.uint8]], NDArray[np.bool_]]
-"""uint8 (H, W, 3) RGB → automatic masks, bool (A, H, W), which may overlap."""
+log = logging.getLogger("carvid")
 
 
 def sam_refiner(config: Config) -> SamRefiner | None:
@@ -37,16 +41,28 @@ def sam_refiner(config: Config) -> SamRefiner | None:
     network = SamNetwork(load_sam(config.sam.model, config.weights.device))
     if config.sam.mode == "prompted":
         return prompted(network, config.sam)
-    return ensemble(_generator(network, config.sam), config.sam)
+    return _ensemble(network, config.sam)
 
 
-def ensemble(generate: Generate, config: SamConfig) -> SamRefiner:
-    """Return what matches masks with those that `generate` makes of the frame, once a frame."""
+@dataclass(frozen=True)
+class Ensemble:
+    """Matches masks with the automatic ones of a frame, which are made once a frame."""
 
-    def refine(image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return match_masks(masks, generate(image), config) if masks.any() else masks
+    generate: Generate
+    """Makes the automatic masks."""
+    config: SamConfig
+    """Thresholds and rule."""
+    made_by: str = OWN
+    """What makes them: carvid, or segment-anything and its version."""
 
-    return refine
+    def __call__(self, image: NDArray[np.uint8], masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return refined masks, bool (N, H, W); see `match_masks`."""
+        return match_masks(masks, self.generate(image), self.config) if masks.any() else masks
+
+
+def masks_made_by(refiner: SamRefiner | None) -> str:
+    """Return what makes the automatic masks; so, too, where none are made."""
+    return refiner.made_by if isinstance(refiner, Ensemble) else OWN
 
 
 def prompted(network: SamNetwork, config: SamConfig) -> SamRefiner:
@@ -110,18 +126,27 @@ def match_masks(
     return refined
 
 
-def _generator(network: SamNetwork, config: SamConfig) -> Generate:
-    """Return what makes automatic masks, and keeps them on disk unless `sam.cache` is off."""
-
-    def generate(image: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        return automatic_masks(network, image, config)
-
+def _ensemble(network: SamNetwork, config: SamConfig) -> Ensemble:
+    """Return the ensemble whose masks segment-anything makes, if it can, or else carvid's own code;
+    they are kept on disk unless `sam.cache` is off."""
+    generate: Generate = partial(automatic_masks, network, config=config)
+    found = package_generator(network.model, config)
+    made_by = OWN
+    if found is not None:
+        generate, made_by = found
+        _say_once(made_by)
     folder = cache_folder(config.cache)
     if folder is None:
-        return generate
-    # What the masks depend on, beside picture and weights.
+        return Ensemble(generate, config, made_by)
+    # What the masks depend on, beside picture and weights; the two makers may differ in a pixel.
     settings = (
         config.points_per_side, config.min_iou, config.min_stability, config.max_box_iou,
+        *(() if made_by == OWN else (made_by,)),
     )  # fmt: skip
-    cache = MaskCache(folder, network.model.state_dict(), settings, 1e6 * config.cache_mb)
-    return lambda image: cache.get(image, generate)
+    kept = MaskCache(folder, network.model.state_dict(), settings, 1e6 * config.cache_mb)
+    return Ensemble(partial(kept.get, generate=generate), config, made_by)
+
+
+@cache
+def _say_once(made_by: str) -> None:
+    log.info("SAM's automatic masks are made by %s", made_by)
