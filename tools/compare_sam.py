@@ -1,18 +1,21 @@
 #!/usr/bin/env python
 """Compare automatic masks of segment-anything with carvid's own, on SAMs of random weights.
 
-    tools/compare_sam.py tiny reduced vit_b
+    tools/compare_sam.py tiny reduced vit_b drawn
 
 needs segment-anything and a torchvision that fits the torch. `tiny` has a few channels, `reduced`
-the form of vit_b with a quarter of its width and input, `vit_b` the real sizes (minutes). Prints a
-line for each picture: masks of both, whether all are equal bit by bit and in the same order, pixels
-that differ, and the least IoU of the masks at the same place.
+the form of vit_b with a quarter of its width and input, `vit_b` the real sizes (minutes). `drawn`
+gives both the same logits, ellipses of all sizes, in the place of the networks', whose masks are
+much alike: it shows what thresholds and suppression leave. Prints a line for each picture: masks of
+both, whether all are equal bit by bit and in the same order, pixels that differ, and the least IoU of
+the masks at the same place.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +80,11 @@ def pictures() -> list[NDArray[np.uint8]]:
 def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> str:
     """Say in a few words how far two sets of masks agree."""
     if ours.shape != theirs.shape:
-        return f"{len(ours)} and {len(theirs)} masks"
+        own, other = ({mask.tobytes() for mask in each} for each in (ours, theirs))
+        return (
+            f"{len(ours)} and {len(theirs)} masks, {len(own - other)} of them only carvid's, "
+            f"{len(other - own)} only the package's"
+        )
     both = (ours & theirs).sum(axis=(1, 2))
     either = (ours | theirs).sum(axis=(1, 2))
     least = (both / either).min() if len(ours) else 1.0
@@ -88,8 +95,65 @@ def compare(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> str:
     )
 
 
+class Drawn:
+    """Ellipses near each point, as a decoder's logits, and ratings; the same whoever asks."""
+
+    SIDE = 64
+    """Of the logits; a quarter of the network's input."""
+
+    def __init__(self, seed: int, size_hw: tuple[int, int]) -> None:
+        self.seed, self.size_hw = seed, size_hw
+
+    def at(self, points: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits, float32 (P, 3, h, w), and ratings, float32 (P, 3), of points (P, 2)."""
+        rows, columns = np.mgrid[: self.SIDE, : self.SIDE]
+        logits, ratings = [], []
+        for x, y in np.round(points).astype(int):
+            rng = np.random.default_rng([self.seed, x, y])
+            centre = np.array([x, y]) * self.SIDE / max(self.size_hw)
+            for _ in range(3):
+                a, b = rng.uniform(0.5, 14, 2) * rng.choice([0.15, 0.4, 1.0])
+                left, top = centre + rng.normal(0, 1.5, 2)
+                distance = np.hypot((columns - left) / a, (rows - top) / b)
+                logits.append(rng.choice([60, 400]) * (1 - distance).clip(-2))
+                ratings.append(rng.uniform(0.8, 1))
+        shape = (len(points), 3, self.SIDE, self.SIDE)
+        both = (np.array(each, np.float32) for each in (logits, ratings))
+        planes, rated = (torch.from_numpy(each) for each in both)
+        return planes.reshape(shape), rated.reshape(len(points), 3)
+
+
+def compare_drawn(seed: int, image: NDArray[np.uint8]) -> str:
+    """Compare what is left of drawn logits, with the usual thresholds."""
+    model, drawn = random_sam("reduced", seed), Drawn(seed, image.shape[:2])
+    config = SamConfig(model="drawn", points_per_side=16, points_per_batch=16)
+    network = SamNetwork(model)
+
+    def masks_at(_: object, points: NDArray[np.float64]) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, ratings = drawn.at(points)
+        return logits.flatten(0, 1), ratings.flatten()
+
+    def predict_torch(points: torch.Tensor, *_: object, **__: object) -> tuple[object, ...]:
+        height, width = predictor.input_size
+        frame = points[:, 0].numpy() * (image.shape[1] / width, image.shape[0] / height)
+        logits, ratings = drawn.at(frame)
+        size = (height, width), image.shape[:2]
+        return predictor.model.postprocess_masks(logits, *size), ratings, None
+
+    found = package_generator(model, config)
+    assert found is not None, "segment-anything cannot be used here"
+    predictor = found[0].args[0].predictor
+    network.masks_at, predictor.predict_torch = masks_at, predict_torch
+    return compare(automatic_masks(network, image, config), found[0](image))
+
+
 def main() -> None:
     for name in sys.argv[1:] or ["tiny"]:
+        if name == "drawn":
+            for seed, image in product(range(2), pictures()):
+                size = "{}×{}".format(*image.shape[1::-1])
+                print(f"drawn {seed} {size}: {compare_drawn(seed, image)}", flush=True)
+            continue
         for seed in range(1 if name == "vit_b" else 3):
             model = random_sam(name, seed)
             for max_box_iou in (1.0, 0.95):  # 1: whatever is asked for, as it comes
