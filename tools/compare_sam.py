@@ -7,8 +7,8 @@ needs segment-anything and a torchvision that fits the torch. `tiny` has a few c
 the form of vit_b with a quarter of its width and input, `vit_b` the real sizes (minutes). `drawn`
 gives both the same logits, ellipses of all sizes, in the place of the networks', whose masks are
 much alike: it shows what thresholds and suppression leave. Prints a line for each picture: masks of
-both, whether all are equal bit by bit and in the same order, pixels that differ, and the least IoU of
-the masks at the same place.
+both, whether all are equal bit by bit and in the same order, pixels that differ, and the least IoU
+of the masks at the same place.
 """
 
 from __future__ import annotations

@@ -37,6 +37,8 @@ TARGETS = {
     "choice": "carvid.car.choice:rate",
     "is it there": "carvid.car.choice:Candidates.is_there",
     "queries": "carvid.car.queries:Queries.all",
+    "masks of the package": "carvid.sam.package:_generate",
+    "maker of masks in json": "carvid.sam.installed:made_by_in_json",
     "masks of proposals": "carvid.car.sharpen:Sharpener.__call__",
     "CRF": "carvid.car.crf:crf_masks",
     "flow": "carvid.temporal.flow:flow_between",
@@ -934,3 +936,20 @@ def each_thing_a_kind(names: Function) -> Function:
 def numbered_from_the_start(numbers: Function) -> Function:
     """A run's first frame has the number 0, wherever it begins."""
     return with_result(numbers, lambda found: [number - found[0] for number in found])
+
+
+# segment-anything ----------------------------------------------------------------------------
+
+PACKAGE = "tests/test_sam_package.py::{}"
+
+
+@breaks(PACKAGE.format("test_the_package_makes_the_masks"), "masks of the package")
+def whatever_the_package_rates(_generate: Function) -> Function:
+    """Masks stay that SAM rates at the bound."""
+    return with_argument(_generate, "config", lambda config: replace(config, min_iou=-1.0))
+
+
+@breaks(PACKAGE.format("test_a_run_does_not_go_on_with_another_maker"), "maker of masks in json")
+def nobody_made_the_masks(made_by_in_json: Function) -> Function:
+    """A run.json does not say that the package made the automatic masks."""
+    return with_result(made_by_in_json, lambda _: {})
