@@ -24,7 +24,7 @@ from carvid.cli.information import gather
 from carvid.config import SamConfig, load_config
 from carvid.run.earlier import differences
 from carvid.sam.automatic import automatic_masks
-from carvid.sam.installed import MODULE, OWN, State, state
+from carvid.sam.installed import MODULE, OWN, State, maker_in_json, state
 from carvid.sam.network import SamNetwork
 from carvid.sam.package import package_generator, package_network, warn_once
 from carvid.sam.refiner import Ensemble, _say_once, masks_made_by, prompted, sam_refiner
@@ -274,6 +274,25 @@ def test_a_run_does_not_go_on_with_another_maker(
     assert runner.invoke(app, [*arguments, "--overwrite"]).exit_code == 0
     saved = json.loads((tmp_path / "out" / "run.json").read_text())
     assert "automatic_masks" not in saved["weights"]
+
+
+def test_predictions_know_what_will_make_the_masks(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ensemble, drawn = SamConfig(model="sam.pth"), SamConfig(model="sam.pth", mode="prompted")
+    assert maker_in_json(SamConfig()) == maker_in_json(drawn) == {}
+    package = maker_in_json(ensemble)
+    monkeypatch.setitem(sys.modules, MODULE, None)
+    own = maker_in_json(ensemble)
+    assert own == {"weights": {}}
+    named = "weights.automatic_masks was {}, is {}"
+    for saved, now, told in (
+        (package, package, []),
+        ({}, own, []),  # of before there were two
+        (own, package, [named.format("'carvid'", "'segment-anything 9.9'")]),
+        (package, own, [named.format("'segment-anything 9.9'", "'carvid'")]),
+    ):
+        assert differences(saved, now) == told
 
 
 # with the package itself --------------------------------------------------------------------

@@ -35,6 +35,7 @@ from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.config import Config, settings_files
 from carvid.run.layout import CHOOSE, forget_replaced
 from carvid.run.lock import locked
+from carvid.sam.installed import maker_in_json
 from carvid.version import __version__
 
 log = logging.getLogger("carvid")
@@ -151,7 +152,7 @@ def inputs_of(plan: BenchPlan, config: Config) -> dict[str, Any]:
     with contents_meanwhile(config) as contents:
         pass  # before any is loaded: whether anything need be is not yet known
     return {"carvid": __version__, "benchmark": plan.facts(), "config": config.to_dict(),
-            "contents": contents()}  # fmt: skip
+            "contents": contents(), **maker_in_json(config.sam)}  # fmt: skip
 
 
 def predict_runs(

@@ -22,6 +22,7 @@ from carvid.datasets.refdavis import SET_NAMES
 from carvid.datasets.video_dataset import VideoDataset
 from carvid.evaluation.predicted_files import EXPRESSION_FOLDER
 from carvid.run.layout import CHOOSE
+from carvid.sam.installed import maker_in_json
 from carvid.version import __version__
 
 FOLDER = KeptFolder(
@@ -44,7 +45,7 @@ def inputs_of(
     with contents_meanwhile(config) as contents:
         pass  # before any is loaded: whether anything need be is not yet known
     return {"carvid": __version__, "dataset": facts, "config": config.to_dict(),
-            "contents": contents()}  # fmt: skip
+            "contents": contents(), **maker_in_json(config.sam)}  # fmt: skip
 
 
 def check_out(

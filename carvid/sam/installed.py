@@ -7,6 +7,8 @@ import importlib.util
 from dataclasses import dataclass
 from importlib import metadata
 
+from carvid.config import SamConfig
+
 MODULE = "segment_anything"
 OWN = "carvid"
 """What made automatic masks, where the package did not."""
@@ -36,6 +38,20 @@ def state() -> State:
     except Exception as error:  # torchvision raises RuntimeError where it does not fit torch
         return State(fault=one_line(error))
     return State(version=_version())
+
+
+def maker_in_json(config: SamConfig) -> dict[str, dict[str, str]]:
+    """Return what a run.json says of what will make a SAM's automatic masks, before that is loaded;
+    nothing where none are made."""
+    if not config.model or config.mode != "ensemble":
+        return {}
+    version = state().version
+    return {"weights": made_by_in_json(package_name(version) if version else OWN)}
+
+
+def package_name(version: str) -> str:
+    """Return what the package is called where it has made masks."""
+    return f"segment-anything {version}"
 
 
 def made_by_in_json(made_by: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from torch import nn
 from transformers import SamModel
 
 from carvid.config import SamConfig
-from carvid.sam.installed import MODULE, one_line, state
+from carvid.sam.installed import MODULE, one_line, package_name, state
 from carvid.sam.network import PIXEL_MEAN, PIXEL_STD
 from carvid.sam.weights import not_enough_memory, rename
 
@@ -49,8 +49,7 @@ def package_generator(model: SamModel, config: SamConfig) -> tuple[Generate, str
     except Exception as error:  # another package of this name raises whatever it likes
         warn_once(f"segment-anything cannot take this SAM ({one_line(error)})")
         return None
-    made_by = f"segment-anything {found.version}"
-    return partial(_generate, generator, config), made_by
+    return partial(_generate, generator, config), package_name(found.version)
 
 
 def package_network(model: SamModel) -> Any:
