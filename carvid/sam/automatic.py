@@ -38,7 +38,8 @@ class _Candidate:
     rating: float
     """SAM's own estimate of the mask's IoU with the truth."""
     box: tuple[int, int, int, int]
-    """Left, top, right and bottom, pixels, right and bottom exclusive."""
+    """Left, top, right and bottom, pixels; right and bottom are the last ones of the mask, as in
+    segment-anything, so that a mask one pixel wide has a box without an area."""
 
 
 @torch.inference_mode()
@@ -75,17 +76,21 @@ def non_maximum_suppression(
     """Return indices of the boxes that overlap no better one by more than `max_iou`, best first.
 
     Args:
-        boxes: int64 (n, 4), left, top, right, bottom, right and bottom exclusive.
+        boxes: int64 (n, 4), left, top, right, bottom. Those without an area all stay.
         scores: float64 (n,); of equal ones the first is better.
         max_iou: IoU of two boxes, in [0, 1]; one that is exactly at it is not above it.
     """
     order = np.argsort(-scores, kind="stable")
     # OpenCV wants left, top, width, height, and scores above 0: the ranks have the same order.
     sizes = boxes[:, 2:] - boxes[:, :2]
-    rectangles = np.concatenate([boxes[:, :2], sizes], axis=1)[order].tolist()
-    ranks = np.arange(len(boxes), 0, -1, dtype=np.float64).tolist()
-    kept = cv2.dnn.NMSBoxes(rectangles, ranks, 0.0, max_iou + IOU_ROUNDING)
-    return order[np.asarray(kept, np.int64)]
+    rectangles = np.concatenate([boxes[:, :2], sizes], axis=1)[order]
+    flat = (rectangles[:, 2:] == 0).any(axis=1)  # of two such, OpenCV says that they are the same
+    thick = np.flatnonzero(~flat)
+    ranks = np.arange(len(thick), 0, -1, dtype=np.float64).tolist()
+    kept = cv2.dnn.NMSBoxes(rectangles[thick].tolist(), ranks, 0.0, max_iou + IOU_ROUNDING)
+    stays = flat
+    stays[thick[np.asarray(kept, np.int64)]] = True
+    return order[stays]
 
 
 def _candidates(
@@ -100,7 +105,9 @@ def _candidates(
         masks = _stable_masks(network, logits[good], embedding.size_hw, config.min_stability)
         for mask, rating in zip(masks, ratings[good], strict=True):
             if mask is not None:
-                yield _Candidate(np.packbits(mask, axis=1), float(rating), box_of(mask))
+                left, top, right, bottom = box_of(mask)
+                box = (left, top, right - 1, bottom - 1)
+                yield _Candidate(np.packbits(mask, axis=1), float(rating), box)
 
 
 def _stable_masks(

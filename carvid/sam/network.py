@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SamModel
 
@@ -23,6 +23,9 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 """SAM's mean, RGB in [0, 255] (segment-anything, `build_sam.py`)."""
 PIXEL_STD = (58.395, 57.12, 57.375)
 """SAM's standard deviation, likewise."""
+DECODER_EPSILON = 1e-5
+"""Of the decoder's LayerNorms, with which SAM was trained (segment-anything); transformers has 1e-6
+in most of them."""
 PROMPT_POINTS = 3
 """Most points of a prompt made of a mask."""
 PROMPT_LOGIT = 10.0
@@ -49,6 +52,9 @@ class SamNetwork:
 
     def __init__(self, model: SamModel) -> None:
         self.model = model.eval().requires_grad_(False)
+        for module in model.mask_decoder.transformer.modules():
+            if isinstance(module, nn.LayerNorm):
+                module.eps = DECODER_EPSILON
         self.device = next(model.parameters()).device
         self.side = int(model.config.vision_config.image_size)
         mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (PIXEL_MEAN, PIXEL_STD))

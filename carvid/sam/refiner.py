@@ -141,7 +141,7 @@ def _ensemble(network: SamNetwork, config: SamConfig) -> Ensemble:
     # What the masks depend on, beside picture and weights; the two makers may differ in a pixel.
     settings = (
         config.points_per_side, config.min_iou, config.min_stability, config.max_box_iou,
-        *(() if made_by == OWN else (made_by,)),
+        f"{OWN} 2" if made_by == OWN else made_by,  # 2: boxes and ε are the package's
     )  # fmt: skip
     kept = MaskCache(folder, network.model.state_dict(), settings, 1e6 * config.cache_mb)
     return Ensemble(partial(kept.get, generate=generate), config, made_by)
