@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from carvid.base.ray_cluster import MARK, _reason, cluster_address, find_ray
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
+from carvid.workers.ray_cluster import MARK, _reason, cluster_address, find_ray
 from tests import HANGS_S, dying
 from tests.conftest import Finished, carvid
 from tests.test_batch import TINY, assert_same_runs, run, wait_for, write_clips, write_manifest
