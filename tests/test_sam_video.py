@@ -36,81 +36,19 @@ from carvid.sam.video_memory import PROMPTED_FRAMES
 from carvid.sam.video_weights import IMAGENET, load_video
 from tests.fake_hub import FakeHub
 
+sys.path.append(str(Path(__file__).parent.parent / "tools"))
+import sam2_bench
+
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
-SIDE = 64
-"""Side of the tiny networks' input, pixels."""
+SIDE = sam2_bench.SMALLEST_SIDE
 NO_POINTS = np.zeros((0, 2))
-PUBLISHED = {
-    "tiny": ((96, 192, 384, 768), (1, 2, 4, 8), (1, 2, 7, 2), (5, 7, 9), (8, 4, 14, 7), 7, 38.9),
-    "small": ((96, 192, 384, 768), (1, 2, 4, 8), (1, 2, 11, 2), (7, 10, 13), (8, 4, 14, 7), 7, 46),
-    "base-plus": ((112, 224, 448, 896), (2, 4, 8, 16), (2, 3, 16, 3), (12, 16, 20), (8, 4, 14, 7),
-                  14, 80.8),
-    "large": ((144, 288, 576, 1152), (2, 4, 8, 16), (2, 6, 36, 4), (23, 33, 43), (8, 4, 16, 8), 7,
-              224.4),
-}  # fmt: skip
-"""Of each published SAM 2.1: channels, heads and blocks of each stage, blocks that look over the
-whole image, windows, side of the positions' grid (facebookresearch/sam2, configs/sam2.1); millions
-of parameters (its README)."""
-
-
-def published_config(size: str) -> Sam2VideoConfig:
-    """The configuration of a published SAM 2.1."""
-    channels, heads, blocks, overall, windows, grid, _ = PUBLISHED[size]
-    backbone = {
-        "model_type": "sam2_hiera_det_model", "hidden_size": channels[0],
-        "num_attention_heads": heads[0], "embed_dim_per_stage": list(channels),
-        "num_attention_heads_per_stage": list(heads), "blocks_per_stage": list(blocks),
-        "global_attention_blocks": list(overall), "window_size_per_stage": list(windows),
-        "window_positional_embedding_background_size": [grid, grid],
-    }  # fmt: skip
-    vision = {"model_type": "sam2_vision_model", "backbone_config": backbone,
-              "backbone_channel_list": list(channels[::-1])}  # fmt: skip
-    return Sam2VideoConfig(vision_config=vision)
-
-
-def tiny_parts() -> dict[str, Any]:
-    """Sizes of a tiny network, but for its image encoder."""
-    return {
-        "image_size": SIDE,
-        "prompt_encoder_config": {"hidden_size": 128, "image_size": SIDE, "mask_input_channels": 4},
-        "mask_decoder_config": {"hidden_size": 128, "mlp_dim": 64, "num_attention_heads": 2,
-                                "iou_head_hidden_dim": 32},
-        "memory_attention_hidden_size": 128, "memory_attention_num_layers": 1,
-        "memory_encoder_hidden_size": 128, "mask_downsampler_embed_dim": 128,
-        "memory_fuser_num_layers": 1, "memory_fuser_embed_dim": 128,
-        "memory_fuser_intermediate_dim": 64, "max_object_pointers_in_encoder": 5,
-        "num_maskmem": 3,
-    }  # fmt: skip
-
-
-def tiny_vision() -> dict[str, Any]:
-    grids = [[SIDE // part, SIDE // part] for part in (4, 8, 16)]
-    backbone = {
-        "model_type": "sam2_hiera_det_model", "hidden_size": 8, "num_attention_heads": 1,
-        "image_size": [SIDE, SIDE], "embed_dim_per_stage": [8, 16, 32, 64],
-        "num_attention_heads_per_stage": [1, 1, 1, 1], "blocks_per_stage": [1, 1, 2, 1],
-        "global_attention_blocks": [3], "window_size_per_stage": [8, 4, 4, 2],
-        "window_positional_embedding_background_size": [2, 2],
-    }  # fmt: skip
-    return {
-        "model_type": "sam2_vision_model", "backbone_config": backbone, "fpn_hidden_size": 128,
-        "backbone_channel_list": [64, 32, 16, 8], "backbone_feature_sizes": grids,
-    }  # fmt: skip
-
-
-def tiny_config() -> Sam2VideoConfig:
-    rope = {"memory_attention_rope_feat_sizes": [SIDE // 16] * 2}
-    return Sam2VideoConfig(
-        vision_config=tiny_vision(), memory_attention_feed_forward_hidden_size=64, **rope,
-        **tiny_parts(),
-    )  # fmt: skip
 
 
 def make_sam2(config: Sam2VideoConfig | None = None) -> Sam2VideoModel:
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return randomize(Sam2VideoModel(config or tiny_config()))
+        return randomize(Sam2VideoModel(config or sam2_bench.smallest_config()))
 
 
 def randomize(model: Any) -> Any:
@@ -554,9 +492,9 @@ def test_what_is_no_sam2_is_one_line(
     folder: Path, tmp_path: Path, weights: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    config = tiny_config()
-    parts = {"vision_config": tiny_vision()}
-    image = Sam2Config(**parts, **{name: tiny_parts()[name] for name in tiny_parts()
+    config = sam2_bench.smallest_config()
+    parts = {"vision_config": sam2_bench.smallest_vision()}
+    image = Sam2Config(**parts, **{name: sam2_bench.smallest_parts()[name] for name in sam2_bench.smallest_parts()
                                    if name.endswith("_config")})  # fmt: skip
     Sam2Model(image).save_pretrained(tmp_path / "image")
     (tmp_path / "file.pt").write_bytes(b"checkpoint")
@@ -600,10 +538,10 @@ def test_a_hub_name_is_downloaded_once(folder: Path, hub: FakeHub) -> None:
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-@pytest.mark.parametrize("size", PUBLISHED)
+@pytest.mark.parametrize("size", sam2_bench.PUBLISHED)
 def test_the_published_sizes(size: str) -> None:
     """By their configuration alone: parameters, what a frame's features are, what is remembered."""
-    config = published_config(size)
+    config = sam2_bench.published_config(size)
     with torch.device("meta"):
         model = Sam2VideoModel(config).eval()
         features = model.get_image_features(torch.zeros(1, 3, 1024, 1024), return_dict=True)
@@ -611,7 +549,7 @@ def test_the_published_sizes(size: str) -> None:
             torch.zeros(1, 256, 64, 64), torch.zeros(1, 1, 1024, 1024)
         )
     count = sum(each.numel() for each in model.parameters()) / 1e6
-    assert count == pytest.approx(PUBLISHED[size][-1], abs=0.1)
+    assert count == pytest.approx(sam2_bench.PUBLISHED[size][-1], abs=0.1)
     shapes = [tuple(each.shape) for each in features.fpn_hidden_states]
     assert shapes == [(256**2, 1, 32), (128**2, 1, 64), (64**2, 1, 256)]
     assert memory.shape == positions.shape == (1, 64, 64, 64)
@@ -652,14 +590,14 @@ def edgetam(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny EdgeTAM, saved."""
     AutoConfig.register(PlainConfig.model_type, PlainConfig, exist_ok=True)
     AutoModel.register(PlainConfig, PlainBackbone, exist_ok=True)
-    vision = {**tiny_vision(), "model_type": "edgetam_vision_model",
+    vision = {**sam2_bench.smallest_vision(), "model_type": "edgetam_vision_model",
               "backbone_config": {"model_type": PlainConfig.model_type}}  # fmt: skip
     config = EdgeTamVideoConfig(
         vision_config=vision, memory_attention_mlp_hidden_size=64,
         memory_attention_rope_feat_sizes=[4, 4], memory_attention_rope_q_sizes=[4, 4],
         memory_attention_rope_k_sizes=[2, 2], perceiver_resampler_num_latents=4,
         perceiver_resampler_num_latents_2d=4, perceiver_resampler_mlp_intermediate_size=32,
-        **tiny_parts(),
+        **sam2_bench.smallest_parts(),
     )  # fmt: skip
     place = tmp_path_factory.mktemp("edgetam")
     randomize(EdgeTamVideoModel(config)).save_pretrained(place)
