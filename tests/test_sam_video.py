@@ -165,6 +165,20 @@ def test_frames_matter_and_their_order_does(carrier: VideoCarrier) -> None:
     assert not np.allclose(forward[3], backward[2])
 
 
+def test_pixels_are_rgb_and_upright(carrier: VideoCarrier) -> None:
+    """By the published mean and deviation; the frame is stretched, not padded."""
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:20, 40:] = (255, 128, 51)
+    pixels = carrier._to_pixels(image)
+    assert pixels.shape == (1, 3, SIDE, SIDE)
+    levels = np.array([1, 128 / 255, 0.2])
+    expected = (levels - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    np.testing.assert_allclose(pixels[0, :, 5, -5].numpy(), expected, rtol=1e-5)
+    ground = (0 - np.array(IMAGENET.mean)) / IMAGENET.std
+    for y, x in ((5, 5), (-5, 5), (-5, -5)):
+        np.testing.assert_allclose(pixels[0, :, y, x].numpy(), ground, rtol=1e-5)
+
+
 def test_memory_reaches_back(carrier: VideoCarrier) -> None:
     """What a frame shows tells in those after it."""
     other = VideoCarrier(carrier.network)
@@ -493,9 +507,8 @@ def test_what_is_no_sam2_is_one_line(
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     config = sam2_bench.smallest_config()
-    parts = {"vision_config": sam2_bench.smallest_vision()}
-    image = Sam2Config(**parts, **{name: sam2_bench.smallest_parts()[name] for name in sam2_bench.smallest_parts()
-                                   if name.endswith("_config")})  # fmt: skip
+    parts = {"vision_config": sam2_bench.smallest_vision(), **sam2_bench.smallest_parts()}
+    image = Sam2Config(**{name: part for name, part in parts.items() if name.endswith("_config")})
     Sam2Model(image).save_pretrained(tmp_path / "image")
     (tmp_path / "file.pt").write_bytes(b"checkpoint")
     cut = tmp_path / "cut"

@@ -3,7 +3,7 @@
 
     tools/sam2_bench.py                            # sam2.1-hiera-tiny, 1 and 3 objects
     tools/sam2_bench.py --size large --objects 1 --dtype bfloat16
-    tools/sam2_bench.py --size smallest --frames 5000 --objects 3
+    tools/sam2_bench.py --size smallest --frames 5000 --objects 3  # does memory grow?
     tools/sam2_bench.py --folder DIR --device cuda  # a SAM 2 of yours
 
 Without `--folder` the weights are random: the masks mean nothing, the work is the same. `smallest`
@@ -108,15 +108,18 @@ def random_network(size: str, device: str, dtype: str) -> VideoNetwork:
     return VideoNetwork(model, Sam2VideoInferenceSession, IMAGENET, f"random {size}")
 
 
-def steps(carrier: VideoCarrier, count: int, size_hw: tuple[int, int]) -> Iterator[float]:
-    """Carry objects over frames of noise; yield the seconds that each frame took."""
+def steps(
+    carrier: VideoCarrier, count: int, size_hw: tuple[int, int]
+) -> Iterator[tuple[float, float]]:
+    """Carry objects over frames of noise; yield the seconds that each frame took, by the clock and
+    of processors."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 255, (*size_hw, 3), dtype=np.uint8)
     for index in range(count):
         frame: NDArray[np.uint8] = np.roll(picture, 3 * index, axis=1)
-        began_s = time.perf_counter()
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
         carrier.step(frame)
-        yield time.perf_counter() - began_s
+        yield time.perf_counter() - began_s, time.process_time() - began_cpu_s
 
 
 def give_objects(carrier: VideoCarrier, count: int, size_hw: tuple[int, int]) -> None:
@@ -128,10 +131,13 @@ def give_objects(carrier: VideoCarrier, count: int, size_hw: tuple[int, int]) ->
         carrier.add_mask(number, mask)
 
 
-def measure(network: VideoNetwork, objects: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Return the median seconds of a frame, megabytes in quarters of the run, and of a state."""
+def measure(
+    network: VideoNetwork, objects: int, options: argparse.Namespace, began_mb: float
+) -> dict[str, Any]:
+    """Return the median seconds of a frame, megabytes beyond `began_mb` in each quarter of the run,
+    and those of a state."""
     carrier, size_hw = VideoCarrier(network), (options.height, options.height * 16 // 9)
-    began_mb, quarters, seconds = resident_mb(), [], []
+    quarters, seconds = [], []
     for index, step_s in enumerate(steps(carrier, options.frames + 1, size_hw)):
         if index == 0:
             give_objects(carrier, objects, size_hw)
@@ -141,7 +147,8 @@ def measure(network: VideoNetwork, objects: int, options: argparse.Namespace) ->
             quarters.append(resident_mb() - began_mb)
     state_mb = sum(each.nbytes for each in carrier.state().values()) / 1e6
     warm = seconds[min(len(seconds) - 1, 6) :]
-    return {"objects": objects, "s": statistics.median(warm), "mb": quarters, "state": state_mb}
+    wall_s, cpu_s = (statistics.median(each) for each in zip(*warm, strict=True))
+    return {"s": wall_s, "cpu_s": cpu_s, "mb": quarters, "state": state_mb}
 
 
 def resident_mb() -> float:
@@ -171,11 +178,15 @@ def main() -> None:
         network = random_network(options.size, options.device, options.dtype)
     print(f"{network.name}, {options.device}, {options.dtype}, {torch.get_num_threads()} threads: "
           f"weights {resident_mb() - begin_mb:.0f} MB")  # fmt: skip
-    print("objects | s/frame | state, MB | MB more than the weights, at quarters of the frames")
+    print("objects | s/frame | CPU s/frame | state, MB | MB beyond the weights, at each quarter")
+    with_weights_mb = resident_mb()
     for objects in options.objects:
-        found = measure(network, objects, options)
+        found = measure(network, objects, options, with_weights_mb)
         mb = ", ".join(f"{each:.0f}" for each in found["mb"])
-        print(f"{objects} | {found['s']:.3f} | {found['state']:.1f} | {mb}", flush=True)
+        print(
+            f"{objects} | {found['s']:.3f} | {found['cpu_s']:.3f} | {found['state']:.1f} | {mb}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
