@@ -150,6 +150,10 @@ class VideoCarrier:
         """Forget an object; one that is not carried is none to forget."""
         self._objects.pop(number, None)
 
+    def forget(self) -> None:
+        """Forget all objects."""
+        self._objects.clear()
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Return what is remembered between this frame and the next one, as plain arrays.
 

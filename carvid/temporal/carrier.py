@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from carvid.config import TemporalConfig
 from carvid.temporal.backward import carry_back
 from carvid.temporal.carry import carry_tracks
+from carvid.temporal.observe import FrameContext
 from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
@@ -18,6 +19,13 @@ from carvid.temporal.state import TemporalState
 
 class Carrier(Protocol):
     """Carries masks of a frame into the next one, and those of a key frame into those before it."""
+
+    def begin(self, state: TemporalState) -> None:
+        """Go on after the frame that left a state.
+
+        Raises:
+            ValueError: nobody can go on from there.
+        """
 
     def forward(
         self, state: TemporalState, seen: SeenFrame, image: NDArray[np.uint8]
@@ -31,6 +39,20 @@ class Carrier(Protocol):
 
         Returns:
             uint8 (M, h, w), in steps of 1/255.
+        """
+
+    def at_key(
+        self, context: FrameContext, state: TemporalState, image: NDArray[np.uint8]
+    ) -> TemporalState:
+        """Take note of what a key frame has found.
+
+        Args:
+            context: the key frame.
+            state: what it leaves.
+            image: uint8 (H, W, 3) RGB: the same frame.
+
+        Returns:
+            What it leaves, with what is to be carried.
         """
 
     def backward(
@@ -54,11 +76,20 @@ class FlowCarrier:
     def __init__(self, config: TemporalConfig) -> None:
         self._config = config
 
+    def begin(self, state: TemporalState) -> None:
+        """Go on after any frame: a state is all that there is."""
+
     def forward(
         self, state: TemporalState, seen: SeenFrame, image: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
         """Carry the tracks into the next frame; as `Carrier.forward`."""
         return carry_tracks(state, seen, self._config)
+
+    def at_key(
+        self, context: FrameContext, state: TemporalState, image: NDArray[np.uint8]
+    ) -> TemporalState:
+        """Return the state as it is."""
+        return state
 
     def backward(
         self,

@@ -69,6 +69,7 @@ def causal_pass(
         carrier: carries the tracks; by flow, if not given.
     """
     carrier = carrier or FlowCarrier(config)
+    carrier.begin(state)
     for frame, seen in frames:
         context = observe(
             state, seen, config, of_motion=of_motion, always_there=always_there,
@@ -76,6 +77,7 @@ def causal_pass(
         )  # fmt: skip
         if context.is_key:
             masks, maps, state = after_key(context, segment(frame, context), theta, config)
+            state = carrier.at_key(context, state, frame.image)
         else:
             assert context.carried is not None
             state = after_carrying(context)
