@@ -93,6 +93,8 @@ TARGETS = {
     "SAM 2's forgetting": "carvid.sam.video_memory:ObjectMemory._trim",
     "SAM 2's saved state": "carvid.sam.video_memory:to_tensor",
     "points for SAM 2": "carvid.sam.video:VideoCarrier._prompt",
+    "followed tracks": "carvid.temporal.sam2_carrier:_new_followed",
+    "telling": "carvid.temporal.sam2_carrier:Sam2Carrier._tell",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -928,3 +930,22 @@ def inside_and_outside_exchanged(prompt: Function) -> Function:
         return prompt(self, outside, inside, box)
 
     return exchanged
+
+
+FOLLOWED = "tests/test_sam2_carrier.py::{}"
+
+
+@breaks(FOLLOWED.format("test_a_path_that_changes_to_a_rival_is_another_thing"), "followed tracks")
+def things_numbered_anew(new_followed: Function) -> Function:
+    """At each key frame tracks are taken for things that were never followed."""
+    return with_argument(new_followed, "before", lambda _: None)
+
+
+@breaks(FOLLOWED.format("test_two_key_frames_in_a_row_elsewhere"), "telling")
+def disagreements_forgotten(tell: Function) -> Function:
+    """A thing is told anew only if one key frame is enough: earlier ones are not counted."""
+
+    def changed(before: Any) -> Any:
+        return before and replace(before, disagreed=0 * before.disagreed)
+
+    return with_argument(tell, "before", changed)
