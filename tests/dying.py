@@ -42,6 +42,12 @@ def wait(place: Path) -> None:
     raise AssertionError("nobody ended this worker")
 
 
+def wait_once(place: Path) -> None:
+    """Wait the first time; whoever tries the clip again does it."""
+    if not place.exists():
+        wait(place)
+
+
 def work_until(
     then: Callable[[Path], None], place: Path, model: Any, clip: Clip, **options: Any
 ) -> Generator[dict[str, Any], None, None]:

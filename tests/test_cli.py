@@ -315,7 +315,7 @@ def test_options_of_run_are_in_groups(monkeypatch: pytest.MonkeyPatch, columns: 
         "--click", "--correct", "--ask",
     ]  # fmt: skip
     assert names["What to find"] == wanted
-    assert {"--manifest", "--engine", "--workers"} <= set(names["Several clips"])
+    assert {"--manifest", "--engine", "--workers", "--ray-address"} <= set(names["Several clips"])
     assert names["Options"] == ["--help"]
 
 

@@ -456,8 +456,10 @@ def test_each_thing_has_a_label_everywhere(
     assert all(entry["frames_found"] == 12 for entry in track.summary()["expressions"])
     scores = (tmp_path / "out/scores.csv").read_text()
     assert "0,0.000000,2,the dog 2,0.9" in scores
-    categories = json.loads((tmp_path / "out/coco.json").read_text())["categories"]
-    assert {each["name"] for each in categories} == set(track.texts)
+    coco = json.loads((tmp_path / "out/coco.json").read_text())
+    assert [each["name"] for each in coco["categories"]] == ["the dog", "the ball"]
+    tracks = {(each["track_id"], each["category_id"]) for each in coco["annotations"]}
+    assert tracks == {(1, 1), (2, 1), (3, 2)}
     assert (tmp_path / "out/overlay.mp4").stat().st_size and not (tmp_path / "out/.carvid").exists()
     reopened = carvid.Track.open(tmp_path / "out")
     reopened.save(tmp_path / "copy")

@@ -16,10 +16,8 @@ import pytest
 import torch
 
 from carvid.base.errors import ConfigError, DatasetError, OutputError, WeightsError
-from carvid.benchmark import predict as module
 from carvid.benchmark import workers as sharing
 from carvid.benchmark.predict import Prediction, predict
-from carvid.config import load_config
 from carvid.media.label_png import read_label_png
 from tests import HANGS_S
 from tests.conftest import HEIGHT, WIDTH, carvid
@@ -283,9 +281,7 @@ def test_workers_take_the_gpus_in_turn(
     taken: list[int] = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
-    monkeypatch.setattr(module, "load", lambda config: config.weights.device)
     for number in range(workers):
         monkeypatch.setattr(sharing, "worker_number", lambda each=number: each)
-        config = load_config("davis", [f"weights.device={device}"])
-        assert module._load(config, workers) == device
+        assert sharing._sharing(lambda: "a tool", device, workers) == "a tool"
     assert taken == chosen

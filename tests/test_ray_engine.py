@@ -17,7 +17,9 @@ import pytest
 
 from carvid.base.errors import CarvidError
 from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_actors import ATTEMPTS, RayActors, _begin, find_ray
+from carvid.base.ray_actors import RayActors
+from carvid.base.ray_cluster import begin_ray, find_ray
+from carvid.base.ray_crew import ATTEMPTS
 from carvid.base.threads import WAITING
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
@@ -63,7 +65,7 @@ def ray() -> Iterator[None]:
     module = find_ray()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")  # else they wait for all other tests
-        _begin(module, 2)
+        begin_ray(module, 2)
     yield
     module.shutdown()
 
@@ -117,9 +119,12 @@ def test_a_killed_worker_costs_nothing(
         f"carvid: {name}.mp4: {count} frames" for name, count in frames.items()
     ]
     lines = [line for line in lines if " frames in " not in line]
-    assert len(lines) == 5, result.stderr  # Ray is to add nothing
-    (death,) = (line for line in lines if "its worker died" in line)
-    assert death.startswith(f"carvid: {dying.CLIP}: ") and death.endswith("; trying again")
+    # A clip that was at hand, or had just been told of, is done again, too.
+    deaths = [line for line in lines if "its worker died" in line]
+    (death,) = (line for line in deaths if line.startswith(f"carvid: {dying.CLIP}: "))
+    lines = [line for line in lines if line not in deaths]
+    assert len(lines) == 4 and len(deaths) <= 2, result.stderr  # Ray is to add nothing
+    assert death.endswith("; trying again")
     assert sum("carvid: broken: cannot read" in line for line in lines) == 2
     assert "carvid: broken failed: cannot read" in lines[-2] and "(tried 3 times)" in lines[-2]
     assert lines[-1].startswith(f"carvid: 1 of {len(CLIPS) + 1} clips failed")
@@ -150,12 +155,20 @@ def test_tasks_and_tools_that_fail(ray: None, caplog: pytest.LogCaptureFixture) 
     tasks = ["one", "bad", "worse", "seven", "fatal"]
     events = list(RayActors(2).run(prepare, work, tasks))
     for index, task in enumerate(tasks):
-        mine = [(event.kind, event.value) for event in events if event.task == index]
+        mine = [
+            (event.kind, event.value)
+            for event in events
+            # What was at hand beside what kills its worker is done again, and counts as no attempt.
+            if event.task == index
+            and not (event.kind == "again" and task != "fatal" and "its worker died" in event.value)
+        ]
         kinds = [kind for kind, _ in mine if kind != "step"]
         if task in ("one", "seven"):
             assert mine == [("step", 10 + len(task)), ("done", None)]
         else:
-            assert kinds == ["again", "again", "failed"]
+            again = kinds.count("again")
+            assert kinds == ["again"] * again + ["failed"]
+            assert again == 2 or (task == "fatal" and again == 3)
             assert mine[-1][1].endswith(" (tried 3 times)")
     reasons = {event.task: event.value for event in events if event.kind == "failed"}
     assert reasons[1].startswith("bad task; give another")

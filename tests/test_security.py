@@ -363,11 +363,17 @@ def test_no_source_file_has_what_would_run_strangers_code() -> None:
             r"\bImage\.open\((?!.*formats=)",
         ):  # fmt: skip
             found += [f"{path.name}: {pattern}" for _ in re.finditer(pattern, text)]
-    fonts = (folder / "show" / "fonts.py").read_text(encoding="utf-8")
-    assert 'command = ["fc-match", "--sort", ' in fonts  # a list, of which no shell makes anything
-    assert fonts.count("subprocess.run(command, ") == fonts.count("subprocess.run(") == 1
-    assert "shell" not in fonts
-    assert set(found) == {r"fonts.py: \bsubprocess\b"}
+    # Lists, of which no shell makes anything.
+    commands = {
+        "show/fonts.py": 'command = ["fc-match", "--sort", ',
+        "base/ray_cluster.py": 'command = [sys.executable, "-c", JOINING, address]',
+    }
+    for file, command in commands.items():
+        text = re.sub(r"\(\s+", "(", (folder / file).read_text(encoding="utf-8"))
+        assert command in text
+        assert text.count("subprocess.run(command, ") == text.count("subprocess.run(") == 1
+        assert "shell" not in text
+    assert set(found) == {rf"{Path(file).name}: \bsubprocess\b" for file in commands}
 
 
 def test_labels_that_carvid_writes_are_read(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ tools/bench.py speed FRAMES       where a frame's time goes, against its bare ne
 tools/bench.py index FRAMES       the size of a clip's index, and what answers from it cost
 tools/bench.py bfloat16           network passes in float32 and in bfloat16, and how far they agree
 tools/bench.py classes            proposals of few and many texts, by gradients and dense
+tools/bench.py cluster            many clips on a cluster of Ray: what scheduling costs, a node lost
+tools/bench.py worker [FRAMES]    how long a worker of a cluster takes for a clip, and its memory
 tools/bench.py busy               a run beside a busy core, and two runs at once
 tools/bench.py memory             resident memory while a long clip is streamed
 tools/bench.py large              a run on a few frames of 4K, scaled down
@@ -639,6 +641,55 @@ def index(
     torch.set_num_threads(threads)
     for line in index_bench.measure(frames, seconds, preset, settings):
         typer.echo(line)
+
+
+@app.command()
+def cluster(
+    clips: Annotated[int, typer.Option(help="Clips that are nothing but a wait.")] = 5000,
+    clip_ms: Annotated[float, typer.Option(help="How long each takes.")] = 20.0,
+    nodes: Annotated[int, typer.Option(help="Nodes on this machine, beside the head.")] = 2,
+    cpus: Annotated[int, typer.Option(help="Workers on each.")] = 2,
+    killed: Annotated[int, typer.Option(help="Real clips, of which a node is killed.")] = 40,
+) -> None:
+    """What scheduling clips costs, and the driver's memory; and whether a node that is killed in
+    the middle costs anything: exit 1 if scheduling takes above 10 %, or files differ."""
+    import cluster_bench
+    import torch
+
+    torch.set_num_threads(1)
+    lost, share = False, 0.0
+    if clips:
+        for line in cluster_bench.scheduling(clips, clip_ms / 1000, nodes, cpus):
+            share = line["share"]
+            typer.echo(json.dumps(line))
+    if killed:
+        for line in cluster_bench.killing(killed, nodes + 1):
+            lost |= not line["same_bytes"] or line["done"] != killed
+            typer.echo(json.dumps(line))
+    if lost or share > 0.1:
+        raise typer.Exit(1)
+
+
+@app.command()
+def worker(
+    frames: Annotated[
+        Path | None, typer.Argument(help="A folder of JPEGs; without it the example clip.")
+    ] = None,
+    clips: Annotated[int, typer.Option(help="How many, one after the other.")] = 2,
+    length: Annotated[int, typer.Option(help="Frames of each.")] = 40,
+    preset: Annotated[str, typer.Option(help="Of FRAMES with random weights.")] = "tiny",
+    settings: Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE")] = [],  # noqa: B006
+    texts: Annotated[int, typer.Option("-n", help="Expressions.")] = 3,
+    threads: Annotated[int, typer.Option(help="Of torch.")] = 2,
+) -> None:
+    """How long a worker takes for a clip, and how much memory it needs."""
+    import cluster_bench
+    import torch
+
+    torch.set_num_threads(threads)
+    asked = ["the dog", "a red ball", "the tree on the left", "a car", "grass"][:texts]
+    for line in cluster_bench.sizes(frames, clips, length, preset, settings, asked):
+        typer.echo(json.dumps(line))
 
 
 @app.command()

@@ -82,6 +82,9 @@ TARGETS = {
     "app's frames": "carvid.app.clips:FrameSource.image",
     "app's masks": "carvid.app.pictures:draw",
     "app's θ": "carvid.app.quick:QuickAnswer.there",
+    "lost node": "carvid.base.ray_crew:Crew._lose",
+    "tasks of a call": "carvid.base.ray_crew:Crew._next_tasks",
+    "what a node says": "carvid.base.ray_nodes:_fault_of",
     "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
     "corners": "carvid.exports.polygons:corners",
     "rings": "carvid.exports.polygons:rings",
@@ -853,6 +856,53 @@ def shares_exchanged(divide: Function) -> Function:
 def counted_from_the_right(things: Function) -> Function:
     """Things are numbered from right to left."""
     return with_result(things, lambda found: [each[::-1] for each in found])
+
+
+# many machines -------------------------------------------------------------------------------
+
+CREW = "tests/test_ray_crew.py::{}"
+
+
+@breaks(CREW.format("test_tasks_of_a_lost_node_are_done_elsewhere_and_count_as_no_attempt"),
+        "lost node")
+def lost_for_good(lose: Function) -> Function:
+    """What a lost node did is done by nobody."""
+
+    def forget(self: Any, node: Any) -> Iterator[Any]:
+        yield from lose(self, node)
+        self._held.clear()
+
+    return forget
+
+
+@breaks(CREW.format("test_a_task_that_brings_down_node_after_node_fails"), "lost node")
+def losses_uncounted(lose: Function) -> Function:
+    """A task may bring down every node."""
+
+    def uncounted(self: Any, node: Any) -> Iterator[Any]:
+        self._losses.clear()
+        yield from lose(self, node)
+
+    return uncounted
+
+
+@breaks(CREW.format("test_a_task_that_kills_its_worker_is_found_among_short_ones"),
+        "tasks of a call")
+def never_alone(next_tasks: Function) -> Function:
+    """A task that may have killed a worker is given together with others again."""
+
+    def together(self: Any, actor: Any) -> list[int]:
+        self._alone.clear()
+        return next_tasks(self, actor)  # type: ignore[no-any-return]
+
+    return together
+
+
+@breaks("tests/test_ray_cluster.py::"
+        "test_a_node_that_sees_other_files_is_named_before_anything_starts", "what a node says")
+def every_node_is_fine(fault_of: Function) -> Function:
+    """Whatever a node sees, it is used."""
+    return with_result(fault_of, lambda fault: None)
 
 
 # exports -------------------------------------------------------------------------------------

@@ -36,13 +36,15 @@ Work = Callable[[Tool, Task], Generator[Any, None, None]]
 class Event:
     """What happened to a task."""
 
-    kind: Literal["ready", "step", "done", "again", "failed"]
+    kind: Literal["ready", "step", "done", "again", "failed", "lost", "workers"]
     """`ready`: a tool is prepared, and no task is begun with it yet; `again`: a task failed and
-    will be tried once more."""
+    will be tried once more; `lost`: a machine is lost, and what it did is done again; `workers`:
+    there are now more or fewer workers."""
     task: int = -1
     """Index of the task."""
     value: Any = None
-    """Of a step what the work yielded, of a failure (`again`, too) one line that says why."""
+    """Of a step what the work yielded, of a failure (`again`, too) one line that says why; of a
+    lost machine its name and the tasks that are done again; of workers how many have a tool."""
 
 
 _number = 0
@@ -117,7 +119,10 @@ def follow(
     begin: Callable[[], object] = lambda: None,
     step: Callable[[int, Any], object] = lambda task, value: None,
     retry: Callable[[int, str], object] = lambda task, reason: None,
+    fail: Callable[[int, str], object] = lambda task, reason: None,
     end: Callable[[int], object] = lambda task: None,
+    lost: Callable[[str, list[int]], object] = lambda machine, tasks: None,
+    workers: Callable[[int], object] = lambda count: None,
 ) -> dict[int, str]:
     """Go through the events of workers and call back at each.
 
@@ -126,7 +131,10 @@ def follow(
         begin: called once, when the first tool is prepared and no task is begun.
         step: with a task's index and what its work yielded.
         retry: with a task's index and why it failed, where it is tried again.
+        fail: with a task's index and why it failed for good.
         end: with a task's index, when it is done or has failed.
+        lost: with a machine's name and the tasks that are done again, when it is lost.
+        workers: with how many workers there are now.
 
     Returns:
         Index of each task that failed → one line that says why.
@@ -142,9 +150,14 @@ def follow(
             step(event.task, event.value)
         elif event.kind == "again":
             retry(event.task, event.value)
+        elif event.kind == "lost":
+            lost(*event.value)
+        elif event.kind == "workers":
+            workers(event.value)
         else:
             if event.kind == "failed":
                 failed[event.task] = event.value
+                fail(event.task, event.value)
             end(event.task)
     return failed
 

@@ -1,56 +1,55 @@
 """Workers on Ray: each has a GPU of its own, and a task that fails is tried again.
 
-Ray is started on this machine and ended afterwards, unless the caller has begun it.
+Ray is begun on this machine (`carvid.base.ray_cluster`), or a cluster is joined. Who does which
+task is in `carvid.base.ray_crew`.
 """
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
-import signal
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from carvid.base.errors import CarvidError, ConfigError
 from carvid.base.processes import Event, Task, Tool, Work, events_of
-from carvid.base.records import log_again, records_sent_to, wanted_level
+from carvid.base.ray_cluster import Node, find_ray, nodes_of, on_node, ray_at
+from carvid.base.ray_crew import Crew, Staff
+from carvid.base.ray_nodes import Needs, check_nodes
+from carvid.base.records import records_sent_to, wanted_level
 from carvid.base.threads import environment
 
-ATTEMPTS = 3
-"""How often a task is tried before it counts as failed."""
-
-
-def find_ray() -> Any:
-    """Return the module, set up to say nothing itself and to report nothing.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    # Ray would print on stdout that a worker died, among results; read when it is imported.
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
-    try:
-        return importlib.import_module("ray")
-    except ImportError:
-        raise ConfigError("--engine ray needs Ray; pip install 'carvid[ray]'") from None
+HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE")
+"""Variables that say where models are; workers get this machine's."""
+ASK_S = 2.0
+"""How often a worker asks the cluster whether its node still belongs to it."""
+CUT_OFF_S = 10.0
+"""A worker that has had no answer for so long ends: a cluster takes 15 s at least until it gives a
+node up, and its tasks to others, who must not find it writing."""
 
 
 @dataclass(frozen=True)
 class RayActors:
     """Actors of Ray; see `Workers`. The steps of a task come all at its end; a task is tried up to
-    `ATTEMPTS` times, by a new actor if one died."""
+    `ATTEMPTS` times, by a new actor if one died. A node that is lost counts against no task."""
 
     count: int | None = None
-    """How many; None is one for each GPU, or a single one where there is none."""
+    """How many; None is one for each GPU. Where there is none: a single one of this machine, of a
+    cluster as many as it has CPUs for."""
     device: str = "auto"
     """`auto` and `cuda` give each actor a GPU of its own, if there are any."""
     threads: int = 1
-    """Of an actor, for sums. With as many as here, results are the same bytes."""
+    """Of an actor, for sums. With as many as here, results are the same bytes. An actor without a
+    GPU takes as many CPUs of a cluster."""
+    address: str | None = None
+    """Of the cluster that is joined, as `carvid.base.ray_cluster.cluster_address` gives it; None
+    begins Ray on this machine, unless the caller has."""
+    needs: Needs | None = None
+    """What every node of a cluster must see."""
 
     def run(
         self,
@@ -61,64 +60,92 @@ class RayActors:
         """Do tasks and yield what happens; see `Workers.run`.
 
         Raises:
-            ConfigError: Ray is not installed, or more actors are asked for than it has room for.
-            CarvidError: what `prepare` raised, or actors died in it.
+            ConfigError: Ray is not installed, the cluster does not answer, a node does not see what
+                it needs, or more actors are asked for than there is room for.
+            CarvidError: what `prepare` raised, or actors died in it; or no node is left.
         """
         ray = find_ray()
         if not tasks:
             return
         if self.device.startswith("cuda:"):
             raise ConfigError(f"Ray deals out the GPUs; use --device cuda instead of {self.device}")
-        begun = not ray.is_initialized()
-        if begun:
-            _begin(ray, self.count)
-        crew = None
-        try:
-            count, of_gpus = self._share(ray.cluster_resources())
-            crew = _Crew(ray, prepare, work, of_gpus=of_gpus, threads=self.threads)
-            yield from crew.events(tasks, min(count, len(tasks)))
-        finally:
-            if crew is not None:
+        with ray_at(ray, self.address, self.count or 1):
+            alive = [facts for facts in ray.nodes() if facts["Alive"]]
+            of_cluster = self.address is not None or len(alive) > 1
+            staff = self._staff(ray, of_cluster=of_cluster)
+            if of_cluster and self.needs is not None:
+                used = staff.nodes()
+                check_nodes(ray, used, self.needs, {"runtime_env": self._environment()})
+            crew = Crew(ray, staff, prepare, work)
+            try:
+                yield from crew.events(tasks)
+            finally:
                 crew.stop()
-            if begun:
-                ray.shutdown()
 
-    def _share(self, room: Mapping[str, float]) -> tuple[int, bool]:
-        """How many actors there are to be, and whether each has a GPU, with what Ray has."""
+    def _staff(self, ray: Any, *, of_cluster: bool) -> Staff:
+        """How many actors there are to be, and what each takes."""
+        room = ray.cluster_resources()
         of_gpus = self.device in ("auto", "cuda") and room.get("GPU", 0) >= 1
         kind = "GPU" if of_gpus else "CPU"
-        slots = int(room.get(kind, 0))
-        count = self.count or (slots if of_gpus else 1)
-        if count > slots:
-            raise ConfigError(f"{count} workers need a {kind} each, Ray has {slots}; give fewer")
-        return count, of_gpus
+        each = self.threads if of_cluster and not of_gpus else 1
 
+        def nodes() -> list[Node]:
+            return nodes_of(ray, kind, each)
 
-def _begin(ray: Any, workers: int | None) -> None:
-    ending = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(
-            address="local", num_cpus=workers or 1, include_dashboard=False, log_to_driver=False,
-            logging_level=logging.ERROR,
-        )  # fmt: skip
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"Ray cannot begin: {first}; see to it, or leave --engine ray away"
-        ) from None
-    finally:  # Ray takes SIGTERM for itself
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, ending)
+        slots = sum(node.slots for node in nodes())
+        takes = f"a {kind}" if each == 1 else f"{each} CPUs (as many as threads here)"
+        if (self.count or 1) > slots:
+            fewer = "; give fewer" if slots else "; give it some, or set OMP_NUM_THREADS=1"
+            raise ConfigError(
+                f"{self.count or 1} workers need {takes} each, Ray has {int(room.get(kind, 0))}"
+                f"{'' if each == 1 else f', room for {slots}'}{fewer}"
+            )
+        everyone = of_gpus or of_cluster
+        kinds = {"num_gpus": 1, "num_cpus": 0} if of_gpus else {"num_cpus": each}
+        actors = ray.remote(_Worker)
+
+        def make(node: Node) -> Any:
+            options = {**kinds, **on_node(node), "runtime_env": self._environment()}
+            folder, level = str(Path.cwd()), wanted_level()
+            return actors.options(**options).remote(folder, level, of_cluster=of_cluster)
+
+        check = self._check_later(ray) if of_cluster else None
+        return Staff(nodes, self.count or (None if everyone else 1), make, check)
+
+    def _check_later(self, ray: Any) -> Callable[[Node], str | None]:
+        """What tells what is wrong with a node that has joined since."""
+
+        def fault(node: Node) -> str | None:
+            try:
+                if self.needs is not None:
+                    check_nodes(ray, [node], self.needs, {"runtime_env": self._environment()})
+            except CarvidError as error:
+                return str(error)
+            return None
+
+        return fault
+
+    def _environment(self) -> dict[str, Any]:
+        # Ray would give each actor one thread, and sums of another order other last bits.
+        hub = {name: os.environ[name] for name in HUB if os.environ.get(name)}
+        threads = {"OMP_NUM_THREADS": str(self.threads)}
+        return {"env_vars": {**hub, **environment(), **threads}}
 
 
 class _Worker:
     """What lives in an actor."""
 
-    def __init__(self, folder: str, level: int) -> None:
-        os.chdir(folder)  # paths may start here
+    def __init__(self, folder: str, level: int, *, of_cluster: bool) -> None:
+        if os.path.isdir(folder):  # of a cluster, `Needs` says whether any path starts here
+            os.chdir(folder)
         self._level = level
         """Of what is logged; see `wanted_level`."""
         self._tool: Any = None
+        if of_cluster:
+            _end_when_cut_off()
+
+    def ping(self) -> None:
+        """Answer, when all that was asked before is done."""
 
     def prepare(
         self, prepare: Callable[[], Any]
@@ -133,104 +160,45 @@ class _Worker:
         return None, records
 
     def do(
+        self, work: Work[Any, Any], tasks: Sequence[tuple[int, Any]]
+    ) -> list[tuple[list[Event], list[logging.LogRecord]]]:
+        """Do tasks, given with their indices; return what happened, and what was logged."""
+        return [self._do_one(work, index, task) for index, task in tasks]
+
+    def _do_one(
         self, work: Work[Any, Any], index: int, task: Any
     ) -> tuple[list[Event], list[logging.LogRecord]]:
-        """Do a task; return what happened, and what was logged."""
         records: list[logging.LogRecord] = []
         with records_sent_to(records.append, self._level):
             events = list(events_of(work, self._tool, index, task))
         return events, records
 
 
-class _Crew:
-    """The actors, and what each is doing."""
+def _end_when_cut_off() -> None:
+    """From now on, end this process when its node is none of the cluster's any more, or it has
+    heard nothing of the cluster for `CUT_OFF_S`: its tasks are given to others then. Ray itself
+    lets it live on where its node's own process has been killed."""
+    ray = find_ray()
+    own = ray.get_runtime_context().get_node_id()
+    heard_s = time.monotonic()
 
-    def __init__(
-        self,
-        ray: Any,
-        prepare: Callable[[], Any],
-        work: Work[Any, Any],
-        *,
-        of_gpus: bool,
-        threads: int,
-    ) -> None:
-        self._ray = ray
-        # Once in Ray's store, not once in each message.
-        self._prepare, self._work = ray.put(prepare), ray.put(work)
-        self._make = ray.remote(_Worker).options(
-            num_cpus=0 if of_gpus else 1,
-            num_gpus=1 if of_gpus else 0,
-            # Ray would give each actor one thread, and sums of another order other last bits.
-            runtime_env={"env_vars": {**environment(), "OMP_NUM_THREADS": str(threads)}},
-        )
-        self._busy: dict[Any, tuple[Any, int | None]] = {}
-        """Of each answer that is awaited: the actor, and its task; None while it prepares."""
-        self._deaths = 0
-        """Actors that died while they prepared."""
+    def ask() -> None:
+        nonlocal heard_s
+        while True:
+            if not any(node["NodeID"] == own and node["Alive"] for node in ray.nodes()):
+                os._exit(1)
+            heard_s = time.monotonic()
+            time.sleep(ASK_S)
 
-    def events(self, tasks: Sequence[Any], count: int) -> Iterator[Event]:
-        waiting, attempts = deque(range(len(tasks))), Counter[int]()
-        for _ in range(count):
-            self._start()
-        while self._busy:
-            actor, task, result, records = self._next_answer()
-            for record in records:
-                log_again(record)
-            if task is not None:
-                attempts[task] += 1
-                for event in result:
-                    told = _after_attempt(event, attempts[task])
-                    if told.kind == "again":
-                        waiting.append(told.task)
-                    yield told
-            elif result is not None:
-                raise result
-            elif actor is not None:
-                yield Event("ready")
-            if actor is None:
-                if waiting or task is None:
-                    self._start()
-            elif waiting:
-                task = waiting.popleft()
-                answer = actor.do.remote(self._work, task, tasks[task])
-                self._busy[answer] = (actor, task)
-            else:
-                self._ray.kill(actor)
+    def watch() -> None:
+        nonlocal heard_s
+        while True:
+            before_s = time.monotonic()
+            time.sleep(ASK_S)
+            if time.monotonic() - before_s > 2 * ASK_S:  # stopped, or kept from running
+                heard_s = time.monotonic()  # `ask` could not run, either
+            if time.monotonic() - heard_s > CUT_OFF_S:
+                os._exit(1)
 
-    def _next_answer(self) -> tuple[Any, int | None, Any, list[logging.LogRecord]]:
-        """Wait for an actor; return it, None if it died, its task, None if it prepared, what it
-        returned, and what was logged."""
-        (answer,), _ = self._ray.wait(list(self._busy), num_returns=1)
-        actor, task = self._busy.pop(answer)
-        try:
-            return actor, task, *self._ray.get(answer)
-        except self._ray.exceptions.RayTaskError:  # not foreseen; the actor lives
-            raise
-        except self._ray.exceptions.RayError as error:
-            reason = f"its worker died ({type(error).__name__}), perhaps for lack of memory"
-            reason += "; try fewer --workers"
-        self._ray.kill(actor)
-        if task is not None:
-            return None, task, [Event("failed", task, reason)], []
-        self._deaths += 1
-        if self._deaths == ATTEMPTS:
-            raise CarvidError(f"a worker could not begin: {reason}")
-        return None, None, None, []
-
-    def stop(self) -> None:
-        """End what still runs, at once."""
-        for actor, _ in self._busy.values():
-            self._ray.kill(actor)
-
-    def _start(self) -> None:
-        actor = self._make.remote(str(Path.cwd()), wanted_level())
-        self._busy[actor.prepare.remote(self._prepare)] = (actor, None)
-
-
-def _after_attempt(event: Event, attempt: int) -> Event:
-    """What an event of a task's attempt, from 1, means: a failure is tried again, or the last."""
-    if event.kind != "failed":
-        return event
-    if attempt < ATTEMPTS:
-        return Event("again", event.task, event.value)
-    return Event("failed", event.task, f"{event.value} (tried {ATTEMPTS} times)")
+    for each in (ask, watch):
+        threading.Thread(target=each, name=f"carvid-{each.__name__}", daemon=True).start()

@@ -14,30 +14,32 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from tqdm import tqdm
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import finishing_frames, never
 from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_actors import RayActors, find_ray
+from carvid.base.ray_cluster import check_no_address
+from carvid.base.telling import Telling
 from carvid.batch.manifest import Clip
 from carvid.car.classes import config_for, queries_of
 from carvid.car.marks import marked_in
 from carvid.clip.content import weights_files
+from carvid.clip.on_ray import actors_of
 from carvid.clip.weights import resolve
 from carvid.config import Config, settings_files
 from carvid.exports.export import check_formats
 from carvid.index.facts import is_index
 from carvid.instances.check import check_instances
 from carvid.media.open import input_files
+from carvid.media.sequences import is_pattern
 from carvid.pipeline import Carvid, load
 from carvid.run.asked import asked_for, asked_in_json
 from carvid.run.earlier import check_earlier
 from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
-from carvid.run.lock import locked
+from carvid.run.lock import locked, wait_until_free
 
 log = logging.getLogger("carvid")
 
@@ -77,6 +79,7 @@ def run_batch(
     instances: bool | Sequence[str] = False,
     engine: Engine = "serial",
     workers: int | None = None,
+    ray_address: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -97,7 +100,10 @@ def run_batch(
         keep_names: as in `Carvid.segment`, for every clip.
         instances: likewise.
         engine: `serial`, in this process, or `ray`: see `RayActors`.
-        workers: of Ray; None is one for each GPU, or one without.
+        workers: of Ray; None is one for each GPU. Without any it is one, of a cluster as many as it
+            has CPUs for.
+        ray_address: of a cluster that is joined, host:port or `auto`; None is what `RAY_ADDRESS`
+            says, or else Ray is begun on this machine.
         resume: leave finished clips as they are, go on with begun ones after their last whole
             frame.
         overwrite: replace earlier runs of these clips; with `resume`, those that are made of
@@ -108,7 +114,8 @@ def run_batch(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what is in `out` can be resumed.
-        ConfigError: an unknown preset, setting or format, a clip is an index, or Ray is not there.
+        ConfigError: an unknown preset, setting or format, a clip is an index, Ray or the cluster
+            is not there, or one of its nodes does not see the clips, weights or folder.
         ExpressionError: a distractor is empty.
         OutputError: the clips' folders cannot be used, all that cannot are named; or what is read
             is in one of them.
@@ -116,6 +123,7 @@ def run_batch(
         ValueError: an unknown engine.
     """
     out = Path(out)
+    check_no_address(engine, ray_address)
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     check_formats(formats)
     for clip in clips:
@@ -132,26 +140,28 @@ def run_batch(
     )
     serial = engine == "serial"
     work = partial(
-        _work, out=out, distractors=tuple(distractors), formats=tuple(formats),
-        keep_names=keep_names, instances=instances, resume=resume, overwrite=overwrite,
-        progress=progress and serial,
-        finish_frames=finish_frames and serial,
+        _work, out=Path(os.path.abspath(out)), distractors=tuple(distractors),
+        formats=tuple(formats), keep_names=keep_names, instances=instances, resume=resume,
+        overwrite=overwrite, progress=progress and serial,
+        finish_frames=finish_frames and serial, patient=not serial,
     )  # fmt: skip
-    team, prepare = _workers(engine, config, workers)
+    team, prepare = _workers(engine, config, workers, ray_address, clips, out)
     done: dict[int, dict[str, Any]] = {}
     with ExitStack() as stack, tqdm(
         total=len(clips), desc="clips", unit="clip", disable=not progress or serial
     ) as bar:  # fmt: skip
-
-        def tell_retry(index: int, reason: str) -> None:
-            log.warning("%s: %s; trying again", clips[index].name, reason)
-
+        telling = Telling(
+            [clip.name for clip in clips], "clip", bar, lines=not serial and not progress
+        )
         failed = follow(
             team.run(prepare, work, clips),
             begin=lambda: stack.enter_context(locked(out)),  # nothing is touched before
-            step=done.__setitem__,
-            retry=tell_retry,
-            end=lambda _: bar.update(),
+            step=lambda k, facts: done.update({k: {**facts, "out": str(out / clips[k].name)}}),
+            retry=telling.retry,
+            fail=telling.fail,
+            end=telling.end,
+            lost=telling.lost,
+            workers=telling.workers,
         )
     return BatchResult(
         out,
@@ -161,16 +171,21 @@ def run_batch(
 
 
 def _workers(
-    engine: Engine, config: Config, count: int | None
+    engine: Engine,
+    config: Config,
+    count: int | None,
+    ray_address: str | None,
+    clips: Sequence[Clip],
+    out: Path,
 ) -> tuple[Workers, Callable[[], Carvid]]:
     """Who does the clips, and how each of them loads the models."""
     if count is not None and count < 1:
         raise ConfigError(f"workers is {count}; give 1 or more")
     if engine == "ray":
-        find_ray()
-        threads = torch.get_num_threads()
-        actors = RayActors(count, config.weights.device, threads)
-        return actors, partial(_load_with_threads, config, threads)
+        return actors_of(
+            [config], partial(load, config), count=count, ray_address=ray_address, out=out,
+            read=[_looked_at(clip.video) for clip in clips], names=[clip.video for clip in clips],
+        )  # fmt: skip
     if engine != "serial":
         raise ValueError(f"engine must be serial or ray, got {engine!r}")
     if count is not None:
@@ -178,9 +193,9 @@ def _workers(
     return Processes(), partial(load, config)
 
 
-def _load_with_threads(config: Config, threads: int) -> Carvid:
-    torch.set_num_threads(threads)
-    return load(config)
+def _looked_at(video: str) -> Path:
+    """What tells whether a clip is there: its file or folder, or that of a pattern's images."""
+    return Path(video).parent if is_pattern(video) else Path(video)
 
 
 def _work(
@@ -196,11 +211,14 @@ def _work(
     overwrite: bool,
     progress: bool,
     finish_frames: bool,
+    patient: bool,
 ) -> Generator[dict[str, Any], None, None]:
     """Do one clip and yield its summary."""
     folder = out / clip.name
     for backbone in model.backbones:
         backbone.forget_texts()  # of other clips, which a run of this one alone would not know
+    if patient:
+        wait_until_free(folder)  # of a worker that is given up for lost, and is not yet gone
     with finishing_frames() if finish_frames else nullcontext(never) as stop:
         # Places were looked at before: a run in this one is to be gone on with, or an attempt.
         track = model.segment(

@@ -25,7 +25,7 @@ from carvid.benchmark.bench_plan import plan_bench
 from carvid.benchmark.bench_result import BenchResult, cell, shown
 from carvid.benchmark.bench_settings import settings_of
 from carvid.benchmark.sets import bench_set
-from carvid.benchmark.workers import Engine
+from carvid.benchmark.workers import Asked, Engine
 from carvid.config import Config, load_config, settings_files
 from carvid.evaluation.report import columns
 
@@ -112,6 +112,7 @@ def ablate(
     overwrite: bool = False,
     workers: int | None = None,
     engine: Engine = "local",
+    ray_address: str | None = None,
     progress: bool = False,
     written: Iterable[Path] = (),
 ) -> AblationResult:
@@ -134,6 +135,8 @@ def ablate(
         CarvidError: as `bench`.
         ConfigError: no such table or row, or none for this benchmark.
     """
+    asked = Asked(engine, workers, ray_address)
+    asked.check()
     chosen = bench_set(on)
     config = settings_of(chosen, preset, overrides, generator=generator, classifier=classifier)
     known = _with_rows(ablation_table(table, on, config), rows)
@@ -145,8 +148,8 @@ def ablate(
         for row in known.rows
     ]
     _, failed = predict_runs(
-        plan, runs, settings_files(preset), resume=resume, overwrite=overwrite, workers=workers,
-        engine=engine, progress=progress,
+        plan, runs, settings_files(preset), resume=resume, overwrite=overwrite, asked=asked,
+        progress=progress,
     )  # fmt: skip
     results = tuple(
         result_of(plan, run.out, run.config, failed=failed, workers=workers or 1, progress=progress)

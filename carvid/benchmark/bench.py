@@ -21,6 +21,7 @@ from tqdm import tqdm
 from carvid.base.errors import ConfigError, DatasetError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.processes import follow
+from carvid.base.telling import Telling
 from carvid.base.words import plural
 from carvid.benchmark.bench_models import BenchRun, do_job, load_models
 from carvid.benchmark.bench_plan import FOLDERS, BenchPlan, plan_bench
@@ -29,7 +30,7 @@ from carvid.benchmark.bench_scores import score_plan
 from carvid.benchmark.bench_settings import notes_on, settings_of
 from carvid.benchmark.kept_folder import KeptFolder
 from carvid.benchmark.sets import bench_set, paper_number
-from carvid.benchmark.workers import Engine, workers_of
+from carvid.benchmark.workers import Asked, Engine, workers_of
 from carvid.clip.content import contents_meanwhile, weights_files
 from carvid.config import Config, settings_files
 from carvid.run.layout import CHOOSE, forget_replaced
@@ -68,6 +69,7 @@ def bench(
     overwrite: bool = False,
     workers: int | None = None,
     engine: Engine = "local",
+    ray_address: str | None = None,
     progress: bool = False,
     written: Iterable[Path] = (),
 ) -> BenchResult:
@@ -97,6 +99,8 @@ def bench(
         workers: processes or actors, each with its own models; None is one, of Ray one for each
             GPU. With more than one, scripts need `if __name__ == "__main__":`.
         engine: `local`, processes of this machine, or `ray`: see `RayActors`.
+        ray_address: of a cluster that is joined, host:port or `auto`; None is what `RAY_ADDRESS`
+            says, or else Ray is begun on this machine.
         progress: show bars with the time left on stderr.
         written: where further results are to be written to, which nothing is to be read from.
 
@@ -115,6 +119,8 @@ def bench(
             "give either a folder for predictions, -o (out=), or one of predictions to score, "
             "--predictions (predictions=)"
         )
+    asked = Asked(engine, workers, ray_address)
+    asked.check()
     chosen = bench_set(name)
     plan = plan_bench(
         chosen, Path(data).resolve(), split=split, by=by, old_order=old_order, limit=limit
@@ -131,8 +137,8 @@ def bench(
     run = BenchRun(Path(out), config)
     began = time.monotonic()
     done, failed = predict_runs(
-        plan, [run], settings_files(preset), resume=resume, overwrite=overwrite, workers=workers,
-        engine=engine, progress=progress,
+        plan, [run], settings_files(preset), resume=resume, overwrite=overwrite, asked=asked,
+        progress=progress,
     )  # fmt: skip
     return result_of(
         plan, run.out, config, (), failed=failed, done_now=done,
@@ -155,8 +161,7 @@ def predict_runs(
     *,
     resume: bool,
     overwrite: bool,
-    workers: int | None,
-    engine: Engine,
+    asked: Asked,
     progress: bool,
 ) -> tuple[int, dict[str, str]]:
     """Predict what is not done of several runs on the same data.
@@ -166,6 +171,7 @@ def predict_runs(
         runs: each with its own folder.
         read: further files that are read.
         resume: as in `bench`, as are the others.
+        asked: who does it.
 
     Returns:
         How many samples were done, each run's counted; and the names of images that failed → why.
@@ -191,8 +197,12 @@ def predict_runs(
     todo = [job for job in jobs if missing[job.name]]
     total = len(runs) * len(plan.samples)
     found = total - sum(missing.values())
-    device = runs[0].config.weights.device
-    team, prepare = workers_of(engine, workers, device, partial(load_models, runs, work), len(todo))
+    # Elsewhere there may be another working folder.
+    places = [BenchRun(Path(os.path.abspath(run.out)), run.config) for run in runs]
+    team, prepare = workers_of(
+        asked, [run.config for run in runs], partial(load_models, places, work), tasks=len(todo),
+        read=[job.samples[0].image for job in todo], out=_common([run.out for run in places]),
+    )  # fmt: skip
     done = 0
     with ExitStack() as stack, tqdm(
         total=total, initial=found, desc=plan.bench.name, unit=plan.bench.noun,
@@ -214,10 +224,11 @@ def predict_runs(
                 noun = plan.bench.noun  # a bar says as much
                 log.info("%s: %d of %s", plan.bench.name, now, plural(total, noun))
 
-        def tell_retry(task: int, reason: str) -> None:
-            log.warning("%s: %s; trying again", todo[task].name, reason)
-
-        failed = follow(team.run(prepare, do_job, todo), begin=begin, step=count, retry=tell_retry)
+        telling = Telling([job.name for job in todo], "image")
+        failed = follow(
+            team.run(prepare, do_job, todo), begin=begin, step=count, retry=telling.retry,
+            lost=telling.lost,
+        )  # fmt: skip
     if not failed:
         for run in runs:
             forget_replaced(run.out)
@@ -282,6 +293,11 @@ def result_of(
     if config is not None:
         result.save(folder / RESULTS)
     return result
+
+
+def _common(folders: Sequence[Path]) -> Path:
+    """The folder that holds all of these, or is the only one."""
+    return Path(os.path.commonpath(folders))
 
 
 def _pictures_in(folder: Path | None) -> list[Path]:

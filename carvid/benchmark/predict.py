@@ -7,6 +7,7 @@ What is to be done, and where it goes, is in `jobs.py`; the folder as a whole in
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping
@@ -20,13 +21,13 @@ from typing import Any
 from tqdm import tqdm
 
 from carvid.base.background import run_in_background
-from carvid.base.errors import ConfigError
-from carvid.base.processes import Processes, follow
+from carvid.base.processes import follow
+from carvid.base.telling import Telling
 from carvid.base.words import plural
 from carvid.benchmark.jobs import SetRun, VideoJob, video_job
 from carvid.benchmark.predictions_folder import FOLDER, check_out, inputs_of
 from carvid.benchmark.set_folder import SetFolder
-from carvid.benchmark.workers import share_machine
+from carvid.benchmark.workers import Asked, Engine, workers_of
 from carvid.car.queries import Queries
 from carvid.clip.content import weights_files
 from carvid.clip.weights import resolve
@@ -81,7 +82,9 @@ def predict(
     videos: Iterable[str] | None = None,
     split: str = "valid",
     resolution: str | None = None,
-    workers: int = 1,
+    workers: int | None = None,
+    engine: Engine = "local",
+    ray_address: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
     progress: bool = False,
@@ -96,10 +99,15 @@ def predict(
         preset: as in `carvid.load`, as are `overrides`, `generator` and `classifier`.
         videos: names; only these, and later calls with `resume` may add others.
         split: as in `open_dataset`, as is `resolution`.
-        workers: processes, each with its own models. With more than one, scripts need
+        workers: processes or actors, each with its own models; None is one, of Ray as in
+            `RayActors`. With more than one, scripts need
             `if __name__ == "__main__":`. Where there are GPUs they take them in turn, unless a
             device is named by its number. On a CPU they share the cores, and as a sum's order
             depends on the number of threads, scores may differ in the last bits.
+        engine: `local`, processes of this machine, or `ray`, whose actors have as many threads as
+            this process: see `RayActors`.
+        ray_address: of a cluster that is joined, host:port or `auto`; None is what `RAY_ADDRESS`
+            says, or else Ray is begun on this machine.
         resume: go on after the last whole frame of each run that `out` holds.
         overwrite: replace what an earlier call left in `out`; that is kept in
             `out/.carvid/replaced` until all videos are whole. With `resume`, too: what was made
@@ -115,15 +123,16 @@ def predict(
     """
     began = time.monotonic()
     data, out = Path(data).resolve(), Path(out)
-    if workers < 1:
-        raise ConfigError(f"workers is {workers}; give 1 or more")
+    asked = Asked(engine, workers, ray_address)
+    asked.check()
     config = resolve(preset, overrides, generator=generator, classifier=classifier)
     dataset = open_dataset(data, split=split, resolution=resolution, videos=videos)
     inputs = inputs_of(config, dataset, split, resolution)
     read = [*files_of(dataset), *settings_files(preset), *weights_files(config)]
     overwrite = check_out(out, dataset, inputs, read, resume=resume, overwrite=overwrite)
 
-    jobs = [video_job(dataset, video, out) for video in dataset.videos]
+    place = Path(os.path.abspath(out))  # elsewhere there may be another working folder
+    jobs = [video_job(dataset, video, place) for video in dataset.videos]
     finished = [] if overwrite else [job for job in jobs if job.finished]
     for job in finished:
         job.tidy()
@@ -132,7 +141,10 @@ def predict(
     total = sum(job.frames for job in jobs)
     found = sum(job.frames for job in finished)
     found += 0 if overwrite else sum(job.frames_done for job in todo)
-    workers = min(workers, max(len(todo), 1))
+    team, prepare = workers_of(
+        asked, [config], partial(load, config), read=[job.image_folder for job in todo], out=place,
+        tasks=len(todo),
+    )  # fmt: skip
     frames = Counter[int]()  # of each job, done now
     with tqdm(
         total=total, initial=found, desc="davis", unit="frame", disable=not progress
@@ -152,11 +164,14 @@ def predict(
                 told = plural(total, "frame")
                 log.info("%s is done; %d of %s", todo[job].name, done_now, told)
 
+        telling = Telling([job.name for job in todo], "video")
         failed = follow(
-            Processes(workers).run(partial(_load, config, workers), _do_job, todo),
+            team.run(prepare, _do_job, todo),
             begin=begin,
             step=count,
+            retry=telling.retry,
             end=tell_end,
+            lost=telling.lost,
         )
     if not failed:
         forget_replaced(out)
@@ -169,12 +184,6 @@ def predict(
         time.monotonic() - began,
         reasons,
     )
-
-
-def _load(config: Config, workers: int) -> Carvid:
-    """Load the models in one of several workers."""
-    share_machine(config.weights.device, workers)
-    return load(config)
 
 
 def _do_job(model: Carvid, job: VideoJob) -> Generator[None, None, None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +12,16 @@ from carvid.cli.messages import exit_if_failed, resumable, show_progress
 from carvid.cli.options import (
     DATA,
     OUTPUT,
-    QUALITY,
     AsJson,
     Classifier,
     Device,
+    EngineName,
     Generator,
     Preset,
     Quiet,
+    RayAddress,
     Settings,
+    WorkerCount,
     complete_benchmarks,
     complete_tables,
     overrides,
@@ -45,18 +47,6 @@ Limit = Annotated[
         help="Images (of referring sets refs) in all, evenly spaced; 0 takes every one.",
     ),
 ]  # fmt: skip
-WorkerCount = Annotated[
-    int | None,
-    typer.Option(
-        min=1, metavar="N", rich_help_panel=QUALITY,
-        help="Processes, or actors of Ray, each with its own models; one, of Ray one for each GPU, "
-        "if not given.",
-    ),
-]  # fmt: skip
-EngineName = Annotated[
-    Literal["local", "ray"],
-    typer.Option(rich_help_panel=QUALITY, help="Processes of this machine, or Ray."),
-]
 Resume = Annotated[
     bool,
     typer.Option("--resume", rich_help_panel=OUTPUT, help="Go on after the images that are done."),
@@ -124,6 +114,7 @@ def bench(
     limit: Limit = 0,
     workers: WorkerCount = None,
     engine: EngineName = "local",
+    ray_address: RayAddress = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     csv: Csv = None,
@@ -157,7 +148,7 @@ def bench(
             name, data, out, preset, overrides(settings, device), generator=weights_generator,
             classifier=weights_classifier, split=split, by=by, old_order=old_order, limit=limit,
             predictions=predictions, resume=resume, overwrite=overwrite, workers=workers,
-            engine=engine, progress=bars, written=written,
+            engine=engine, ray_address=ray_address, progress=bars, written=written,
         )  # fmt: skip
     _tell(result, csv, as_json=as_json)
     if plot is not None:
@@ -206,6 +197,7 @@ def ablation(
     limit: Limit = 0,
     workers: WorkerCount = None,
     engine: EngineName = "local",
+    ray_address: RayAddress = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     csv: Csv = None,
@@ -222,8 +214,8 @@ def ablation(
         result = ablate(
             table, data, out, preset, overrides(settings, device), on=on, rows=rows,
             generator=weights_generator, classifier=weights_classifier, split=split, limit=limit,
-            resume=resume, overwrite=overwrite, workers=workers, engine=engine, progress=bars,
-            written=written,
+            resume=resume, overwrite=overwrite, workers=workers, engine=engine,
+            ray_address=ray_address, progress=bars, written=written,
         )  # fmt: skip
     _tell(result, csv, as_json=as_json)
     if not as_json:

@@ -12,19 +12,21 @@ from carvid.cli.messages import exit_if_failed, log, resumable, show_progress
 from carvid.cli.options import (
     DATA,
     OUTPUT,
-    QUALITY,
     AsJson,
     Classifier,
     Device,
+    EngineName,
     Generator,
     Overwrite,
     Preset,
     Quiet,
+    RayAddress,
     Resolution,
     Resume,
     Settings,
     Split,
     Videos,
+    WorkerCount,
     complete_protocols,
     overrides,
 )
@@ -53,13 +55,9 @@ def davis(
     videos: Videos = None,
     split: Split = "valid",
     resolution: Resolution = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            metavar="N", rich_help_panel=QUALITY,
-            help="Processes; each loads the models and does one video at a time.",
-        ),
-    ] = 1,
+    workers: WorkerCount = None,
+    engine: EngineName = "local",
+    ray_address: RayAddress = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -74,7 +72,8 @@ def davis(
         result = predict(
             data, out, preset, overrides(settings, device), generator=weights_generator,
             classifier=weights_classifier, videos=videos, split=split, resolution=resolution,
-            workers=workers, resume=resume, overwrite=overwrite, progress=bars,
+            workers=workers, engine=engine, ray_address=ray_address, resume=resume,
+            overwrite=overwrite, progress=bars,
         )  # fmt: skip
     if as_json:
         print_json(result.to_json())

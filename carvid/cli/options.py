@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -245,6 +245,25 @@ Overwrite = Annotated[
 AsJson = Annotated[
     bool, typer.Option("--json", rich_help_panel=OUTPUT, help="Print the result as JSON.")
 ]
+RAY_ADDRESS = "Join the Ray cluster at host:port, or auto; RAY_ADDRESS, or none, if not given."
+EngineName = Annotated[
+    Literal["local", "ray"],
+    typer.Option(rich_help_panel=QUALITY, help="Processes of this machine, or Ray."),
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--ray-address", metavar="ADDRESS", rich_help_panel=QUALITY, help=RAY_ADDRESS
+    ),
+]  # fmt: skip
+WorkerCount = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", rich_help_panel=QUALITY,
+        help="Processes, or actors of Ray, each with its own models. If not given one; of Ray one "
+        "for each GPU; of a cluster without any as many as it has CPUs for.",
+    ),
+]  # fmt: skip
 Quiet = Annotated[
     bool,
     typer.Option(

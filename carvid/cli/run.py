@@ -27,6 +27,7 @@ from carvid.cli.options import (
     OUTPUT,
     QUALITY,
     QUESTION,
+    RAY_ADDRESS,
     SEVERAL,
     AsJson,
     Classifier,
@@ -169,7 +170,14 @@ def run(
         int | None,
         typer.Option(
             min=1, metavar="N", rich_help_panel=SEVERAL,
-            help="Of Ray; one for each GPU, or one, if not given.",
+            help="Of Ray. If not given one for each GPU, or one; of a cluster without any as many "
+            "as it has CPUs for.",
+        ),
+    ] = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address", metavar="ADDRESS", rich_help_panel=SEVERAL, help=RAY_ADDRESS
         ),
     ] = None,
 ) -> None:  # fmt: skip
@@ -228,15 +236,15 @@ def run(
         if click or correct is not None:
             raise typer.BadParameter("--click and --correct are for one clip")
         _run_several(
-            task, clips or clips_of_sources(sources, texts, selection, rate), manifest, engine,
-            workers,
+            task, clips or clips_of_sources(sources, texts, selection, rate), manifest,
+            {"engine": engine, "workers": workers, "ray_address": ray_address},
         )  # fmt: skip
         return
     if marked and (click or correct is not None):
         raise typer.BadParameter("things have no labels yet; use carvid correct afterwards")
     said = corrections_of(correct, click, texts if isinstance(texts, list) else ())
-    if engine != "serial" or workers is not None:
-        raise typer.BadParameter("--engine and --workers are for several clips")
+    if engine != "serial" or workers is not None or ray_address is not None:
+        raise typer.BadParameter("--engine, --workers and --ray-address are for several clips")
     source = sources[0] if sources else f"camera:{camera}"
     if index is not None:
         index.check(config)
@@ -366,7 +374,7 @@ def _run_one(
 
 
 def _run_several(
-    task: _Task, clips: list[Clip], manifest: Path | None, engine: Any, workers: int | None
+    task: _Task, clips: list[Clip], manifest: Path | None, who: dict[str, Any]
 ) -> None:
     """Segment several clips and print what was found in each; exit 1 if one failed."""
     from carvid.batch.run import run_batch
@@ -374,8 +382,8 @@ def _run_several(
     read = [*task.read, *([] if manifest is None else [manifest])]
     with resumable(task.out):
         batch = run_batch(
-            clips, task.out, task.config, engine=engine, workers=workers, read=read,
-            finish_frames=True, **task.models, **task.options,
+            clips, task.out, task.config, read=read, finish_frames=True, **who, **task.models,
+            **task.options,
         )  # fmt: skip
     for facts in batch.done.values():
         warn_lost(facts["video"], facts["lost"])

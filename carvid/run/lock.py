@@ -5,6 +5,8 @@ empty one looks like a run's (`carvid.run.layout.check_place`), nothing is remov
 run's hands, and whoever may read the folder is kept out: other users, other containers, and other
 spellings of its path, which a lock file in the user's own cache would let in. On a network drive
 it holds among the programs of one machine; those of two may have to be kept apart by their users.
+Workers of a cluster that is believed lost end by themselves before others take up their work
+(`carvid.base.ray_actors`), and those wait for the lock where it does hold.
 
 Windows locks no folders. There a hidden file in it is locked, which is removed at the end; Windows
 removes no file that another program has open, so that no two runs can hold two files of this name.
@@ -16,14 +18,20 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout, lock_descriptor
 
 from carvid.base.errors import OUT, OutputError
 from carvid.base.files import make_folder, partial_of
+
+PATIENCE_S = 120.0
+"""How long to wait for one that may be dying, or whose machine is dead: servers of files keep a
+dead machine's locks for up to 90 s."""
+LOOK_S = 0.5
 
 
 @contextmanager
@@ -36,14 +44,27 @@ def locked(folder: Path) -> Iterator[None]:
         OutputError: another run is in it, or it cannot be made.
     """
     make_folder(folder)
-    lock = _file_lock if sys.platform == "win32" else _folder_lock
-    with lock(folder) as is_ours:
+    with _lock(folder) as is_ours:
         if not is_ours:
             raise OutputError(
                 f"another run is writing to '{folder}'; wait for it, or choose another folder "
                 f"with {OUT}"
             )
         yield
+
+
+def wait_until_free(folder: Path, patience_s: float = PATIENCE_S) -> None:
+    """Wait until no run is in a folder, if it is there, or patience is at its end."""
+    until_s = time.monotonic() + patience_s
+    while folder.is_dir():
+        with _lock(folder) as is_ours:
+            if is_ours or time.monotonic() > until_s:
+                return
+        time.sleep(LOOK_S)
+
+
+def _lock(folder: Path) -> AbstractContextManager[bool]:
+    return (_file_lock if sys.platform == "win32" else _folder_lock)(folder)
 
 
 @contextmanager
