@@ -28,7 +28,7 @@ from carvid.temporal.causal import causal_pass
 from carvid.temporal.followed import NOT_FOLLOWED, Followed
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.observe import FrameContext
-from carvid.temporal.pending import CausalFrame
+from carvid.temporal.pending import CausalFrame, PendingFrame
 from carvid.temporal.sam2_carrier import Sam2Carrier
 from carvid.temporal.seen import see, seen_frames
 from carvid.temporal.state import TemporalState
@@ -324,3 +324,45 @@ def test_looking_ahead_asks_the_carrier() -> None:
     sharpen = lambda image, proposals, rows: proposals > 0.5  # noqa: E731
     frames = list(smooth(hand_made_frames([True] * 3), 1, config, sharpen, carrier=carrier))
     assert carrier.asked and frames[1].maps.mean() > frames[0].maps.mean()
+
+
+def offline(model: Carvid, sam2: Path, state: TemporalState | None, start: int) -> list[Any]:
+    """Decided frames of the clip from a frame on, carried by a SAM 2 in both directions."""
+    network, config = load_video(str(sam2), "cpu"), model.config.temporal
+    followers = VideoCarrier(network), VideoCarrier(network)
+    model.carrier = Sam2Carrier(config, followers[0], back=followers[1])
+    if state is not None:
+        state = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
+    return list(model.offline(clip()[start:], TEXTS, state=state))
+
+
+def test_both_directions_go_on_to_the_same_bits(model: Carvid, sam2: Path) -> None:
+    """Where looking ahead has decided a key frame."""
+    whole = offline(model, sam2, None, 0)
+    keys = [each.index for each in whole if each.state.since_key == 0]
+    assert [each.index for each in whole] == list(range(20)) and len(keys) > 3
+    for key in keys[1:]:
+        for each in offline(model, sam2, whole[key].state, key + 1):
+            assert (each.masks == whole[each.index].masks).all(), (key, each.index)
+    model.carrier = None
+    by_flow = list(model.offline(clip(), TEXTS))
+    assert any((a.masks != b.masks).any() for a, b in zip(whole, by_flow, strict=True))
+
+
+def test_backward_is_what_the_follower_has() -> None:
+    """From the key frame on, in reverse; a flash is passed over."""
+    config = TemporalConfig(lag=1)
+    causal = list(hand_made_frames([True] * 3))
+    pending = [PendingFrame.of(each, in_color=True) for each in causal]
+    back = FakeFollower()
+    carrier = Sam2Carrier(config, FakeFollower(), back=back)
+    assert carrier.looks_back and not Sam2Carrier(config, back).looks_back
+    key, frames = pending[4], [*pending[:2], replace(pending[2], colors=None), pending[3]]
+    maps = np.stack([square(20), np.zeros(SIZE_HW, bool), square(100)]).astype(np.float32)
+    colors, known = np.zeros((3, 2, 1), np.float32), np.ones(3, bool)
+    found = carrier.backward(frames, key, maps, colors, known)
+    assert back.told == ["new 0", "new 2"]
+    steps = [6, 4, 2, 2]  # of the fake, always to the right; none at the flash
+    for levels, step in zip(found, steps, strict=True):
+        assert ((levels[0] > MASK_LEVEL) == square(20 + step)).all()
+        assert ((levels[2] > MASK_LEVEL) == square(100 + step)).all() and not levels[1].any()

@@ -20,6 +20,10 @@ from carvid.temporal.state import TemporalState
 class Carrier(Protocol):
     """Carries masks of a frame into the next one, and those of a key frame into those before it."""
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether `backward` looks at the frames' images."""
+
     def begin(self, state: TemporalState) -> None:
         """Go on after the frame that left a state.
 
@@ -75,6 +79,11 @@ class FlowCarrier:
 
     def __init__(self, config: TemporalConfig) -> None:
         self._config = config
+
+    @property
+    def looks_back(self) -> bool:
+        """No: motion and colours are enough."""
+        return False
 
     def begin(self, state: TemporalState) -> None:
         """Go on after any frame: a state is all that there is."""

@@ -98,7 +98,7 @@ class _Smoother:
         """Take a frame; yield those that can be decided now."""
         if not self._pending and self._tracks_before is None:
             self._tracks_before = frame.context.state.smoothed  # of a run that resumes
-        self._pending.append(PendingFrame.of(frame))
+        self._pending.append(PendingFrame.of(frame, in_color=self._carrier.looks_back))
         if sum(each.is_key for each in self._pending) > self._config.lag:
             yield from self._decide()
 

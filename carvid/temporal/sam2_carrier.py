@@ -2,7 +2,8 @@
 
 The chosen tracks are things that the network follows; all others, rivals that may be chosen later,
 are carried by flow. A thing is told by its mask at the key frame where a track is first chosen, and
-told anew where key frames find it elsewhere for long enough.
+told anew where key frames find it elsewhere for long enough. Backward, a network of its own is told
+a key frame's masks and sees the frames before it in reverse.
 """
 
 from __future__ import annotations
@@ -61,17 +62,30 @@ class Follower(Protocol):
 
 
 class Sam2Carrier:
-    """Carries masks by a network that follows things; backward by flow.
+    """Carries masks by a network that follows things.
 
     Args:
         config: settings.
         follower: the network.
         correct_after: a thing that so many key frames in a row find elsewhere is told anew; 0 tells
             each thing anew at each key frame.
+        back: follows things backward, one key frame at a time; if None, flow carries them back.
     """
 
-    def __init__(self, config: TemporalConfig, follower: Follower, correct_after: int = 1) -> None:
+    def __init__(
+        self,
+        config: TemporalConfig,
+        follower: Follower,
+        correct_after: int = 1,
+        back: Follower | None = None,
+    ) -> None:
         self._config, self._follower, self._correct_after = config, follower, correct_after
+        self._back = back
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether a network carries masks back."""
+        return self._back is not None
 
     def begin(self, state: TemporalState) -> None:
         """Take up what the network remembered at the frame that left a state.
@@ -128,7 +142,20 @@ class Sam2Carrier:
         known: NDArray[np.bool_],
     ) -> list[NDArray[np.uint8]]:
         """Carry a key frame's maps into the frames before it; as `Carrier.backward`."""
-        return carry_back(frames, key, maps, colors, known, self._config)
+        if self._back is None:
+            return carry_back(frames, key, maps, colors, known, self._config)
+        assert key.image is not None
+        self._back.forget()
+        self._back.step(key.image.image(), key.flow_size_hw)
+        for query in np.flatnonzero((maps > 0.5).any(axis=(1, 2))):
+            self._back.add_mask(int(query), maps[query] > 0.5)
+        levels = to_levels(maps)
+        carried: list[NDArray[np.uint8]] = []
+        for frame in reversed(frames):
+            if frame.colors is not None:  # a flash is passed over
+                levels = _in(frame, self._back, len(maps))
+            carried.insert(0, levels)
+        return carried
 
     def _tell(
         self,
@@ -152,6 +179,16 @@ class Sam2Carrier:
         if is_new or followed.disagreed[track] >= self._correct_after:
             self._follower.add_mask(number, mask)
             followed.disagreed[track] = 0
+
+
+def _in(frame: PendingFrame, follower: Follower, count: int) -> NDArray[np.uint8]:
+    """Things 0, 1, … in the next frame that a follower sees, uint8 (N, h, w) in steps of 1/255."""
+    assert frame.image is not None
+    levels = np.zeros((count, *frame.flow_size_hw), np.uint8)
+    found = follower.step(frame.image.image(), frame.flow_size_hw)
+    for number, plane in zip(found.numbers, found.maps, strict=True):
+        levels[number] = to_levels(plane)
+    return levels
 
 
 def _new_followed(state: TemporalState, before: Followed | None) -> Followed:
