@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ import carvid
 from carvid.car.choice import NO_TRACK
 from carvid.car.queries import Queries
 from carvid.config import TemporalConfig
-from carvid.media.frames import Frame
+from carvid.media.encode import VideoWriter
+from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
 from carvid.sam.video import Carried, VideoCarrier
 from carvid.sam.video_weights import load_video
@@ -39,6 +41,8 @@ from tests.test_sam_video import make_sam2
 Mask = NDArray[np.bool_]
 TEXTS = ("a dog", "a white cat")
 CUT = 12
+KEYS = range(0, 20, 4)
+"""Key frames of the clip, by time; the cut is one of them."""
 STEP = 2
 """Pixels that the fake follower moves each thing by, as `moving` does."""
 
@@ -347,6 +351,42 @@ def test_both_directions_go_on_to_the_same_bits(model: Carvid, sam2: Path) -> No
     model.carrier = None
     by_flow = list(model.offline(clip(), TEXTS))
     assert any((a.masks != b.masks).any() for a, b in zip(whole, by_flow, strict=True))
+
+
+@pytest.mark.parametrize("stop", [2, 9, 15])
+def test_a_stopped_run_goes_on_to_the_same_bytes(
+    model: Carvid, sam2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    """Frames after the last key frame that was decided are done again."""
+    video, network = tmp_path / "clip.mp4", load_video(str(sam2), "cpu")
+    with VideoWriter(video, SIZE_HW, Fraction(10)) as writer:
+        for frame in clip():
+            writer.write(frame.image, frame.time_s)
+    config = replace(model.config.temporal, lag=1)
+    model = Carvid(replace(model.config, temporal=config), *model.backbones)
+    model.carrier = Sam2Carrier(config, VideoCarrier(network), back=VideoCarrier(network))
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    model.segment(video, TEXTS, out=whole)
+    reader = type(carvid.open_video(video))
+    frames, asked, stopping = reader.frames, [], [True]
+
+    def until_stop(self: VideoReader, start: int = 0) -> Iterator[Frame]:
+        asked.append(start)
+        for frame in frames(self, start):  # type: ignore[arg-type]
+            if frame.index == stop and stopping:
+                raise KeyboardInterrupt
+            yield frame
+
+    monkeypatch.setattr(reader, "frames", until_stop)
+    with pytest.raises(KeyboardInterrupt):
+        model.segment(video, TEXTS, out=broken)
+    stopping.clear()
+    asked.clear()
+    model.segment(video, TEXTS, out=broken, resume=True)
+    assert max(asked) in {0, *(key + 1 for key in KEYS)} and max(asked) <= stop
+    assert (max(asked) > 0) == (stop > 5)
+    for path in [*sorted((whole / "masks").iterdir()), whole / "scores.csv"]:
+        assert (broken / path.relative_to(whole)).read_bytes() == path.read_bytes(), path.name
 
 
 def test_backward_is_what_the_follower_has() -> None:

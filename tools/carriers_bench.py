@@ -5,7 +5,8 @@
     tools/carriers_bench.py ../shared/data/davis-train --level strong --video dance --seed 1 2
 
 CLIP is simulated as in `tools/bench.py real`. The follower is simulated, too: what it is told is
-taken for the object that it overlaps most, and it then has the truth, with an uneven border. By
+taken for the object that it overlaps most, and it then has the truth, with an uneven border and
+with about half of what was wrong with the mask that it was told, which moves with the object. By
 chance it changes over to something beside the object, which moves with it, or loses it, and stays
 with that error until it is told anew. What is no object stands still.
 """
@@ -37,7 +38,8 @@ from carvid.temporal.sam2_carrier import Sam2Carrier
 NEVER = 10**6
 RULES = {"flow": None, "never": NEVER, "always": 0, "after 1": 1, "after 2": 2, "after 3": 3}
 """What carries; where it is the follower, `correct_after` of `Sam2Carrier`."""
-LAGS = {"offline": (), "causal": ("temporal.lag=0",)}
+LAGS = {"both ways": (), "offline": (), "causal": ("temporal.lag=0",)}
+"""In `offline` flow carries masks back, in `both ways` a follower."""
 FOUND_IOU = 0.2
 """What is told is an object that it overlaps by this."""
 CHANGES, LOSES = 0.01, 0.005
@@ -56,6 +58,11 @@ class Thing:
     mask: NDArray[np.bool_]
     """bool (h, w): the place."""
     lost: bool = False
+    wrong: NDArray[np.bool_] | None = None
+    """bool (h, w): of what was told, what it takes on though it is wrong; in the frame where it was
+    told."""
+    center: tuple[int, int] = (0, 0)
+    """The object's middle there, x and y."""
     beside: int = 0
     """-1 or 1 where it is what is on the left or right of the object."""
 
@@ -86,8 +93,12 @@ class SimulatedFollower:
         self.told += 1
         overlaps = [iou(mask, self._truth(k)) for k in range(1, self._clip.objects + 1)]
         best = int(np.argmax(overlaps))
-        label = best + 1 if overlaps[best] > FOUND_IOU else None
-        self._things[number] = Thing(label, mask.copy())
+        if overlaps[best] <= FOUND_IOU:
+            self._things[number] = Thing(None, mask.copy())
+            return
+        truth = self._truth(best + 1)
+        wrong = (mask ^ truth) & (self._field() > 0)
+        self._things[number] = Thing(best + 1, mask, wrong=wrong, center=_middle(truth))
 
     def drop(self, number: int) -> None:
         """Follow a thing no more."""
@@ -122,20 +133,34 @@ class SimulatedFollower:
         if thing.lost:
             return np.zeros(self._size_hw, np.float32)
         mask = thing.mask if thing.label is None else self._truth(thing.label)
+        if thing.wrong is not None and mask.any():
+            x, y = np.subtract(_middle(mask), thing.center)
+            mask = mask ^ self._moved(thing.wrong, int(x), int(y))
         if thing.beside and mask.any():
             left, _, right, _ = box_of(mask)
-            by = thing.beside * (right - left)
-            mask = cv2.warpAffine(
-                mask.astype(np.uint8), np.float32([[1, 0, by], [0, 1, 0]]), self._size_hw[::-1]
-            ) > 0  # fmt: skip
+            mask = self._moved(mask, thing.beside * (right - left), 0)
         inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
         outside = cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, 5)
-        small = self._rng.standard_normal((12, 20)).astype(np.float32)
-        field = cv2.resize(small, self._size_hw[::-1], interpolation=cv2.INTER_CUBIC)
-        place = inside - outside + BORDER * self._size_hw[1] / 864 * field
+        place = inside - outside + BORDER * self._size_hw[1] / 864 * self._field()
         return np.asarray(
             1 / (1 + np.exp(-np.clip(place, -20, 20))) if mask.any() else mask, np.float32
         )
+
+    def _field(self) -> NDArray[np.float32]:
+        """A smooth random field of about unit variance, float32 (h, w)."""
+        small = self._rng.standard_normal((12, 20)).astype(np.float32)
+        return np.asarray(cv2.resize(small, self._size_hw[::-1], interpolation=cv2.INTER_CUBIC))
+
+    def _moved(self, mask: NDArray[np.bool_], x: int, y: int) -> NDArray[np.bool_]:
+        """A mask, bool (h, w), farther to the right and down by so many pixels."""
+        by = np.float32([[1, 0, x], [0, 1, y]])
+        return cv2.warpAffine(mask.astype(np.uint8), by, self._size_hw[::-1]) > 0
+
+
+def _middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """The middle of a mask's box, x and y."""
+    left, top, right, bottom = box_of(mask)
+    return (left + right) // 2, (top + bottom) // 2
 
 
 def measure_video(
@@ -150,7 +175,8 @@ def measure_video(
         for lag, settings in LAGS.items():
             for rule, after in RULES.items():
                 for seed in seeds:
-                    score, told = measure(clip, level, seed, settings, after)
+                    both = lag == "both ways"
+                    score, told = measure(clip, level, seed, settings, after, both_ways=both)
                     found.append((lag, rule, score, told, len(clip.images)))
     finally:
         carvid.temporal.seen.flow_between = plain
@@ -158,14 +184,21 @@ def measure_video(
 
 
 def measure(
-    clip: real_bench.Clip, level: str, seed: int, settings: tuple[str, ...], after: int | None
+    clip: real_bench.Clip,
+    level: str,
+    seed: int,
+    settings: tuple[str, ...],
+    after: int | None,
+    *,
+    both_ways: bool,
 ) -> tuple[float, int]:
     """Return J&F in percent, the mean over objects, and how often a thing was told."""
     config = load_config("default", settings)
     model, follower = real_bench.simulate(clip, real_bench.LEVELS[level], seed, config), None
     if after is not None:
         follower = SimulatedFollower(clip, seed)
-        model.carrier = Sam2Carrier(config.temporal, follower, after)
+        back = SimulatedFollower(clip, seed + 1000) if both_ways else None
+        model.carrier = Sam2Carrier(config.temporal, follower, after, back)
     texts = [real_bench.text_of(label) for label in range(1, clip.objects + 1)]
     labels = [result.labels() for result in model.offline(clip.images, texts)]
     pairs = list(zip(labels, clip.labels, strict=True))[1:-1]

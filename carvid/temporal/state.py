@@ -92,6 +92,11 @@ class TemporalState(Brief):
             colors=np.zeros((0, 2, COLOR_BINS), np.float32),
         )
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a run can go on from it: where a network follows things, from key frames only."""
+        return self.followed is None or self.followed.memory is not None
+
     def path_values(self, count: int) -> NDArray[np.float32]:
         """Return the path values of the first `count` queries' tracks, float32 (N,) in [0, 1]; 1
         for a query that has none, and where masks are not carried."""
