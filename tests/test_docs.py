@@ -30,8 +30,10 @@ PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
     for path in (
-        README, *PAGES, ROOT / "examples/README.md", ROOT / "carvid/clip/tiny/README.md",
-        ROOT / "tests/golden/README.md", *(ROOT / "configs").glob("*.yaml"),
+        README, *PAGES,
+        ROOT / "examples/README.md", *sorted((ROOT / "examples").glob("*/README.md")),
+        ROOT / "carvid/clip/tiny/README.md", ROOT / "tests/golden/README.md",
+        *(ROOT / "configs").glob("*.yaml"),
     )
 }  # fmt: skip
 """What is written for people: its path from the root, and its text."""
@@ -119,6 +121,11 @@ def test_every_preset_format_name_and_page_is_told() -> None:
     for page in PAGES:
         if page.name != "README.md":
             assert f"({page.name})" in TEXTS["docs/README.md"] and f"docs/{page.name}" in readme
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_no_page_has_marks_of_a_merge(name: str) -> None:
+    assert not re.search(r"^(<{7}|={7}|>{7})( |$)", TEXTS[name], re.M)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
