@@ -20,6 +20,7 @@ from carvid.media.open import Frame
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.result import FrameResult
 from carvid.sam.refiner import SamRefiner
+from carvid.temporal.carrier import Carrier
 from carvid.temporal.causal import causal_pass
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.memory import apply_memory
@@ -53,6 +54,8 @@ class Streaming:
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
         self.key_frames: ClipIndex | None = None
         """What key frames are taken from, in place of the generator."""
+        self.carrier: Carrier | None = None
+        """What carries masks from frame to frame; flow, if None."""
 
     @takes_classes
     @telling_out_of_memory()
@@ -132,11 +135,12 @@ class Streaming:
         causal = causal_pass(
             seen, state, partial(self._key_frame, queries), count, config, theta=car.theta,
             of_motion=[query for query, phrase in enumerate(phrases) if phrase.of_motion],
-            always_there=self.segmenter.always_there(count),
+            always_there=self.segmenter.always_there(count), carrier=self.carrier,
         )  # fmt: skip
         decided = smooth(
-            causal, count, config, self.segmenter.sharpen.of(stuff), present=car.present
-        )
+            causal, count, config, self.segmenter.sharpen.of(stuff), present=car.present,
+            carrier=self.carrier,
+        )  # fmt: skip
         with telling_out_of_memory():
             for frame in decided if late else causal:
                 yield FrameResult.of(frame, stuff if self.segmenter.competing else None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Event, Processes, follow, worker_number
+from carvid.workers.processes import Event, Processes, follow, worker_number
 from tests import HANGS_S
 
 
@@ -167,7 +167,7 @@ def test_orphans_do_nothing_more(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from carvid.base.processes import Processes
+from carvid.workers.processes import Processes
 from tests.test_processes import prepare, slow
 for _ in Processes(2).run(prepare, slow, [Path(word) for word in sys.argv[1:]]):
     pass

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from carvid.base.errors import CarvidError, ConfigError, DatasetError
-from carvid.base.processes import Event
 from carvid.evaluation import workers as module
 from carvid.evaluation.protocols import PROTOCOLS, evaluate
 from carvid.evaluation.regions import Statistics, boundary_f, jaccard
@@ -29,6 +28,7 @@ from carvid.evaluation.report import (
     plot_worst,
 )
 from carvid.media.label_png import read_label_png, write_label_png
+from carvid.workers.processes import Event
 from tests.trees import BLANK, FRAMES, OBJECTS, SIZE, drop, paint, put, scene, scored_tree
 
 OFFICIAL_TOLERANCE = 1e-9

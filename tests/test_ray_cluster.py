@@ -22,9 +22,9 @@ from typing import Any
 
 import pytest
 
-from carvid.base.ray_cluster import MARK, _reason, cluster_address, find_ray
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
+from carvid.workers.ray_cluster import MARK, _reason, cluster_address, find_ray
 from tests import HANGS_S, dying
 from tests.conftest import Finished, carvid
 from tests.test_batch import TINY, assert_same_runs, run, wait_for, write_clips, write_manifest
@@ -44,10 +44,11 @@ CLIPS = [f"clip-{number:02d}" for number in range(8)]
 QUICK_LOSS = {
     "health_check_initial_delay_ms": 500,
     "health_check_period_ms": 500,
-    "health_check_timeout_ms": 1000,
-    "health_check_failure_threshold": 2,
+    "health_check_timeout_ms": 3000,
+    "health_check_failure_threshold": 4,
 }
-"""A lost node is noticed within seconds, and not a quarter of a minute."""
+"""A lost node is noticed within seconds, and not a quarter of a minute; one that is slow is not
+taken for lost."""
 NEW_MOUNTS = 0x20000
 """CLONE_NEWNS of Linux."""
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from carvid.base import ray_crew
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Event
-from carvid.base.ray_cluster import Node
-from carvid.base.ray_crew import ATTEMPTS, LOSSES, MOST_AT_ONCE, Crew, Staff
+from carvid.workers import ray_crew
+from carvid.workers.processes import Event
+from carvid.workers.ray_cluster import Node
+from carvid.workers.ray_crew import ATTEMPTS, LOSSES, MOST_AT_ONCE, Crew, Staff
 
 RayError = type("RayError", (Exception,), {})
 ERRORS = SimpleNamespace(

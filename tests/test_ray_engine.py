@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_actors import RayActors
-from carvid.base.ray_cluster import begin_ray, find_ray
-from carvid.base.ray_crew import ATTEMPTS
 from carvid.base.threads import WAITING
 from carvid.batch import run as batches
 from carvid.batch.manifest import read_manifest
 from carvid.benchmark.bench import bench
+from carvid.workers.processes import Processes, Workers, follow
+from carvid.workers.ray_actors import RayActors
+from carvid.workers.ray_cluster import begin_ray, find_ray
+from carvid.workers.ray_crew import ATTEMPTS
 from tests import HANGS_S, dying
 from tests.benchmark_trees import voc_tree
 from tests.conftest import carvid

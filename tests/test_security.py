@@ -366,7 +366,7 @@ def test_no_source_file_has_what_would_run_strangers_code() -> None:
     # Lists, of which no shell makes anything.
     commands = {
         "show/fonts.py": 'command = ["fc-match", "--sort", ',
-        "base/ray_cluster.py": 'command = [sys.executable, "-c", JOINING, address]',
+        "workers/ray_cluster.py": 'command = [sys.executable, "-c", JOINING, address]',
     }
     for file, command in commands.items():
         text = re.sub(r"\(\s+", "(", (folder / file).read_text(encoding="utf-8"))

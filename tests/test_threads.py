@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from carvid.base import threads
-from carvid.base.processes import Processes
 from carvid.base.threads import (
     COUNTING,
     WAITING,
@@ -21,6 +20,7 @@ from carvid.base.threads import (
     granted_cores,
     sleeping_threads,
 )
+from carvid.workers.processes import Processes
 from tests import HANGS_S
 
 UNDECIDED = {key: value for key, value in os.environ.items() if key not in (*WAITING, *COUNTING)}

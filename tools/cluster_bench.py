@@ -28,7 +28,6 @@ import numpy as np
 import speed_bench
 
 from carvid.base.memory import telling_out_of_memory
-from carvid.base.ray_cluster import find_ray
 from carvid.batch import run as batches
 from carvid.batch.manifest import Clip, clips_of
 from carvid.batch.run import run_batch
@@ -36,6 +35,7 @@ from carvid.config import Config, load_config
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Selection, open_video
 from carvid.pipeline import Carvid
+from carvid.workers.ray_cluster import find_ray
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "dog-jumping.mp4"
 SETTINGS = ["crf.iterations=1", "car.theta=0", "weights.device=cpu"]

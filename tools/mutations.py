@@ -84,15 +84,22 @@ TARGETS = {
     "app's frames": "carvid.app.clips:FrameSource.image",
     "app's masks": "carvid.app.pictures:draw",
     "app's θ": "carvid.app.quick:QuickAnswer.there",
-    "lost node": "carvid.base.ray_crew:Crew._lose",
-    "tasks of a call": "carvid.base.ray_crew:Crew._next_tasks",
-    "what a node says": "carvid.base.ray_nodes:_fault_of",
+    "lost node": "carvid.workers.ray_crew:Crew._lose",
+    "tasks of a call": "carvid.workers.ray_crew:Crew._next_tasks",
+    "what a node says": "carvid.workers.ray_nodes:_fault_of",
     "who is let in": "carvid.app.doorkeeper:Doorkeeper._refusal",
     "corners": "carvid.exports.polygons:corners",
     "rings": "carvid.exports.polygons:rings",
     "what is for validation": "carvid.exports.yolo:_part_of",
     "kinds of things": "carvid.exports.data_set:category_names",
     "numbers in the video": "carvid.exports.numbered:frame_numbers",
+    "SAM 2's pixels": "carvid.sam.video:VideoCarrier._to_pixels",
+    "SAM 2's reach": "carvid.sam.video_memory:ObjectMemory._reach",
+    "SAM 2's forgetting": "carvid.sam.video_memory:ObjectMemory._trim",
+    "SAM 2's saved state": "carvid.sam.video_memory:to_tensor",
+    "points for SAM 2": "carvid.sam.video:VideoCarrier._prompt",
+    "followed tracks": "carvid.temporal.sam2_carrier:_new_followed",
+    "telling": "carvid.temporal.sam2_carrier:Sam2Carrier._tell",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -953,3 +960,61 @@ def whatever_the_package_rates(_generate: Function) -> Function:
 def nobody_made_the_masks(made_by_in_json: Function) -> Function:
     """A run.json does not say that the package made the automatic masks."""
     return with_result(made_by_in_json, lambda _: {})
+
+
+# SAM 2 ---------------------------------------------------------------------------------------
+
+CARRIED = "tests/test_sam_video.py::{}"
+
+
+@breaks(CARRIED.format("test_pixels_are_rgb_and_upright"), "SAM 2's pixels")
+def carried_in_bgr(to_pixels: Function) -> Function:
+    """SAM 2 sees red and blue exchanged."""
+    return with_argument(to_pixels, "image", bgr)
+
+
+@breaks(CARRIED.format("test_a_carrier_gives_what_transformers_own_session_gives"), "SAM 2's reach")
+def forgotten_too_early(reach: Function) -> Function:
+    """Pointers of an object are forgotten a frame before SAM 2 has done with them."""
+    return with_result(reach, lambda frames: frames - 2)
+
+
+@breaks(CARRIED.format("test_memory_is_flat_over_300_frames"), "SAM 2's forgetting")
+def nothing_forgotten(trim: Function) -> Function:
+    """All that SAM 2 has seen is kept."""
+    return lambda self, index: None
+
+
+@breaks(CARRIED.format("test_edgetam_is_called_alike"), "SAM 2's saved state")
+def states_loaded_inexactly(to_tensor: Function) -> Function:
+    """What is loaded of a state is not quite what was saved."""
+    return with_result(to_tensor, lambda tensor: tensor * 1.01)
+
+
+@breaks(CARRIED.format("test_points_are_pixels_of_the_frame"), "points for SAM 2")
+def inside_and_outside_exchanged(prompt: Function) -> Function:
+    """Points in a thing are told as outside it, and the other way round."""
+
+    def exchanged(self: Any, inside: Any, outside: Any, box: Any) -> Any:
+        return prompt(self, outside, inside, box)
+
+    return exchanged
+
+
+FOLLOWED = "tests/test_sam2_carrier.py::{}"
+
+
+@breaks(FOLLOWED.format("test_a_path_that_changes_to_a_rival_is_another_thing"), "followed tracks")
+def things_numbered_anew(new_followed: Function) -> Function:
+    """At each key frame tracks are taken for things that were never followed."""
+    return with_argument(new_followed, "before", lambda _: None)
+
+
+@breaks(FOLLOWED.format("test_two_key_frames_in_a_row_elsewhere"), "telling")
+def disagreements_forgotten(tell: Function) -> Function:
+    """A thing is told anew only if one key frame is enough: earlier ones are not counted."""
+
+    def changed(before: Any) -> Any:
+        return before and replace(before, disagreed=0 * before.disagreed)
+
+    return with_argument(tell, "before", changed)

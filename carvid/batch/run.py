@@ -19,9 +19,6 @@ from tqdm import tqdm
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.guard import check_apart
 from carvid.base.interrupt import finishing_frames, never
-from carvid.base.processes import Processes, Workers, follow
-from carvid.base.ray_cluster import check_no_address
-from carvid.base.telling import Telling
 from carvid.batch.manifest import Clip
 from carvid.car.classes import config_for, queries_of
 from carvid.car.marks import marked_in
@@ -40,6 +37,9 @@ from carvid.run.earlier import check_earlier
 from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
 from carvid.run.lock import locked, wait_until_free
+from carvid.workers.processes import Processes, Workers, follow
+from carvid.workers.ray_cluster import check_no_address
+from carvid.workers.telling import Telling
 
 log = logging.getLogger("carvid")
 

@@ -20,8 +20,6 @@ from tqdm import tqdm
 
 from carvid.base.errors import ConfigError, DatasetError, OutputError
 from carvid.base.guard import check_apart
-from carvid.base.processes import follow
-from carvid.base.telling import Telling
 from carvid.base.words import plural
 from carvid.benchmark.bench_models import BenchRun, do_job, load_models
 from carvid.benchmark.bench_plan import FOLDERS, BenchPlan, plan_bench
@@ -37,6 +35,8 @@ from carvid.run.layout import CHOOSE, forget_replaced
 from carvid.run.lock import locked
 from carvid.sam.installed import maker_in_json
 from carvid.version import __version__
+from carvid.workers.processes import follow
+from carvid.workers.telling import Telling
 
 log = logging.getLogger("carvid")
 

@@ -21,8 +21,6 @@ from typing import Any
 from tqdm import tqdm
 
 from carvid.base.background import run_in_background
-from carvid.base.processes import follow
-from carvid.base.telling import Telling
 from carvid.base.words import plural
 from carvid.benchmark.jobs import SetRun, VideoJob, video_job
 from carvid.benchmark.predictions_folder import FOLDER, check_out, inputs_of
@@ -39,6 +37,8 @@ from carvid.media.sequences import ImageList
 from carvid.pipeline import Carvid, load
 from carvid.run.layout import forget_replaced, tidy
 from carvid.run.lock import locked
+from carvid.workers.processes import follow
+from carvid.workers.telling import Telling
 
 log = logging.getLogger("carvid")
 

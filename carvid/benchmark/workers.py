@@ -11,11 +11,11 @@ from typing import Literal, TypeVar
 import torch
 
 from carvid.base.errors import ConfigError
-from carvid.base.processes import Processes, Workers, worker_number
-from carvid.base.ray_cluster import check_no_address
 from carvid.base.threads import cores
 from carvid.clip.on_ray import actors_of
 from carvid.config import Config
+from carvid.workers.processes import Processes, Workers, worker_number
+from carvid.workers.ray_cluster import check_no_address
 
 Tool = TypeVar("Tool")
 Engine = Literal["local", "ray"]

@@ -15,12 +15,12 @@ from typing import TypeVar
 import torch
 
 from carvid.base.errors import WeightsError
-from carvid.base.ray_actors import RayActors
-from carvid.base.ray_cluster import cluster_address, find_ray
-from carvid.base.ray_nodes import Needs
 from carvid.clip.content import content_of, weights_files
 from carvid.config import Config
 from carvid.version import __version__
+from carvid.workers.ray_actors import RayActors
+from carvid.workers.ray_cluster import cluster_address, find_ray
+from carvid.workers.ray_nodes import Needs
 
 Tool = TypeVar("Tool")
 PACKAGES = ("torch", "numpy", "opencv-python-headless", "av", "ray")

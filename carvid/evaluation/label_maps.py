@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from carvid.base.errors import CarvidError, ConfigError, DatasetError, suggest
-from carvid.base.processes import Processes
 from carvid.base.spreadsheet import as_text
 from carvid.datasets.folders import few
 from carvid.datasets.semantic_dataset import LabelledImage, SemanticDataset
@@ -31,6 +30,7 @@ from carvid.evaluation.confusion import (
 from carvid.evaluation.report import columns
 from carvid.evaluation.sequences import keep_memory
 from carvid.media.label_png import opened_png
+from carvid.workers.processes import Processes
 
 SEMANTIC_PROTOCOLS: tuple[SemanticProtocol, ...] = get_args(SemanticProtocol)
 LABEL_FOLDER, FOREGROUND_FOLDER = "labels", "foreground"

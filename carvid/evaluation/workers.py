@@ -11,7 +11,6 @@ import numpy as np
 from tqdm import tqdm
 
 from carvid.base.errors import CarvidError, DatasetError
-from carvid.base.processes import Processes
 from carvid.evaluation.sequences import (
     MaskSequence,
     Scores,
@@ -20,6 +19,7 @@ from carvid.evaluation.sequences import (
     keep_memory,
     score_stretch,
 )
+from carvid.workers.processes import Processes
 
 FRAMES_PER_STRETCH = 16
 """Predicted masks a process is given at a time; few, so that all of them end together."""

@@ -6,7 +6,7 @@ run's hands, and whoever may read the folder is kept out: other users, other con
 spellings of its path, which a lock file in the user's own cache would let in. On a network drive
 it holds among the programs of one machine; those of two may have to be kept apart by their users.
 Workers of a cluster that is believed lost end by themselves before others take up their work
-(`carvid.base.ray_actors`), and those wait for the lock where it does hold.
+(`carvid.workers.ray_actors`), and those wait for the lock where it does hold.
 
 Windows locks no folders. There a hidden file in it is locked, which is removed at the end; Windows
 removes no file that another program has open, so that no two runs can hold two files of this name.

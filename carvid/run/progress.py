@@ -44,6 +44,8 @@ class Progress:
         """Whole frames that are there."""
         self.state: TemporalState | None = None
         """The state that the last of them has left; None before the first."""
+        self._from: tuple[int, TemporalState | None] = (0, None)
+        """The same of the last frame from whose state a run can go on."""
         self._run_json, self._folder, self._facts = (
             folder / "run.json",
             folder / PROGRESS_FOLDER,
@@ -83,17 +85,18 @@ class Progress:
             if fault is not None:
                 return fault
         self._cut_scores(done)
-        self.done, self.state = done, state
+        self.done, self.state = self._from = done, state
         return None
 
     def begin(self) -> None:
         """Note that nothing is done yet."""
-        self.done, self.state = 0, None
+        self.done, self.state = self._from = 0, None
         self._cut_scores(0)
         self.save()
 
     def add(self, index: int, state: TemporalState, rows: Iterable[Sequence[str]]) -> None:
-        """Note a whole frame; it counts once it is saved, which is soon.
+        """Note a whole frame; it counts once it is saved, which is soon, and a run can go on from
+        it or a later one.
 
         Raises:
             OutputError: the place cannot be written.
@@ -107,15 +110,18 @@ class Progress:
                 f"space and continue with {RESUME}"
             ) from None
         self.done, self.state = index + 1, state
+        if state.can_go_on:
+            self._from = self.done, state
         if time.monotonic() >= self._save_from_s:
             self.save()
 
     def save(self) -> None:
-        """Write what is done, whole."""
+        """Write what is done, as far as a run can go on from it, whole."""
         began_s = time.monotonic()
         count = len(self._facts.texts) + len(self._facts.distractors)
-        state = self.state or TemporalState.initial(count)
-        values = {"next": self.done, "state": state.to_dict(), "inputs": self.inputs}
+        done, left = self._from
+        state = left or TemporalState.initial(count)
+        values = {"next": done, "state": state.to_dict(), "inputs": self.inputs}
         write_text(self._file, json.dumps(values))
         now_s = time.monotonic()
         self._save_from_s = now_s + (now_s - began_s) / PROGRESS_SHARE

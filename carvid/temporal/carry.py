@@ -18,6 +18,8 @@ from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
 from carvid.temporal.colors import by_color, log_odds
 from carvid.temporal.flow import PixelMap
+from carvid.temporal.seen import SeenFrame
+from carvid.temporal.state import TemporalState
 
 MASK_LEVEL = 127
 """A pixel is in the mask where its map, in steps of 1/255, is above this."""
@@ -62,6 +64,35 @@ def carry(
     how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
     warped = cv2.remap(picture, places, parts, **how)  # type: ignore[call-overload]
     return [np.asarray(cv2.extractChannel(warped, channel)) for channel in range(len(planes))]
+
+
+def carry_tracks(
+    state: TemporalState, seen: SeenFrame, config: TemporalConfig
+) -> NDArray[np.uint8]:
+    """Return a state's tracks, carried into the next frame by flow; those that are chosen are
+    corrected.
+
+    Args:
+        state: what the frame before left.
+        seen: the next frame; no shot begins there.
+        config: settings.
+
+    Returns:
+        uint8 (M, h, w), in steps of 1/255.
+    """
+    assert state.maps is not None and seen.flow is not None
+    assert seen.gray is not None and seen.colors is not None
+    carried, pixel_map = np.zeros_like(state.maps), seen.flow.backward_map
+    for track, plane in enumerate(state.maps):
+        box = around(pixel_map.leading_into(plane), config)
+        levels = carry([plane], pixel_map, box)[0]
+        if track in state.chosen:
+            levels = correct_carried(
+                levels, seen.flow.trust[box], seen.gray[box], seen.colors[box],
+                state.colors[track], config,
+            )  # fmt: skip
+        carried[track][box] = levels
+    return carried
 
 
 def around(box: tuple[slice, slice], config: TemporalConfig) -> tuple[slice, slice]:

@@ -6,6 +6,7 @@ A key frame gets CaR's step; the frames between two of them get what is carried 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from carvid.base.scale import cut_masks
 from carvid.car.step import StepResult
 from carvid.config import TemporalConfig
+from carvid.temporal.carrier import Carrier, FlowCarrier
 from carvid.temporal.carry import select_maps
 from carvid.temporal.observe import FrameContext, observe
 from carvid.temporal.pending import CausalFrame
@@ -51,6 +53,7 @@ def causal_pass(
     theta: float,
     of_motion: Sequence[int] = (),
     always_there: Sequence[int] = (),
+    carrier: Carrier | None = None,
 ) -> Iterator[CausalFrame]:
     """Yield each frame's masks and the state that it leaves.
 
@@ -63,11 +66,18 @@ def causal_pass(
         theta: θ: the path value of "not there".
         of_motion: as of `observe`.
         always_there: likewise.
+        carrier: carries the tracks; by flow, if not given.
     """
+    carrier = carrier or FlowCarrier(config)
+    carrier.begin(state)
     for frame, seen in frames:
-        context = observe(state, seen, config, of_motion=of_motion, always_there=always_there)
+        context = observe(
+            state, seen, config, of_motion=of_motion, always_there=always_there,
+            carry=partial(carrier.forward, image=frame.image),
+        )  # fmt: skip
         if context.is_key:
             masks, maps, state = after_key(context, segment(frame, context), theta, config)
+            state = carrier.at_key(context, state, frame.image)
         else:
             assert context.carried is not None
             state = after_carrying(context)

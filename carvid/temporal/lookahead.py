@@ -18,7 +18,7 @@ from carvid.base.masks import SAME_IOU, box_around, ious
 from carvid.base.scale import shrink_masks
 from carvid.car.choice import NO_TRACK
 from carvid.config import TemporalConfig
-from carvid.temporal.backward import carry_back
+from carvid.temporal.carrier import Carrier, FlowCarrier
 from carvid.temporal.carry import from_levels, select_maps
 from carvid.temporal.pending import CausalFrame, DecidedFrame, PendingFrame
 from carvid.temporal.state import TemporalState
@@ -41,6 +41,7 @@ def smooth(
     sharpen: Sharpen,
     *,
     present: str = "ask",
+    carrier: Carrier | None = None,
 ) -> Iterator[DecidedFrame]:
     """Yield each frame, in order, `config.lag` key frames late.
 
@@ -50,12 +51,14 @@ def smooth(
         config: settings.
         sharpen: for masks of tracks that the causal pass did not choose.
         present: `car.present`, which expressions are there whatever they score.
+        carrier: carries masks back; by flow, if not given.
     """
-    smoother = _Smoother(count, config, sharpen, present)
+    carrier = carrier or FlowCarrier(config)
+    smoother = _Smoother(count, config, sharpen, present, carrier)
     for frame in frames:
         if frame.context.begins_shot:
             yield from smoother.finish()
-            smoother = _Smoother(count, config, sharpen, present)
+            smoother = _Smoother(count, config, sharpen, present, carrier)
         yield from smoother.add(frame)
     yield from smoother.finish()
 
@@ -77,9 +80,16 @@ class _KeyMasks:
 class _Smoother:
     """The frames of one shot that wait to be decided."""
 
-    def __init__(self, count: int, config: TemporalConfig, sharpen: Sharpen, present: str) -> None:
+    def __init__(
+        self,
+        count: int,
+        config: TemporalConfig,
+        sharpen: Sharpen,
+        present: str,
+        carrier: Carrier,
+    ) -> None:
         self._count, self._config, self._sharpen = count, config, sharpen
-        self._present = present
+        self._present, self._carrier = present, carrier
         self._pending: list[PendingFrame] = []
         self._tracks_before: NDArray[np.int64] | None = None
         """int64 (Q,): the tracks of the last decided key frame; None if there is none."""
@@ -88,7 +98,7 @@ class _Smoother:
         """Take a frame; yield those that can be decided now."""
         if not self._pending and self._tracks_before is None:
             self._tracks_before = frame.context.state.smoothed  # of a run that resumes
-        self._pending.append(PendingFrame.of(frame))
+        self._pending.append(PendingFrame.of(frame, in_color=self._carrier.looks_back))
         if sum(each.is_key for each in self._pending) > self._config.lag:
             yield from self._decide()
 
@@ -107,8 +117,8 @@ class _Smoother:
         found = self._masks_of(key, choices[0])
         self._take_from_later(found, keys, choices)
         before, self._pending = self._pending[:position], self._pending[position + 1 :]
-        carried_back = carry_back(
-            before, key, found.maps, found.colors, self._known_before(), self._config
+        carried_back = self._carrier.backward(
+            before, key, found.maps, found.colors, self._known_before()
         )
         yield from self._between(before, carried_back, key.state.scores)
         self._tracks_before = found.tracks
@@ -180,8 +190,8 @@ class _Smoother:
             frames = self._pending[first : self._pending.index(key)]
             later = self._masks_of(key, choices[index])
             new = np.zeros(len(wanted), bool)
-            carried = carry_back(
-                frames, key, later.maps[wanted], later.colors[wanted], new, self._config
+            carried = self._carrier.backward(
+                frames, key, later.maps[wanted], later.colors[wanted], new
             )[0]
             for query, levels in zip(wanted, carried, strict=True):
                 other = from_levels(levels[None])

@@ -6,7 +6,7 @@ forgets everything; a flash is passed over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from carvid.base.scale import resize
 from carvid.car.choice import NO_TRACK, TrackPrior
 from carvid.config import TemporalConfig
-from carvid.temporal.carry import (
-    MASK_LEVEL,
-    around,
-    carry,
-    correct_carried,
-    from_levels,
-)
+from carvid.temporal.carry import MASK_LEVEL, carry_tracks, from_levels
 from carvid.temporal.cuts import CutHistory
 from carvid.temporal.flow import Flow
 from carvid.temporal.seen import SeenFrame
@@ -35,6 +29,10 @@ EDGE_PIXELS = 3
 """The picture's edge cuts a mask off that is within so many pixels of it ..."""
 CUT_OFF_SHARE = 0.7
 """... and has less than this share of the area that it had at the last key frame."""
+
+
+CarryTracks = Callable[[TemporalState, SeenFrame], NDArray[np.uint8]]
+"""Carries the tracks that a state knows into the next frame: uint8 (M, h, w) in steps of 1/255."""
 
 
 class SinceKey(Protocol):
@@ -133,6 +131,7 @@ def observe(
     *,
     of_motion: Sequence[int] = (),
     always_there: Sequence[int] = (),
+    carry: CarryTracks | None = None,
 ) -> FrameContext:
     """Carry the state into a new frame and decide if it is a key frame.
 
@@ -144,6 +143,7 @@ def observe(
             first seen is a key frame, too.
         always_there: queries that are there in every frame: where one has lost its mask, the frame
             is a key frame.
+        carry: what carries the tracks; by flow, if not given.
     """
     if seen.verdict == "cut":
         state = TemporalState.initial(len(state.scores))
@@ -151,7 +151,7 @@ def observe(
         return FrameContext(state=state, seen=seen, alive=alive_queries(state, config))
     if seen.verdict == "flash":
         return FrameContext(state=state, seen=seen, carried=state.maps)
-    carried = _carried_tracks(state, seen, config)
+    carried = carry(state, seen) if carry else carry_tracks(state, seen, config)
     context = FrameContext(state=state, seen=seen, carried=carried)
     if is_due(state, seen.step_s, config) or (
         config.early_keys and _is_doubtful(context, config, of_motion, always_there)
@@ -166,25 +166,6 @@ def alive_queries(state: TemporalState, config: TemporalConfig) -> NDArray[np.bo
     if not config.carry_queries or state.since_offer + 1 >= config.reoffer_every:
         return np.ones(len(state.misses), bool)
     return state.misses < config.drop_after
-
-
-def _carried_tracks(
-    state: TemporalState, seen: SeenFrame, config: TemporalConfig
-) -> NDArray[np.uint8]:
-    """The tracks, uint8 (M, h, w), carried by flow; those that are chosen are corrected."""
-    assert state.maps is not None and seen.flow is not None
-    assert seen.gray is not None and seen.colors is not None
-    carried, pixel_map = np.zeros_like(state.maps), seen.flow.backward_map
-    for track, plane in enumerate(state.maps):
-        box = around(pixel_map.leading_into(plane), config)
-        levels = carry([plane], pixel_map, box)[0]
-        if track in state.chosen:
-            levels = correct_carried(
-                levels, seen.flow.trust[box], seen.gray[box], seen.colors[box],
-                state.colors[track], config,
-            )  # fmt: skip
-        carried[track][box] = levels
-    return carried
 
 
 def is_due(state: SinceKey, step_s: float, config: TemporalConfig) -> bool:

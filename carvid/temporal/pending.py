@@ -78,15 +78,16 @@ class PendingFrame:
     trust: NDArray[np.uint8] | None
     """uint8 (h, w): trust in this frame's flow, in steps of 1/255; None where a shot begins."""
     image: KeptImage | None
-    """RGB of a key frame; grey of one between, or None where its maps are of the frame's size."""
+    """RGB of a key frame, and of all where what carries masks back looks at them; else grey of one
+    between, or None where its maps are of the frame's size."""
     maps: NDArray[np.uint8] | None
     """uint8 (N, h, w): a key frame's maps, in steps of 1/255; None of a frame between."""
     masks: NDArray[np.uint8] | None
     """uint8: a key frame's masks, bool (N, H, W), as bits; None of a frame between."""
 
     @classmethod
-    def of(cls, frame: CausalFrame) -> PendingFrame:
-        """Keep what is needed of a frame."""
+    def of(cls, frame: CausalFrame, *, in_color: bool = False) -> PendingFrame:
+        """Keep what is needed of a frame; `in_color`: its image, too, if no key frame."""
         context = frame.context
         return cls(
             index=frame.index,
@@ -96,7 +97,7 @@ class PendingFrame:
             colors=context.colors,
             forward_map=None if context.flow is None else context.flow.forward_map,
             trust=None if context.flow is None else to_levels(context.flow.trust),
-            image=_kept_image(frame),
+            image=KeptImage(frame.image) if in_color else _kept_image(frame),
             maps=to_levels(frame.maps) if context.is_key else None,
             masks=np.packbits(frame.masks) if context.is_key else None,
         )

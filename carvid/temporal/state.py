@@ -12,6 +12,7 @@ from carvid.base.brief import Brief
 from carvid.car.choice import NO_TRACK
 from carvid.temporal.colors import COLOR_BINS
 from carvid.temporal.cuts import CutHistory
+from carvid.temporal.followed import Followed
 from carvid.temporal.packing import pack, unpack
 
 
@@ -70,6 +71,8 @@ class TemporalState(Brief):
     smoothed: NDArray[np.int64] | None = None
     """int64 (Q,): the track that looking ahead chose at the last key frame, or `NO_TRACK`; None
     where nothing looks ahead."""
+    followed: Followed | None = None
+    """The things that a network follows; None where flow carries masks."""
 
     @classmethod
     def initial(cls, queries: int) -> TemporalState:
@@ -89,6 +92,11 @@ class TemporalState(Brief):
             colors=np.zeros((0, 2, COLOR_BINS), np.float32),
         )
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a run can go on from it: where a network follows things, from key frames only."""
+        return self.followed is None or self.followed.memory is not None
+
     def path_values(self, count: int) -> NDArray[np.float32]:
         """Return the path values of the first `count` queries' tracks, float32 (N,) in [0, 1]; 1
         for a query that has none, and where masks are not carried."""
@@ -102,6 +110,8 @@ class TemporalState(Brief):
         """Return a JSON-able mapping that `from_dict` loads back equal."""
         values: dict[str, Any] = {name: getattr(self, name) for name in _NUMBERS}
         values |= {name: getattr(self, name).tolist() for name in (*_FLOATS, *_INTS)}
+        if self.followed is not None:
+            values["followed"] = self.followed.to_dict()
         return values | {
             "colors": pack(self.colors),
             "maps": None if self.maps is None else pack(self.maps),
@@ -125,6 +135,8 @@ class TemporalState(Brief):
         state = cls(**loaded, colors=counts.view(np.float32)[..., 0])
         if values["smoothed"] is not None:
             state = replace(state, smoothed=np.array(values["smoothed"], np.int64))
+        if values.get("followed") is not None:
+            state = replace(state, followed=Followed.from_dict(values["followed"]))
         if values["cut_history"] is not None:
             state = replace(state, cut_history=CutHistory.from_dict(values["cut_history"]))
         if values["gray"] is None:

@@ -87,6 +87,7 @@ def after_carrying(context: FrameContext) -> TemporalState:
         cut_history=context.cut_history,
         maps=context.carried,
         gray=context.gray,
+        followed=None if context.state.followed is None else context.state.followed.between(),
     )
 
 

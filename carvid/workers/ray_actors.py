@@ -1,7 +1,7 @@
 """Workers on Ray: each has a GPU of its own, and a task that fails is tried again.
 
-Ray is begun on this machine (`carvid.base.ray_cluster`), or a cluster is joined. Who does which
-task is in `carvid.base.ray_crew`.
+Ray is begun on this machine (`carvid.workers.ray_cluster`), or a cluster is joined. Who does which
+task is in `carvid.workers.ray_crew`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from carvid.base.errors import CarvidError, ConfigError
-from carvid.base.processes import Event, Task, Tool, Work, events_of
-from carvid.base.ray_cluster import Node, find_ray, nodes_of, on_node, ray_at
-from carvid.base.ray_crew import Crew, Staff
-from carvid.base.ray_nodes import Needs, check_nodes
 from carvid.base.records import records_sent_to, wanted_level
 from carvid.base.threads import environment
+from carvid.workers.processes import Event, Task, Tool, Work, events_of
+from carvid.workers.ray_cluster import Node, find_ray, nodes_of, on_node, ray_at
+from carvid.workers.ray_crew import Crew, Staff
+from carvid.workers.ray_nodes import Needs, check_nodes
 
 HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE")
 """Variables that say where models are; workers get this machine's."""
@@ -46,7 +46,7 @@ class RayActors:
     """Of an actor, for sums. With as many as here, results are the same bytes. An actor without a
     GPU takes as many CPUs of a cluster."""
     address: str | None = None
-    """Of the cluster that is joined, as `carvid.base.ray_cluster.cluster_address` gives it; None
+    """Of the cluster that is joined, as `carvid.workers.ray_cluster.cluster_address` gives it; None
     begins Ray on this machine, unless the caller has."""
     needs: Needs | None = None
     """What every node of a cluster must see."""

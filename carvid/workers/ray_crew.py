@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from carvid.base.errors import CarvidError
-from carvid.base.processes import Event, Work
-from carvid.base.ray_cluster import Node
 from carvid.base.records import log_again
+from carvid.workers.processes import Event, Work
+from carvid.workers.ray_cluster import Node
 
 log = logging.getLogger("carvid")
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from carvid.base.errors import ConfigError, OutputError
 from carvid.base.files import partial_of
-from carvid.base.ray_cluster import Node, on_node
+from carvid.workers.ray_cluster import Node, on_node
 
 LOOK_S = 120.0
 """How long a node may take to look at thousands of files, from a process that begins there."""

@@ -57,7 +57,7 @@ def worker_number() -> int:
 
 
 class Workers(Protocol):
-    """Those who do tasks: `Processes` of this machine, or `carvid.base.ray_actors.RayActors`."""
+    """Those who do tasks: `Processes` of this machine, or `carvid.workers.ray_actors.RayActors`."""
 
     def run(
         self,

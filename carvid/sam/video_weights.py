@@ -1,0 +1,230 @@
+"""A SAM 2 folder or hub name → a loaded `VideoNetwork` (Ravi et al. 2024, SAM 2).
+
+The networks are transformers' own `Sam2VideoModel` and `EdgeTamVideoModel`, which are called alike.
+Their processors need torchvision and are never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    EdgeTamVideoInferenceSession,
+    EdgeTamVideoModel,
+    Sam2VideoInferenceSession,
+    Sam2VideoModel,
+)
+
+from carvid.base.errors import WeightsError
+from carvid.base.files import read_json
+from carvid.base.words import plural
+from carvid.clip.hub import fetch, is_hub_name
+from carvid.clip.model_files import (
+    CONFIG,
+    PREPROCESSORS,
+    ModelKind,
+    cannot_load,
+    check_config,
+    check_whole,
+)
+from carvid.clip.preprocessing import Preprocessing, read_preprocessing
+from carvid.clip.weights import quiet_transformers, resolve_device
+
+IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""SAM 2's mean and standard deviation, RGB in [0, 1] (facebookresearch/sam2, `utils/misc.py`)."""
+REMEDY = (
+    "give facebook/sam2.1-hiera-tiny, -small, -base-plus or -large, or a folder saved by "
+    "Sam2VideoModel.save_pretrained"
+)
+_IS_EDGETAM = "EdgeTAM is read as such"
+SAM2_VIDEO = ModelKind(
+    title="SAM 2 for videos",
+    model_type="sam2_video",
+    network="Sam2VideoModel",
+    tokenizer=False,
+    others={"sam": "the first SAM has no memory; it is for sam.model",
+            "sam_hq": "HQ-SAM has no memory",
+            "sam2": "SAM 2's image half alone: the memory that carries masks is missing",
+            "edgetam": "EdgeTAM's image half alone: the memory that carries masks is missing",
+            "sam3_video": "SAM 3 is another network", "sam3": "SAM 3 is another network",
+            "edgetam_video": _IS_EDGETAM},
+    remedy=REMEDY,
+)  # fmt: skip
+EDGETAM_VIDEO = ModelKind(
+    title="EdgeTAM for videos",
+    model_type="edgetam_video",
+    network="EdgeTamVideoModel",
+    tokenizer=False,
+    others=SAM2_VIDEO.others,
+    remedy=REMEDY,
+)
+NETWORKS = {
+    "sam2_video": (SAM2_VIDEO, Sam2VideoModel, Sam2VideoInferenceSession),
+    "edgetam_video": (EDGETAM_VIDEO, EdgeTamVideoModel, EdgeTamVideoInferenceSession),
+}
+"""By what a config.json calls itself: the kind, transformers' class, and that of its session."""
+
+
+@dataclass(frozen=True, eq=False)
+class VideoNetwork:
+    """A frozen SAM 2, or EdgeTAM, that carries masks from frame to frame."""
+
+    model: Any
+    """`Sam2VideoModel` or `EdgeTamVideoModel`."""
+    session: type
+    """transformers' class of what such a model remembers."""
+    preprocessing: Preprocessing
+    """How its pixels are made."""
+    name: str
+    """What it is called in messages."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+        return torch.device(self.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision that it computes in."""
+        dtype: torch.dtype = self.model.dtype
+        return dtype
+
+    @property
+    def side(self) -> int:
+        """Side of the square that a frame is stretched to, pixels."""
+        return int(self.model.config.image_size)
+
+
+def load_video(name: str, device: str, dtype: str = "auto") -> VideoNetwork:
+    """Load a SAM 2 or an EdgeTAM onto a device.
+
+    Args:
+        name: a folder in `Sam2VideoModel` or `EdgeTamVideoModel` format, or a hub name.
+        device: `auto`, or a torch device's name.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: bfloat16 on CUDA, as its authors run it,
+            float32 elsewhere.
+
+    Raises:
+        WeightsError: it cannot be found or read, is none of them, or memory is too small for it.
+        ConfigError: the device does not exist.
+    """
+    place = resolve_device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if place.type == "cuda" else "float32"
+    with not_enough_memory(name):
+        folder, kind = _find(name)
+        model = _from_pretrained(name, folder, kind, getattr(torch, dtype))
+        model = model.to(place).eval().requires_grad_(False)
+    session = NETWORKS[kind.model_type][2]
+    return VideoNetwork(model, session, _preprocessing(name, folder, kind), name)
+
+
+@contextmanager
+def not_enough_memory(name: str) -> Iterator[None]:
+    """Turn what torch raises for want of memory into one line.
+
+    Raises:
+        WeightsError: memory is too small for the network called `name`.
+    """
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):
+        pass
+    except RuntimeError as error:
+        if "memory" not in str(error):  # the CPU's allocator has no type of its own
+            raise
+    else:
+        return
+    raise WeightsError(
+        f"not enough memory for the SAM 2 '{name}'; use a smaller one "
+        "(facebook/sam2.1-hiera-tiny), fewer objects, or another device "
+        "(--set weights.device=cpu)"
+    )
+
+
+def _find(name: str) -> tuple[Path, ModelKind]:
+    """The folder of a model, and what it is."""
+    path = Path(name)
+    if path.is_dir():
+        kind = _kind_of(path)
+        check_config(path, name, kind)
+        check_whole(path, name, kind)
+        return path, kind
+    if path.is_file() or not is_hub_name(name) or path.suffix in (".pt", ".pth", ".safetensors"):
+        what = "a file, not a folder" if path.is_file() else "no such folder"
+        raise WeightsError(f"no SAM 2 at '{name}' ({what}); {REMEDY}")
+    try:
+        return fetch(name, SAM2_VIDEO, REMEDY)[0], SAM2_VIDEO
+    except WeightsError as error:
+        if _IS_EDGETAM not in str(error):
+            raise
+    return fetch(name, EDGETAM_VIDEO, REMEDY)[0], EDGETAM_VIDEO
+
+
+def _kind_of(folder: Path) -> ModelKind:
+    """What a folder's config.json says that it is; SAM 2 where it says nothing that is known."""
+    try:
+        kind, _, _ = NETWORKS[read_json(folder / CONFIG)["model_type"]]
+    except (OSError, ValueError, LookupError, TypeError):
+        return SAM2_VIDEO  # whose check says what is wrong
+    return kind
+
+
+def _from_pretrained(name: str, folder: Path, kind: ModelKind, dtype: torch.dtype) -> Any:
+    try:
+        with quiet_transformers():
+            model, report = NETWORKS[kind.model_type][1].from_pretrained(
+                folder, dtype=dtype, local_files_only=True, output_loading_info=True
+            )
+        _check_square(model.config)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        # transformers and safetensors raise a dozen types here; each is one unreadable file.
+        if isinstance(error, RuntimeError) and "memory" in str(error):
+            raise
+        raise cannot_load(name, error, kind) from None  # its own trace would hide this line
+    if report["missing_keys"]:
+        missing = sorted(report["missing_keys"])
+        raise WeightsError(
+            f"'{name}' lacks {plural(len(missing), 'tensor')}, as '{missing[0]}'; {REMEDY}"
+        )
+    return model
+
+
+def _check_square(config: Any) -> None:
+    """Check that a network sees squares, and has a memory.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if not isinstance(config.image_size, int):
+        raise ValueError(f"its image_size is {config.image_size}, not one side of a square")
+    if config.num_maskmem < 1:
+        raise ValueError(f"its num_maskmem is {config.num_maskmem}: it remembers no frame")
+
+
+def _preprocessing(name: str, folder: Path, kind: ModelKind) -> Preprocessing:
+    """How pixels are prepared, by the folder's own settings; SAM 2's where it says nothing."""
+    try:
+        return read_preprocessing(folder) if _says_mean(folder) else IMAGENET
+    except ValueError as error:
+        raise cannot_load(name, error, kind) from None
+
+
+def _says_mean(folder: Path) -> bool:
+    """Whether the file that is read of a preprocessor names a mean."""
+    for file in PREPROCESSORS:
+        if (folder / file).exists():
+            try:
+                values = read_json(folder / file)
+            except (OSError, ValueError):
+                return True  # to be told what is wrong with it
+            part = values if file == PREPROCESSORS[0] else values.get("image_processor")
+            return isinstance(part, Mapping) and "image_mean" in part
+    return False

@@ -1,0 +1,1 @@
+"""Who does many tasks: processes of this machine, or actors of Ray on a cluster."""
