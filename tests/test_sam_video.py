@@ -363,7 +363,8 @@ def test_a_saved_state_goes_on_with_the_same_bits(folder: Path, tmp_path: Path) 
     for k in (0, 1, 5, 9):
         np.savez(tmp_path / f"{k}.npz", **states[k])  # type: ignore[arg-type]
     program = (
-        "import sys, numpy as np\n"
+        "import sys, numpy as np, torch\n"
+        "torch.set_num_threads(int(sys.argv[3]))\n"
         "from tests.test_sam_video import frames, told\n"
         "from carvid.sam.video import VideoCarrier\n"
         "from carvid.sam.video_weights import load_video\n"
@@ -374,7 +375,8 @@ def test_a_saved_state_goes_on_with_the_same_bits(folder: Path, tmp_path: Path) 
         "    maps = {str(i): each.maps for i, each in enumerate(found)}\n"
         "    np.savez(f'{sys.argv[2]}/{k}-found.npz', **maps, **states[-1])\n"
     )
-    arguments = [sys.executable, "-c", program, str(folder), str(tmp_path)]
+    threads = str(torch.get_num_threads())  # by which a sum has its order
+    arguments = [sys.executable, "-c", program, str(folder), str(tmp_path), threads]
     subprocess.run(arguments, check=True, capture_output=True)
     for k in (0, 1, 5, 9):
         with np.load(tmp_path / f"{k}-found.npz") as found:

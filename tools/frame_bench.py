@@ -28,7 +28,7 @@ import carvid.streaming
 import carvid.temporal.seen
 from carvid.base.threads import cores
 from carvid.config import Config
-from carvid.temporal import causal, lookahead, observe, pending
+from carvid.temporal import carry, causal, lookahead, observe, pending
 
 STAGES: speed_bench.Stages = {
     "flow": ((carvid.temporal.seen, "flow_between"),),
@@ -37,8 +37,8 @@ STAGES: speed_bench.Stages = {
         (carvid.temporal.seen, "to_gray"),
         (carvid.temporal.seen, "to_colors"),
     ),
-    "carrying": ((observe, "carry"),),
-    "correcting": ((observe, "correct_carried"),),
+    "carrying": ((carry, "carry"),),
+    "correcting": ((carry, "correct_carried"),),
     "doubt": ((observe, "_is_doubtful"),),
     "CRF": ((carvid.car.sharpen, "crf_masks"),),
     "memory": ((carvid.streaming, "apply_memory"),),
