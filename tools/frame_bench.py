@@ -28,7 +28,7 @@ import carvid.streaming
 import carvid.temporal.seen
 from carvid.base.threads import cores
 from carvid.config import Config
-from carvid.temporal import carry, causal, lookahead, observe, pending
+from carvid.temporal import carrier, carry, causal, lookahead, observe, pending
 
 STAGES: speed_bench.Stages = {
     "flow": ((carvid.temporal.seen, "flow_between"),),
@@ -46,7 +46,7 @@ STAGES: speed_bench.Stages = {
     "prior": ((observe.FrameContext, "prior"),),
     "after a key frame": ((causal, "after_key"),),
     "keeping": ((pending.PendingFrame, "of"),),
-    "carrying back": ((lookahead, "carry_back"),),
+    "carrying back": ((carrier, "carry_back"),),
     "mixing": ((lookahead, "_mixed"), (lookahead, "select_maps")),
     "cutting": ((pending, "cut_masks"), (causal, "cut_masks")),
 }

@@ -90,7 +90,7 @@ def non_maximum_suppression(
     kept = cv2.dnn.NMSBoxes(rectangles[thick].tolist(), ranks, 0.0, max_iou + IOU_ROUNDING)
     stays = flat
     stays[thick[np.asarray(kept, np.int64)]] = True
-    return order[stays]
+    return np.asarray(order[stays])
 
 
 def _candidates(
