@@ -45,7 +45,8 @@ Finished = subprocess.CompletedProcess[str]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Groups mean something with `--dist loadgroup` of pytest-xdist alone."""
+    """Tests of a file run in one process (`--dist loadfile`), so that a cluster begins once; groups
+    only begin first."""
     config.addinivalue_line("markers", "xdist_group(name): of pytest-xdist")
 
 
