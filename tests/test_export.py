@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from carvid.run.track import Track
 from carvid.show.page import for_script
 from tests import HANGS_S
 from tests.conftest import make_frames
+from tests.export_scenes import Planes
 
 COUNT, SIZE = 6, (34, 48)
 EVIL = "</script><img src=x onerror=alert(1)> & \u2028 'a' \"dog\""
@@ -50,17 +51,6 @@ def label_planes() -> NDArray[np.uint8]:
     return planes
 
 
-@dataclass
-class _Planes:
-    planes: NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.planes)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.planes[index]
-
-
 @pytest.fixture
 def track(tmp_path: Path) -> Track:
     clip = tmp_path / "clip.mkv"
@@ -76,7 +66,7 @@ def track(tmp_path: Path) -> Track:
     masks = planes[:, None] == np.arange(1, 3)[None, :, None, None]
     scores = np.linspace(0, 1, 2 * COUNT, dtype=np.float32).reshape(COUNT, 2)
     times = np.arange(COUNT) / 25
-    return Track(facts, times, scores, _Planes(masks), _Planes(planes))  # type: ignore[arg-type]
+    return Track(facts, times, scores, Planes(masks), Planes(planes))  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
@@ -148,7 +138,7 @@ def test_cutouts_of_an_earlier_longer_run_go(track: Track, tmp_path: Path) -> No
     for path in (*stale, *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    nothing: Any = _Planes(np.zeros_like(label_planes()))
+    nothing: Any = Planes(np.zeros_like(label_planes()))
     for each in (track, replace(track, label_maps=nothing)):
         export(each, tmp_path, ["cutouts"])
         assert not any(path.exists() for path in stale) and not (place / "12").exists()

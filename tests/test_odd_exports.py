@@ -30,25 +30,13 @@ from carvid.run.names import check_names, is_inside, png_name
 from carvid.run.track import Track
 from carvid.show.run_overlay import run_overlay
 from tests.conftest import carvid, make_frames
+from tests.export_scenes import Planes
 from tests.trees import scene, scored_tree
 
 COUNT, SIZE = 3, (34, 48)
 NAMES = ("shot.998.jpg", "shot.1001.jpg", "shot.1002.jpg")
 TEXTS = ("a dog", "a cat")
 COLORS = np.array(palette(), np.uint8).reshape(-1, 3)
-
-
-class _Planes:
-    """Arrays of a run in memory."""
-
-    def __init__(self, planes: NDArray[Any]) -> None:
-        self.planes = planes
-
-    def __len__(self) -> int:
-        return len(self.planes)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.planes[index]
 
 
 def planes(count: int = COUNT, labels: int = 2) -> NDArray[np.uint8]:
@@ -68,8 +56,8 @@ def track_of(source: Path, *, labels: int = 2, keep_names: bool = False) -> Trac
     texts = TEXTS[:labels]
     facts = RunFacts(Config(), info, texts, (), {}, keep_names=keep_names)
     found = planes(count, labels)
-    masks: Any = _Planes(found[:, None] == np.arange(1, labels + 1)[None, :, None, None])
-    maps: Any = _Planes(found)
+    masks: Any = Planes(found[:, None] == np.arange(1, labels + 1)[None, :, None, None])
+    maps: Any = Planes(found)
     scores = np.full((count, labels), 0.5, np.float32)
     return Track(facts, np.arange(count) / 24, scores, masks, maps, make_overlay=run_overlay)
 

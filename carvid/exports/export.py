@@ -73,8 +73,10 @@ def export(
             write_formats(track, Path(folder), formats, progress=progress)
         return
     check_sets(formats, track)
+    wanted = _wanted(formats)
     with locked(Path(folder)):
-        for each in _wanted(formats):
+        _check_apart(track.values(), Path(folder), wanted)
+        for each in wanted:
             _write_set(track, Path(folder), each, progress=progress)
 
 
@@ -92,9 +94,7 @@ def write_formats(
         CarvidError: as `export`.
     """
     wanted = _wanted(formats)
-    check_apart(
-        track.files(), [folder / each.file for each in wanted], remedy="export to another folder"
-    )
+    _check_apart([track], folder, wanted)
     for each in wanted:
         if each.write_set is not None:
             _write_set({"": track}, folder, each, progress=progress)
@@ -166,14 +166,17 @@ def _wanted(formats: Sequence[str]) -> list[Format]:
     return [FORMATS[name] for name in dict.fromkeys(formats) if name != DAVIS]
 
 
+def _check_apart(tracks: Iterable[Track], folder: Path, wanted: Iterable[Format]) -> None:
+    """Refuse to write formats onto what is read of runs."""
+    read = (path for track in tracks for path in track.files())
+    check_apart(read, [folder / each.file for each in wanted], remedy="export to another folder")
+
+
 def _write_set(
     tracks: Mapping[str, Track], folder: Path, wanted: Format, *, progress: bool
 ) -> None:
     """Write runs, one or several, as a data set."""
     assert wanted.write_set is not None
-    place = folder / wanted.file
-    read = (path for track in tracks.values() for path in track.files())
-    check_apart(read, [place], remedy="export to another folder")
     count = sum(map(len, tracks.values()))
     with tqdm(total=count, desc=wanted.name, unit="frame", disable=not progress) as bar:
 
@@ -183,7 +186,7 @@ def _write_set(
                     yield frame
                     bar.update()
 
-        wanted.write_set(DataSet(tracks, frames_of), place)
+        wanted.write_set(DataSet(tracks, frames_of), folder / wanted.file)
 
 
 def _frames(track: Track, wanted: Format) -> Generator[Frame, None, None]:

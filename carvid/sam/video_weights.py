@@ -6,8 +6,8 @@ Their processors need torchvision and are never imported.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from carvid.clip.model_files import (
 )
 from carvid.clip.preprocessing import Preprocessing, read_preprocessing
 from carvid.clip.weights import quiet_transformers, resolve_device
+from carvid.sam import weights
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """SAM 2's mean and standard deviation, RGB in [0, 1] (facebookresearch/sam2, `utils/misc.py`)."""
@@ -41,6 +42,8 @@ REMEDY = (
     "give facebook/sam2.1-hiera-tiny, -small, -base-plus or -large, or a folder saved by "
     "Sam2VideoModel.save_pretrained"
 )
+SMALLER = "a smaller one (facebook/sam2.1-hiera-tiny), fewer objects"
+"""What needs less memory."""
 _IS_EDGETAM = "EdgeTAM is read as such"
 SAM2_VIDEO = ModelKind(
     title="SAM 2 for videos",
@@ -124,27 +127,9 @@ def load_video(name: str, device: str, dtype: str = "auto") -> VideoNetwork:
     return VideoNetwork(model, session, _preprocessing(name, folder, kind), name)
 
 
-@contextmanager
-def not_enough_memory(name: str) -> Iterator[None]:
-    """Turn what torch raises for want of memory into one line.
-
-    Raises:
-        WeightsError: memory is too small for the network called `name`.
-    """
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError):
-        pass
-    except RuntimeError as error:
-        if "memory" not in str(error):  # the CPU's allocator has no type of its own
-            raise
-    else:
-        return
-    raise WeightsError(
-        f"not enough memory for the SAM 2 '{name}'; use a smaller one "
-        "(facebook/sam2.1-hiera-tiny), fewer objects, or another device "
-        "(--set weights.device=cpu)"
-    )
+def not_enough_memory(name: str) -> AbstractContextManager[None]:
+    """Do as `carvid.sam.weights.not_enough_memory`, for a SAM 2 called `name`."""
+    return weights.not_enough_memory(name, "SAM 2", SMALLER)
 
 
 def _find(name: str) -> tuple[Path, ModelKind]:

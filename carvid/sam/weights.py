@@ -26,6 +26,8 @@ REMEDY = (
     "give a segment-anything checkpoint (sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or "
     "sam_vit_h_4b8939.pth) or a folder saved by SamModel.save_pretrained"
 )
+SMALLER = "a smaller one (vit_b), fewer points at a time (--set sam.points_per_batch=16)"
+"""What needs less memory."""
 SAM = ModelKind(
     title="SAM",
     model_type="sam",
@@ -96,11 +98,16 @@ def load_sam(name: str, device: str) -> SamModel:
 
 
 @contextmanager
-def not_enough_memory(name: str) -> Iterator[None]:
+def not_enough_memory(name: str, kind: str = "SAM", smaller: str = SMALLER) -> Iterator[None]:
     """Turn what torch raises for want of memory into one line.
 
+    Args:
+        name: the network's, in the message.
+        kind: what it is.
+        smaller: what to use instead.
+
     Raises:
-        WeightsError: memory is too small for the SAM called `name`.
+        WeightsError: memory is too small for it.
     """
     try:
         yield
@@ -112,8 +119,8 @@ def not_enough_memory(name: str) -> Iterator[None]:
     else:
         return
     raise WeightsError(
-        f"not enough memory for the SAM '{name}'; use a smaller one (vit_b), fewer points at a "
-        "time (--set sam.points_per_batch=16), or another device (--set weights.device=cpu)"
+        f"not enough memory for the {kind} '{name}'; use {smaller}, or another device "
+        "(--set weights.device=cpu)"
     )
 
 

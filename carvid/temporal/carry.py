@@ -5,7 +5,7 @@ Maps that are carried are uint8, in steps of 1/255: a quarter of the memory of f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import cv2
@@ -67,7 +67,10 @@ def carry(
 
 
 def carry_tracks(
-    state: TemporalState, seen: SeenFrame, config: TemporalConfig
+    state: TemporalState,
+    seen: SeenFrame,
+    config: TemporalConfig,
+    without: Collection[int] = (),
 ) -> NDArray[np.uint8]:
     """Return a state's tracks, carried into the next frame by flow; those that are chosen are
     corrected.
@@ -76,6 +79,7 @@ def carry_tracks(
         state: what the frame before left.
         seen: the next frame; no shot begins there.
         config: settings.
+        without: tracks that something else carries; their maps are zeros.
 
     Returns:
         uint8 (M, h, w), in steps of 1/255.
@@ -84,6 +88,8 @@ def carry_tracks(
     assert seen.gray is not None and seen.colors is not None
     carried, pixel_map = np.zeros_like(state.maps), seen.flow.backward_map
     for track, plane in enumerate(state.maps):
+        if track in without:
+            continue
         box = around(pixel_map.leading_into(plane), config)
         levels = carry([plane], pixel_map, box)[0]
         if track in state.chosen:

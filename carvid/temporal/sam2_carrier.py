@@ -107,10 +107,14 @@ class Sam2Carrier:
         self, state: TemporalState, seen: SeenFrame, image: NDArray[np.uint8]
     ) -> NDArray[np.uint8]:
         """Carry the tracks into the next frame; as `Carrier.forward`."""
-        maps = carry_tracks(state, seen, self._config)
-        found = self._follower.step(image, (maps.shape[1], maps.shape[2]))
         assert state.followed is not None
-        tracks = {int(number): track for track, number in enumerate(state.followed.objects)}
+        tracks = {
+            int(number): track
+            for track, number in enumerate(state.followed.objects)
+            if number != NOT_FOLLOWED
+        }
+        maps = carry_tracks(state, seen, self._config, without=tracks.values())
+        found = self._follower.step(image, (maps.shape[1], maps.shape[2]))
         for number, plane in zip(found.numbers, found.maps, strict=True):
             maps[tracks[number]] = to_levels(plane)
         return maps
