@@ -41,6 +41,7 @@ from carvid.run.reading import reading
 from carvid.run.record import record
 from carvid.run.result import FrameResult
 from carvid.run.track import MemoryStore, Track
+from carvid.sam.followers import new_follower_of
 from carvid.sam.refiner import sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.streaming import Seen, Streaming
@@ -57,7 +58,7 @@ def load(
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
 ) -> Carvid:
-    """Load the two frozen CLIPs that a preset names, and the SAM, if it names one.
+    """Load the two frozen CLIPs that a preset names, and the SAM and SAM 2, if it names them.
 
     On a CPU, call it before anything else loads torch, or start Python with
     `OMP_WAIT_POLICY=PASSIVE`: otherwise OpenMP's threads spin while they wait, and a run beside
@@ -86,6 +87,7 @@ def load(
         same = config.weights.classifier == config.weights.generator
         second = first if same else load_backbone(config.weights.classifier, config.weights)
         model = Carvid(config, first, second, sam)
+        model.new_follower = new_follower_of(config)
         model.contents = contents()
     model.sources = (*settings_files(preset), *weights_files(config))
     return model

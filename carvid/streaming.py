@@ -20,11 +20,11 @@ from carvid.media.open import Frame
 from carvid.media.pictures import Picture, to_rgb
 from carvid.run.result import FrameResult
 from carvid.sam.refiner import SamRefiner
-from carvid.temporal.carrier import Carrier
 from carvid.temporal.causal import causal_pass
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.memory import apply_memory
 from carvid.temporal.observe import FrameContext
+from carvid.temporal.sam2_carrier import NewFollower, new_carrier
 from carvid.temporal.seen import AHEAD, SeenFrame, seen_frames
 from carvid.temporal.state import TemporalState
 
@@ -54,8 +54,8 @@ class Streaming:
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
         self.key_frames: ClipIndex | None = None
         """What key frames are taken from, in place of the generator."""
-        self.carrier: Carrier | None = None
-        """What carries masks from frame to frame; flow, if None."""
+        self.new_follower: NewFollower | None = None
+        """Makes networks that carry masks from frame to frame; flow carries them, if None."""
 
     @takes_classes
     @telling_out_of_memory()
@@ -131,15 +131,16 @@ class Streaming:
         stuff = self.segmenter.stuff_of(queries)
         count, car, config = len(queries.texts), self.config.car, self.config.temporal
         state = state or TemporalState.initial(len(queries.all))
+        carrier = new_carrier(self.config, self.new_follower)
         phrases = [self.segmenter.understand(text) for text in queries.all]
         causal = causal_pass(
             seen, state, partial(self._key_frame, queries), count, config, theta=car.theta,
             of_motion=[query for query, phrase in enumerate(phrases) if phrase.of_motion],
-            always_there=self.segmenter.always_there(count), carrier=self.carrier,
+            always_there=self.segmenter.always_there(count), carrier=carrier,
         )  # fmt: skip
         decided = smooth(
             causal, count, config, self.segmenter.sharpen.of(stuff), present=car.present,
-            carrier=self.carrier,
+            carrier=carrier,
         )  # fmt: skip
         with telling_out_of_memory():
             for frame in decided if late else causal:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from transformers import Sam2VideoModel
 
 import carvid
-from carvid.car.choice import NO_TRACK
+from carvid.car.choice import NO_TRACK, Candidates
 from carvid.car.queries import Queries
-from carvid.config import TemporalConfig
+from carvid.car.step import StepResult
+from carvid.config import Sam2Config, TemporalConfig
 from carvid.media.encode import VideoWriter
 from carvid.media.open import Frame, VideoReader
 from carvid.pipeline import Carvid
@@ -29,9 +30,9 @@ from carvid.temporal.carry import MASK_LEVEL, from_levels
 from carvid.temporal.causal import causal_pass
 from carvid.temporal.followed import NOT_FOLLOWED, Followed
 from carvid.temporal.lookahead import smooth
-from carvid.temporal.observe import FrameContext
+from carvid.temporal.observe import FrameContext, _is_doubtful
 from carvid.temporal.pending import CausalFrame, PendingFrame
-from carvid.temporal.sam2_carrier import Sam2Carrier
+from carvid.temporal.sam2_carrier import Sam2Carrier, _margin, _new_followed, new_carrier
 from carvid.temporal.seen import see, seen_frames
 from carvid.temporal.state import TemporalState
 from tests.squares import SIZE_HW, known_state, moving
@@ -83,32 +84,43 @@ def square(left: int) -> Mask:
     return mask
 
 
-def tracks(lefts: Sequence[int], chosen: int, sources: Sequence[int]) -> TemporalState:
-    """One query with a track at each place, of which it has chosen one."""
-    count = len(lefts)
-    return replace(
-        known_state(), chosen=np.array([chosen]), owners=np.zeros(count, np.int64),
-        values=np.ones(count, np.float32), sources=np.array(sources),
-        colors=np.repeat(known_state().colors, count, axis=0), areas=np.full(count, 48 * 48),
-        maps=np.stack([square(left) * np.uint8(255) for left in lefts]),
+def found_at(
+    lefts: Sequence[int], sources: Sequence[int], values: Sequence[float], kept: bool
+) -> StepResult:
+    """What CaR finds of one query: candidates at places, the first one the best."""
+    planes = np.stack([square(left) for left in lefts])
+    candidates = Candidates(
+        planes.astype(np.float32), np.full(len(lefts), 0.9, np.float32),
+        np.array(values, np.float32), np.array(sources), 0.4, NO_TRACK, 0,
+    )  # fmt: skip
+    masks = planes[:1] & kept
+    return StepResult(
+        masks.astype(np.float32), masks, np.full(1, 0.9, np.float32), np.full(1, 0.3, np.float32),
+        np.array([kept]), {0: candidates},
     )  # fmt: skip
 
 
 class Run:
     """Key frames told to a `Sam2Carrier`, one after another."""
 
-    def __init__(self, correct_after: int = 1) -> None:
+    def __init__(self, correct_above: float = 0.0) -> None:
         self.config = TemporalConfig(same_iou=0.5)
         self.follower = FakeFollower()
-        self.carrier = Sam2Carrier(self.config, self.follower, correct_after)
+        sam2 = Sam2Config(correct_above=correct_above)
+        self.carrier = Sam2Carrier(self.config, sam2, self.follower, FakeFollower())
         self.state: TemporalState | None = None
         self.images = [image for image, _ in moving(40)]
         self.index = 0
 
     def key(
-        self, lefts: Sequence[int], chosen: int = 0, sources: Sequence[int] | None = None
+        self,
+        lefts: Sequence[int],
+        sources: Sequence[int] | None = None,
+        values: Sequence[float] | None = None,
+        kept: bool = True,
     ) -> list[int]:
-        """A frame that is a key frame; the things of its tracks."""
+        """A frame that is a key frame; the things of its tracks. It shows the first place, if it is
+        `kept`; others are tracks too where the query is new."""
         self.follower.told.clear()
         image = self.images[self.index]
         before = self.state or TemporalState.initial(1)
@@ -118,10 +130,21 @@ class Run:
             carried = self.carrier.forward(self.state, seen, image)
         self.index += 1
         context = FrameContext(before, seen, carried, np.ones(1, bool))
-        state = tracks(lefts, chosen, sources or [NO_TRACK] * len(lefts))
-        self.state = self.carrier.at_key(context, state, image)
+        count = len(lefts)
+        result = found_at(lefts, sources or [NO_TRACK] * count, values or [0.8] * count, kept)
+        masks, maps, self.state = self.carrier.at_key(context, result, 0.4, image)
+        assert ((maps > 0.5) == masks).all()
+        self.shown: Mask = masks[0]
         assert self.state.followed is not None and self.state.followed.memory is not None
         return self.state.followed.objects.tolist()
+
+    def key_or_here(self, left: int, margin: float) -> bool:
+        """A key frame that finds the thing at a place, worth so much more than where the follower
+        has it; whether it is told so."""
+        assert self.state is not None and self.state.maps is not None
+        here = int(np.flatnonzero(self.follower.things[0].any(axis=0))[0]) + STEP
+        self.key([left, here], [0, 0], [0.5 + margin, 0.5])
+        return "again 0" in self.follower.told
 
 
 def test_the_chosen_track_is_followed_and_its_rival_is_not() -> None:
@@ -131,11 +154,22 @@ def test_the_chosen_track_is_followed_and_its_rival_is_not() -> None:
     assert (run.follower.things[0] == square(20)).all()
 
 
-def test_what_key_frames_find_where_it_is_is_not_told_again() -> None:
+def test_distractors_are_not_followed() -> None:
     run = Run()
     run.key([20])
-    assert run.key([23], sources=[0]) == [0] and run.follower.told == []
+    assert run.state is not None
+    everything = replace(run.state, chosen=np.array([0]))
+    assert _new_followed(everything, None, 1).objects.tolist() == [0]
+    assert _new_followed(everything, None, 0).objects.tolist() == [NOT_FOLLOWED]
+
+
+def test_what_key_frames_find_where_it_is_stands_as_the_follower_has_it() -> None:
+    run = Run()
+    run.key([20])
+    assert run.key([26], [0]) == [0] and run.follower.told == []
     assert (run.follower.things[0] == square(22)).all()
+    np.testing.assert_array_equal(run.shown, square(22))
+    assert run.state is not None and run.state.areas.tolist() == [square(22).sum()]
 
 
 def test_a_follower_decides_where_chosen_tracks_go_and_flow_where_rivals_go() -> None:
@@ -150,52 +184,81 @@ def test_a_follower_decides_where_chosen_tracks_go_and_flow_where_rivals_go() ->
 
 
 def test_always_and_never_told_anew() -> None:
-    always, never = Run(0), Run(100)
+    always, never = Run(-1.0), Run(1e6)
     for run, told in ((always, ["again 0"]), (never, [])):
         run.key([20])
         for left in (22, 120, 60, 24):
-            assert run.key([left], sources=[0]) == [0]
+            assert run.key([left], [0]) == [0]
             assert run.follower.told == told
     assert (never.follower.things[0] == square(28)).all()
+    assert (never.shown == square(28)).all()
     assert (always.follower.things[0] == square(24)).all()
+    assert (always.shown == square(24)).all()
 
 
-def test_two_key_frames_in_a_row_elsewhere() -> None:
-    run, again = Run(2), []
+def test_what_refutes_it_is_added_up_over_key_frames_in_a_row() -> None:
+    run = Run(0.25)
     run.key([20])
-    for left in (120, 24, 120, 122, 124):
-        run.key([left], sources=[0])
-        again.append("again 0" in run.follower.told)
-    assert again == [False, False, False, True, False]
-    run, again = Run(1), []
+    again = [run.key_or_here(120, 0.125), run.key_or_here(120, 0.125)]
+    assert not any(again) and not (run.shown & square(120)).any()
+    assert run.key_or_here(120, 0.125) and (run.shown == square(120)).all()
+    assert not run.key_or_here(120, 0.125)  # it is there now
+    run = Run(0.25)
     run.key([20])
-    for left in (120, 122, 20):
-        run.key([left], sources=[0])
-        again.append("again 0" in run.follower.told)
-    assert again == [True, False, True]
+    again = [run.key_or_here(120, 0.2)]
+    run.key([26], [0])  # once where the follower has it
+    again += [run.key_or_here(120, 0.2), run.key_or_here(120, 0.2)]
+    assert again == [False, False, True]
+
+
+def test_at_once_by_default() -> None:
+    assert Sam2Config().correct_above == 0
+    run = Run()
+    run.key([20])
+    assert run.key_or_here(120, 0.01) and (run.shown == square(120)).all()
+    run.follower.things[0][:] = False  # lost
+    assert run.key([60], [0]) == [0] and run.follower.told == ["again 0"]
+    assert (run.shown == square(60)).all()
+
+
+def test_the_best_candidate_may_be_the_carried_one() -> None:
+    """What is done to its mask after that refutes nothing."""
+    run = Run()
+    run.key([20])
+    planes = np.stack([square(22), square(120)]).astype(np.float32)
+    levels = np.asarray(square(30) * np.uint8(255))
+    found = found_at([22, 120], [0, 0], [0.5, 0.4], kept=True).candidates[0]
+    assert _margin(replace(found, masks=planes), levels, same_iou=0.99) == 0
+    swapped = replace(found, best=1, values=np.array([0.4, 0.5], np.float32))
+    assert _margin(swapped, levels, same_iou=0.5) == pytest.approx(0.1)
+    assert _margin(found, np.zeros_like(levels), same_iou=0.5) == pytest.approx(0.1)  # 0.5 - 0.4
 
 
 def test_a_path_that_changes_to_a_rival_is_another_thing() -> None:
     run = Run()
     run.key([20, 120])
-    assert run.key([22, 122], chosen=1, sources=[0, 1]) == [0, 1]
-    assert run.follower.told == ["new 1"]
-    assert run.key([124], sources=[1]) == [1] and run.follower.told == ["drop 0"]
+    assert run.key([122], [1]) == [1]
+    assert run.follower.told == ["new 1", "drop 0"]
     assert run.key([20]) == [2] and run.follower.told == ["new 2", "drop 1"]
 
 
 def test_two_tracks_of_one_path_are_two_things() -> None:
     """The chosen one is the thing that it was."""
-    run = Run()
-    run.key([20])
-    assert run.key([22, 122], chosen=1, sources=[0, 0]) == [NOT_FOLLOWED, 0]
+    before = Followed(np.array([7]), np.zeros(1, np.float32), 8)
+    maps = np.stack([square(20), square(120)]) * np.uint8(255)
+    state = replace(
+        known_state(), chosen=np.array([1]), owners=np.zeros(2, np.int64),
+        sources=np.array([0, 0]), maps=maps,
+    )  # fmt: skip
+    assert _new_followed(state, before, 1).objects.tolist() == [NOT_FOLLOWED, 7]
 
 
 def test_what_is_lost_is_followed_no_more() -> None:
     run = Run()
     run.key([20])
-    assert run.key([22], chosen=NO_TRACK, sources=[0]) == [0]  # there is a path, if none is chosen
-    assert run.key([22], chosen=NO_TRACK) == [NOT_FOLLOWED]
+    assert run.key([22], [0], kept=False) == [0]  # there is a path, if none is chosen
+    assert run.follower.told == [] and not run.shown.any()
+    assert run.key([22], kept=False) == [NOT_FOLLOWED]
     assert run.follower.told == ["drop 0"] and not run.follower.things
 
 
@@ -207,14 +270,33 @@ def test_a_cut_forgets_all() -> None:
     assert len(run.follower.things) == 1
 
 
+@pytest.mark.parametrize(("number", "doubtful"), [(0, False), (NOT_FOLLOWED, True), (None, True)])
+def test_flow_that_is_not_trusted_makes_no_key_frame_of_what_a_network_follows(
+    number: int | None, doubtful: bool
+) -> None:
+    image, config = next(moving(1))[0], TemporalConfig()
+    state = known_state()
+    assert state.maps is not None
+    state = replace(state, areas=(state.maps > MASK_LEVEL).sum(axis=(1, 2)))
+    if number is not None:
+        followed = Followed(np.array([number]), np.zeros(1, np.float32))
+        state = replace(state, followed=followed)
+    seen = see(state, image, config)
+    assert seen.flow is not None
+    flow = replace(seen.flow, trust=np.zeros_like(seen.flow.trust))
+    context = FrameContext(state, replace(seen, flow=flow), state.maps)
+    assert _is_doubtful(context, config, (), ()) == doubtful
+
+
 def test_followed_things_are_saved_whole() -> None:
     memory = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.array(3),
               "c": np.zeros((2, 0), np.float32)}  # fmt: skip
-    followed = Followed(np.array([1, NOT_FOLLOWED]), np.array([2, 0]), 5, memory)
-    state = replace(tracks([20, 120], 0, [NO_TRACK] * 2), followed=followed)
+    refuted = np.array([0.1, 0], np.float32)
+    followed = Followed(np.array([1, NOT_FOLLOWED]), refuted, 5, memory)
+    state = replace(known_state(), followed=followed)
     loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict()))).followed
     assert loaded is not None and loaded.memory is not None and loaded.next_number == 5
-    assert loaded.objects.tolist() == [1, -1] and loaded.disagreed.tolist() == [2, 0]
+    assert loaded.objects.tolist() == [1, -1] and (loaded.refuted == refuted).all()
     for name, value in memory.items():
         assert loaded.memory[name].dtype == value.dtype
         np.testing.assert_array_equal(loaded.memory[name], value)
@@ -263,7 +345,7 @@ def follow(
     yield from causal_pass(
         seen_frames(clip()[start:], state if start else None, config), state,
         partial(model._key_frame, queries), len(TEXTS), config, theta=0.4,
-        carrier=Sam2Carrier(config, VideoCarrier(load_video(str(sam2), "cpu"))),
+        carrier=new_carrier(model.config, partial(VideoCarrier, load_video(str(sam2), "cpu"))),
     )  # fmt: skip
 
 
@@ -332,9 +414,7 @@ def test_looking_ahead_asks_the_carrier() -> None:
 
 def offline(model: Carvid, sam2: Path, state: TemporalState | None, start: int) -> list[Any]:
     """Decided frames of the clip from a frame on, carried by a SAM 2 in both directions."""
-    network, config = load_video(str(sam2), "cpu"), model.config.temporal
-    followers = VideoCarrier(network), VideoCarrier(network)
-    model.carrier = Sam2Carrier(config, followers[0], back=followers[1])
+    model.new_follower = partial(VideoCarrier, load_video(str(sam2), "cpu"))
     if state is not None:
         state = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
     return list(model.offline(clip()[start:], TEXTS, state=state))
@@ -348,7 +428,7 @@ def test_both_directions_go_on_to_the_same_bits(model: Carvid, sam2: Path) -> No
     for key in keys[1:]:
         for each in offline(model, sam2, whole[key].state, key + 1):
             assert (each.masks == whole[each.index].masks).all(), (key, each.index)
-    model.carrier = None
+    model.new_follower = None
     by_flow = list(model.offline(clip(), TEXTS))
     assert any((a.masks != b.masks).any() for a, b in zip(whole, by_flow, strict=True))
 
@@ -364,7 +444,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(
             writer.write(frame.image, frame.time_s)
     config = replace(model.config.temporal, lag=1)
     model = Carvid(replace(model.config, temporal=config), *model.backbones)
-    model.carrier = Sam2Carrier(config, VideoCarrier(network), back=VideoCarrier(network))
+    model.new_follower = partial(VideoCarrier, network)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model.segment(video, TEXTS, out=whole)
     reader = type(carvid.open_video(video))
@@ -395,8 +475,8 @@ def test_backward_is_what_the_follower_has() -> None:
     causal = list(hand_made_frames([True] * 3))
     pending = [PendingFrame.of(each, in_color=True) for each in causal]
     back = FakeFollower()
-    carrier = Sam2Carrier(config, FakeFollower(), back=back)
-    assert carrier.looks_back and not Sam2Carrier(config, back).looks_back
+    carrier = Sam2Carrier(config, Sam2Config(), FakeFollower(), back)
+    assert carrier.looks_back
     key, frames = pending[4], [*pending[:2], replace(pending[2], colors=None), pending[3]]
     maps = np.stack([square(20), np.zeros(SIZE_HW, bool), square(100)]).astype(np.float32)
     colors, known = np.zeros((3, 2, 1), np.float32), np.ones(3, bool)

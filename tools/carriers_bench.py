@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -33,13 +33,11 @@ from carvid.base.masks import box_of, iou
 from carvid.config import load_config
 from carvid.evaluation.regions import mask_scores
 from carvid.sam.video import Carried
-from carvid.temporal.sam2_carrier import Sam2Carrier
 
-NEVER = 10**6
-RULES = {"flow": None, "never": NEVER, "always": 0, "after 1": 1, "after 2": 2, "after 3": 3}
-"""What carries; where it is the follower, `correct_after` of `Sam2Carrier`."""
-LAGS = {"both ways": (), "offline": (), "causal": ("temporal.lag=0",)}
-"""In `offline` flow carries masks back, in `both ways` a follower."""
+ABOVE = (0.0, 0.1, 0.2, 0.4)
+RULES = {"flow": None, "never": 1e6, "always": -1.0} | {f"above {x}": x for x in ABOVE}
+"""What carries; where it is the follower, `sam2.correct_above`."""
+LAGS = {"offline": (), "causal": ("temporal.lag=0",)}
 FOUND_IOU = 0.2
 """What is told is an object that it overlaps by this."""
 CHANGES, LOSES = 0.01, 0.005
@@ -164,7 +162,7 @@ def _middle(mask: NDArray[np.bool_]) -> tuple[int, int]:
 
 
 def measure_video(
-    data: Path, level: str, seeds: tuple[int, ...], name: str
+    data: Path, level: str, seeds: tuple[int, ...], more: tuple[str, ...], name: str
 ) -> list[tuple[str, str, float, int, int]]:
     """Return of one video, for each lag, rule and seed: J&F, how often a thing was told, frames."""
     cv2.setNumThreads(1)
@@ -173,10 +171,9 @@ def measure_video(
     carvid.temporal.seen.flow_between = real_bench.remembering(plain)
     try:
         for lag, settings in LAGS.items():
-            for rule, after in RULES.items():
+            for rule, above in RULES.items():
                 for seed in seeds:
-                    both = lag == "both ways"
-                    score, told = measure(clip, level, seed, settings, after, both_ways=both)
+                    score, told = measure(clip, level, seed, [*settings, *more], above)
                     found.append((lag, rule, score, told, len(clip.images)))
     finally:
         carvid.temporal.seen.flow_between = plain
@@ -184,21 +181,19 @@ def measure_video(
 
 
 def measure(
-    clip: real_bench.Clip,
-    level: str,
-    seed: int,
-    settings: tuple[str, ...],
-    after: int | None,
-    *,
-    both_ways: bool,
+    clip: real_bench.Clip, level: str, seed: int, settings: Sequence[str], above: float | None
 ) -> tuple[float, int]:
     """Return J&F in percent, the mean over objects, and how often a thing was told."""
-    config = load_config("default", settings)
-    model, follower = real_bench.simulate(clip, real_bench.LEVELS[level], seed, config), None
-    if after is not None:
-        follower = SimulatedFollower(clip, seed)
-        back = SimulatedFollower(clip, seed + 1000) if both_ways else None
-        model.carrier = Sam2Carrier(config.temporal, follower, after, back)
+    rule = [] if above is None else [f"sam2.correct_above={above}"]
+    config = load_config("default", [*settings, *rule])
+    model, made = real_bench.simulate(clip, real_bench.LEVELS[level], seed, config), []
+
+    def new_follower() -> SimulatedFollower:
+        made.append(SimulatedFollower(clip, seed + 1000 * len(made)))
+        return made[-1]
+
+    if above is not None:
+        model.new_follower = new_follower
     texts = [real_bench.text_of(label) for label in range(1, clip.objects + 1)]
     labels = [result.labels() for result in model.offline(clip.images, texts)]
     pairs = list(zip(labels, clip.labels, strict=True))[1:-1]
@@ -206,7 +201,7 @@ def measure(
         np.mean([mask_scores(a == k, b == k) for a, b in pairs], axis=0)
         for k in range(1, clip.objects + 1)
     ]
-    return 100 * float(np.mean(scores)), 0 if follower is None else follower.told
+    return 100 * float(np.mean(scores)), made[0].told if made else 0
 
 
 def main() -> None:
@@ -216,10 +211,12 @@ def main() -> None:
     parser.add_argument("--level", default="mild", choices=list(real_bench.LEVELS))
     parser.add_argument("--video", nargs="+")
     parser.add_argument("--seed", type=int, nargs="+", default=[1])
+    parser.add_argument("--set", nargs="+", default=[], help="settings, as section.key=value")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     names = options.video or sorted(p.name for p in (options.data / "Annotations/480p").iterdir())
-    work = partial(measure_video, options.data, options.level, tuple(options.seed))
+    seeds, more = tuple(options.seed), tuple(options.set)
+    work = partial(measure_video, options.data, options.level, seeds, more)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         videos = list(pool.map(work, names))
     print(f"{len(names)} videos, noise {options.level}, seeds {options.seed}")

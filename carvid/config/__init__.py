@@ -11,6 +11,7 @@ from carvid.config.presets import (
     preset_names,
     settings_files,
 )
+from carvid.config.sam2 import Sam2Config
 from carvid.config.sections import (
     BACKGROUND_QUERIES,
     KEY_EVERY_S,
@@ -46,6 +47,7 @@ __all__ = [
     "PhrasesConfig",
     "PromptsConfig",
     "ProposalsConfig",
+    "Sam2Config",
     "SamConfig",
     "TemporalConfig",
     "WeightsConfig",

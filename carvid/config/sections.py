@@ -16,6 +16,7 @@ from carvid.config.declare import Section, names_of, setting
 from carvid.config.instances import InstancesConfig
 from carvid.config.old_settings import renamed
 from carvid.config.overlay import OverlayConfig
+from carvid.config.sam2 import Sam2Config
 
 BACKGROUND_QUERIES = (
     "ground", "land", "grass", "tree", "building", "wall", "sky", "lake", "water", "river",
@@ -252,7 +253,9 @@ class TemporalConfig(Section):
     carry_queries: bool = setting(True)
     """Queries are dropped and offered again along time; off asks all of them at each key frame."""
     carry_masks: bool = setting(True)
-    """Masks are carried by optical flow; off makes every frame a key frame, decided by itself."""
+    """Masks are carried along; off makes every frame a key frame, decided by itself."""
+    carrier: str = setting("flow", choices=("flow", "sam2"))
+    """What carries masks: optical flow, or SAM 2 (`sam2.model`), which is told what CaR finds."""
     key_every_s: float = setting(KEY_EVERY_S, low=0.0)
     """Seconds between key frames, which get CaR's step; one comes earlier where carrying is
     doubtful (`min_trust`, `area_jump`)."""
@@ -323,6 +326,7 @@ class Config:
     crf: CrfConfig = dataclasses.field(default_factory=CrfConfig)
     phrases: PhrasesConfig = dataclasses.field(default_factory=PhrasesConfig)
     sam: SamConfig = dataclasses.field(default_factory=SamConfig)
+    sam2: Sam2Config = dataclasses.field(default_factory=Sam2Config)
     temporal: TemporalConfig = dataclasses.field(default_factory=TemporalConfig)
     instances: InstancesConfig = dataclasses.field(default_factory=InstancesConfig)
     overlay: OverlayConfig = dataclasses.field(default_factory=OverlayConfig)

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.car.step import StepResult
 from carvid.config import TemporalConfig
 from carvid.temporal.backward import carry_back
 from carvid.temporal.carry import carry_tracks
@@ -15,6 +16,7 @@ from carvid.temporal.observe import FrameContext
 from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_key
 
 
 class Carrier(Protocol):
@@ -46,17 +48,19 @@ class Carrier(Protocol):
         """
 
     def at_key(
-        self, context: FrameContext, state: TemporalState, image: NDArray[np.uint8]
-    ) -> TemporalState:
-        """Take note of what a key frame has found.
+        self,
+        context: FrameContext,
+        result: StepResult,
+        theta: float,
+        image: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
+        """Return a key frame's masks, and the state that it leaves; as `update.after_key`.
 
         Args:
             context: the key frame.
-            state: what it leaves.
+            result: what CaR found in it.
+            theta: θ: the path value of "not there" of queries that were not alive.
             image: uint8 (H, W, 3) RGB: the same frame.
-
-        Returns:
-            What it leaves, with what is to be carried.
         """
 
     def backward(
@@ -95,10 +99,14 @@ class FlowCarrier:
         return carry_tracks(state, seen, self._config)
 
     def at_key(
-        self, context: FrameContext, state: TemporalState, image: NDArray[np.uint8]
-    ) -> TemporalState:
-        """Return the state as it is."""
-        return state
+        self,
+        context: FrameContext,
+        result: StepResult,
+        theta: float,
+        image: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
+        """Return CaR's masks, and the state that they leave; as `Carrier.at_key`."""
+        return after_key(context, result, theta, self._config)
 
     def backward(
         self,

@@ -21,7 +21,7 @@ from carvid.temporal.observe import FrameContext, observe
 from carvid.temporal.pending import CausalFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
-from carvid.temporal.update import after_carrying, after_key
+from carvid.temporal.update import after_carrying
 
 
 class AnyFrame(Protocol):
@@ -76,8 +76,8 @@ def causal_pass(
             carry=partial(carrier.forward, image=frame.image),
         )  # fmt: skip
         if context.is_key:
-            masks, maps, state = after_key(context, segment(frame, context), theta, config)
-            state = carrier.at_key(context, state, frame.image)
+            found = segment(frame, context)
+            masks, maps, state = carrier.at_key(context, found, theta, frame.image)
         else:
             assert context.carried is not None
             state = after_carrying(context)

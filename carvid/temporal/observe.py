@@ -19,6 +19,7 @@ from carvid.config import TemporalConfig
 from carvid.temporal.carry import MASK_LEVEL, carry_tracks, from_levels
 from carvid.temporal.cuts import CutHistory
 from carvid.temporal.flow import Flow
+from carvid.temporal.followed import NOT_FOLLOWED
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 
@@ -194,7 +195,8 @@ def _is_doubtful(
     for track in state.chosen[state.chosen != NO_TRACK]:
         mask, area_before = carried[track] > MASK_LEVEL, state.areas[track]
         area = np.count_nonzero(mask)
-        if area and flow.trust[mask].mean() < config.min_trust:
+        by_flow = state.followed is None or state.followed.objects[track] == NOT_FOLLOWED
+        if by_flow and area and flow.trust[mask].mean() < config.min_trust:
             return True
         jump = config.area_jump
         if area_before and not area_before / jump < area < area_before * jump:

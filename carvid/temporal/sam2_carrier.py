@@ -8,23 +8,26 @@ a key frame's masks and sees the frames before it in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.masks import iou
-from carvid.car.choice import NO_TRACK
-from carvid.config import TemporalConfig
-from carvid.temporal.backward import carry_back
-from carvid.temporal.carry import MASK_LEVEL, carry_tracks, to_levels
+from carvid.base.masks import ious
+from carvid.base.scale import cut_masks, resize
+from carvid.car.choice import NO_TRACK, Candidates
+from carvid.car.step import StepResult
+from carvid.config import Config, Sam2Config, TemporalConfig
+from carvid.temporal.carrier import Carrier, FlowCarrier
+from carvid.temporal.carry import MASK_LEVEL, carry_tracks, from_levels, to_levels
 from carvid.temporal.followed import NOT_FOLLOWED, Followed
 from carvid.temporal.observe import FrameContext
 from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
+from carvid.temporal.update import after_key
 
 
 class Found(Protocol):
@@ -61,31 +64,42 @@ class Follower(Protocol):
         """Go on from there."""
 
 
+NewFollower = Callable[[], Follower]
+"""Makes a network that follows nothing yet."""
+
+
+def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
+    """Return what carries the masks of one run.
+
+    Args:
+        config: settings.
+        new_follower: makes networks that follow things; if None, flow carries.
+    """
+    if new_follower is None:
+        return FlowCarrier(config.temporal)
+    return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
+
+
 class Sam2Carrier:
     """Carries masks by a network that follows things.
 
     Args:
-        config: settings.
+        config: settings of carrying.
+        sam2: when the network is told anew.
         follower: the network.
-        correct_after: a thing that so many key frames in a row find elsewhere is told anew; 0 tells
-            each thing anew at each key frame.
-        back: follows things backward, one key frame at a time; if None, flow carries them back.
+        back: one that follows things backward, from one key frame at a time.
     """
 
     def __init__(
-        self,
-        config: TemporalConfig,
-        follower: Follower,
-        correct_after: int = 1,
-        back: Follower | None = None,
+        self, config: TemporalConfig, sam2: Sam2Config, follower: Follower, back: Follower
     ) -> None:
-        self._config, self._follower, self._correct_after = config, follower, correct_after
-        self._back = back
+        self._config, self._sam2 = config, sam2
+        self._follower, self._back = follower, back
 
     @property
     def looks_back(self) -> bool:
-        """Whether a network carries masks back."""
-        return self._back is not None
+        """Yes: the network sees the frames before a key frame."""
+        return True
 
     def begin(self, state: TemporalState) -> None:
         """Take up what the network remembered at the frame that left a state.
@@ -120,22 +134,28 @@ class Sam2Carrier:
         return maps
 
     def at_key(
-        self, context: FrameContext, state: TemporalState, image: NDArray[np.uint8]
-    ) -> TemporalState:
-        """Tell the network what a key frame has found; as `Carrier.at_key`."""
-        if state.maps is None:
-            return state
-        if context.begins_shot:
+        self,
+        context: FrameContext,
+        result: StepResult,
+        theta: float,
+        image: NDArray[np.uint8],
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
+        """Let SAM 2's masks stand where CaR does not refute them, and tell it the others; as
+        `Carrier.at_key`."""
+        if context.gray is None:
+            return after_key(context, result, theta, self._config)
+        before = None if context.begins_shot else context.state.followed
+        refuted = self._refuted(context, result, before)
+        result = self._with_standing(context, result, refuted, image)
+        masks, maps, state = after_key(context, result, theta, self._config)
+        assert state.maps is not None
+        if before is None:
             self._follower.forget()
             self._follower.step(image, (state.maps.shape[1], state.maps.shape[2]))
-        before = None if context.begins_shot else context.state.followed
-        followed = _new_followed(state, before)
-        for track in np.flatnonzero(followed.objects != NOT_FOLLOWED):
-            self._tell(int(track), context, state, followed, before)
-        for number in [] if before is None else before.objects:
-            if number != NOT_FOLLOWED and number not in followed.objects:
-                self._follower.drop(int(number))
-        return replace(state, followed=replace(followed, memory=self._follower.state()))
+        followed = _new_followed(state, before, len(masks))
+        self._tell(state, before, followed, refuted)
+        followed = replace(followed, memory=self._follower.state())
+        return masks, maps, replace(state, followed=followed)
 
     def backward(
         self,
@@ -146,8 +166,6 @@ class Sam2Carrier:
         known: NDArray[np.bool_],
     ) -> list[NDArray[np.uint8]]:
         """Carry a key frame's maps into the frames before it; as `Carrier.backward`."""
-        if self._back is None:
-            return carry_back(frames, key, maps, colors, known, self._config)
         assert key.image is not None
         self._back.forget()
         self._back.step(key.image.image(), key.flow_size_hw)
@@ -161,28 +179,80 @@ class Sam2Carrier:
             carried.insert(0, levels)
         return carried
 
+    def _refuted(
+        self, context: FrameContext, result: StepResult, before: Followed | None
+    ) -> dict[int, float]:
+        """For each expression whose thing is followed, and that is there, how much more its path is
+        worth elsewhere than where SAM 2 has the thing, summed over the key frames in a row at which
+        it is elsewhere, in units of score; 0 where both are the same."""
+        found: dict[int, float] = {}
+        if before is None:
+            return found
+        for query in np.flatnonzero(result.kept):
+            candidates = result.candidates[int(query)]
+            source = int(candidates.sources[candidates.best])
+            if source == NO_TRACK or before.objects[source] == NOT_FOLLOWED:
+                continue
+            assert context.carried is not None
+            margin = _margin(candidates, context.carried[source], self._config.same_iou)
+            found[int(query)] = margin and margin + float(before.refuted[source])
+        return found
+
+    def _with_standing(
+        self,
+        context: FrameContext,
+        result: StepResult,
+        refuted: Mapping[int, float],
+        image: NDArray[np.uint8],
+    ) -> StepResult:
+        """CaR's masks, but SAM 2's where they stand."""
+        standing = [query for query, value in refuted.items() if value <= self._sam2.correct_above]
+        if not standing:
+            return result
+        assert context.carried is not None
+        each = [result.candidates[query] for query in standing]
+        sources = [int(candidates.sources[candidates.best]) for candidates in each]
+        masks = result.masks.copy()
+        masks[standing] = cut_masks(from_levels(context.carried[sources]), image)
+        return replace(result, masks=masks)
+
     def _tell(
         self,
-        track: int,
-        context: FrameContext,
         state: TemporalState,
-        followed: Followed,
         before: Followed | None,
+        followed: Followed,
+        refuted: Mapping[int, float],
     ) -> None:
-        """Tell where a track's thing is if it is new, or found elsewhere for long enough; note in
-        `followed` for how long it was."""
+        """Tell where things are that are new, or refuted; drop those that are followed no more.
+        What has not been told stays noted in `followed`."""
         assert state.maps is not None
-        number, mask = int(followed.objects[track]), state.maps[track] > MASK_LEVEL
-        is_new = before is None or number not in before.objects
-        if before is not None and not is_new:
-            assert context.carried is not None
-            source = int(state.sources[track])
-            carried = context.carried[source] > MASK_LEVEL
-            same = iou(carried, mask) > self._config.same_iou
-            followed.disagreed[track] = 0 if same else before.disagreed[source] + 1
-        if is_new or followed.disagreed[track] >= self._correct_after:
-            self._follower.add_mask(number, mask)
-            followed.disagreed[track] = 0
+        known = () if before is None else tuple(map(int, before.objects))
+        for track in np.flatnonzero(followed.objects != NOT_FOLLOWED):
+            number, owner = int(followed.objects[track]), int(state.owners[track])
+            value = refuted.get(owner, 0.0) if state.chosen[owner] == track else 0.0
+            is_judged = owner in refuted and state.chosen[owner] == track
+            if number not in known or (is_judged and value > self._sam2.correct_above):
+                self._follower.add_mask(number, state.maps[track] > MASK_LEVEL)
+            else:
+                followed.refuted[track] = value
+        for number in known:
+            if number != NOT_FOLLOWED and number not in followed.objects:
+                self._follower.drop(number)
+
+
+def _margin(candidates: Candidates, carried: NDArray[np.uint8], same_iou: float) -> float:
+    """How much higher the path value of the best candidate is than that of where SAM 2 has the
+    thing, uint8 (h, w) in steps of 1/255; than that of "not there" where it has lost it; 0 if both
+    are the same."""
+    if not (carried > MASK_LEVEL).any():
+        return float(candidates.values[candidates.best]) - candidates.absent_value
+    size_hw = (candidates.masks.shape[1], candidates.masks.shape[2])
+    there = resize(from_levels(carried[None]), size_hw) > 0.5
+    overlaps = ious(candidates.masks > 0.5, there)[:, 0]
+    nearest = int(overlaps.argmax())
+    if candidates.best == nearest or overlaps[candidates.best] > same_iou:
+        return 0.0
+    return float(candidates.values[candidates.best] - candidates.values[nearest])
 
 
 def _in(frame: PendingFrame, follower: Follower, count: int) -> NDArray[np.uint8]:
@@ -195,11 +265,12 @@ def _in(frame: PendingFrame, follower: Follower, count: int) -> NDArray[np.uint8
     return levels
 
 
-def _new_followed(state: TemporalState, before: Followed | None) -> Followed:
-    """Which tracks of a key frame are followed: a thing goes on with the track whose path comes
-    from its own, the chosen one first; a chosen track without one is a new thing."""
+def _new_followed(state: TemporalState, before: Followed | None, count: int) -> Followed:
+    """Which tracks of a key frame are followed, of the first `count` queries: a thing goes on with
+    the track whose path comes from its own, the chosen one first; a chosen track without one is a
+    new thing."""
     assert state.maps is not None
-    chosen = [int(track) for track in np.unique(state.chosen) if track != NO_TRACK]
+    chosen = [int(track) for track in state.chosen[:count] if track != NO_TRACK]
     objects = np.full(len(state.owners), NOT_FOLLOWED)
     next_number = 0 if before is None else before.next_number
     free = set() if before is None else {int(each) for each in before.objects} - {NOT_FOLLOWED}
@@ -213,4 +284,4 @@ def _new_followed(state: TemporalState, before: Followed | None) -> Followed:
             objects[track] = number
         elif track in chosen and (state.maps[track] > MASK_LEVEL).any():
             objects[track], next_number = next_number, next_number + 1
-    return Followed(objects, np.zeros(len(objects), np.int64), next_number)
+    return Followed(objects, np.zeros(len(objects), np.float32), next_number)
