@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from carvid.car.queries import Queries
 from carvid.config import Config
 from carvid.media.open import Frame
 from carvid.temporal.carry import from_levels
+from carvid.temporal.instance_carrier import FlowInstances, InstanceCarrier
 from carvid.temporal.instance_carry import InstanceContext, meet_frame
 from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.instances import after_key_frame, between_key_frames, seen_tracks
@@ -26,6 +28,8 @@ def instance_pass(
     segmenter: InstanceSegmenter,
     queries: Queries,
     config: Config,
+    *,
+    carrier: InstanceCarrier | None = None,
 ) -> Iterator[tuple[InstanceFrame, InstanceState]]:
     """Yield what each frame shows of all that is followed, and the state that it leaves.
 
@@ -35,11 +39,20 @@ def instance_pass(
         segmenter: finds things in a key frame.
         queries: the expressions all of whose things are wanted; distractors compete.
         config: settings; masks are carried (`temporal.carry_masks`).
+        carrier: carries the tracks; by flow, if not given.
+
+    Raises:
+        ValueError: nobody can go on from the state.
     """
+    carrier = carrier or FlowInstances(config.temporal)
+    carrier.begin(state)
     for frame, seen in frames:
-        context = meet_frame(state, seen, config.temporal, config.instances)
+        context = meet_frame(
+            state, seen, config.temporal, config.instances,
+            carry_things=partial(carrier.forward, image=frame.image),
+        )  # fmt: skip
         if context.is_key:
-            state, shown = _key_frame(frame, context, segmenter, queries, config)
+            state, shown = _key_frame(frame, context, segmenter, queries, config, carrier)
         else:
             state, shown = between_key_frames(context, frame.image)
         yield replace(shown, index=frame.index, time_s=frame.time_s), state
@@ -51,6 +64,7 @@ def _key_frame(
     segmenter: InstanceSegmenter,
     queries: Queries,
     config: Config,
+    carrier: InstanceCarrier,
 ) -> tuple[InstanceState, InstanceFrame]:
     """What a key frame leaves, and what it shows."""
     image = frame.image
@@ -63,12 +77,12 @@ def _key_frame(
 
     state, shown = after_key_frame(
         context, detections, sharpen, (image.shape[0], image.shape[1]), config.car.theta,
-        config.temporal, config.instances,
+        config.temporal, config.instances, carrier.standing(image),
     )  # fmt: skip
-    return state, replace(shown, best=tuple(each.best for each in detections))
+    return carrier.at_key(context, state, image), replace(shown, best=tuple(each.best for each in detections))
 
 
 def _maps(state: InstanceState, owner: int, size_hw: tuple[int, int]) -> NDArray[np.float32]:
-    """The maps of an expression's tracks that are in sight, float32 (K, h, w) in [0, 1]."""
+    """The maps of an expression's tracks that are asked for, float32 (K, h, w) in [0, 1]."""
     levels = [track.levels for track in seen_tracks(state, owner)]
     return from_levels(np.stack(levels)) if levels else np.zeros((0, *size_hw), np.float32)

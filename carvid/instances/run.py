@@ -48,6 +48,8 @@ from carvid.run.track import MemoryStore, Track
 from carvid.run.tracklets import Tracklets
 from carvid.show.run_overlay import run_overlay
 from carvid.temporal.census import Census, Thing
+from carvid.temporal.instance_carrier import new_instance_carrier
+from carvid.temporal.sam2_carrier import NewFollower
 from carvid.temporal.state import TemporalState
 
 log = logging.getLogger("carvid")
@@ -59,6 +61,7 @@ class Model(Protocol):
     config: Config
     segmenter: RecurrentSegmenter
     sources: tuple[Path, ...]
+    new_follower: NewFollower | None
 
     def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
         """What a run.json says of a run."""
@@ -258,9 +261,11 @@ class _Run:
         segmenter.check_texts(queries)
         tracklets.begin()
         start, state = tracklets.done, tracklets.state
+        carrier = new_instance_carrier(config, self._model.new_follower)
         before, progress = state if start else None, self._options.progress
         with reading(reader, start, before, config.temporal, progress=progress) as seen:
-            for frame, left in instance_pass(until(seen), state, segmenter, queries, config):
+            found = instance_pass(until(seen), state, segmenter, queries, config, carrier=carrier)
+            for frame, left in found:
                 tracklets.add(frame, left)
         tracklets.finish(reader.lost)
 

@@ -1,8 +1,9 @@
-"""Things that are followed one by one meet a new frame: carried by flow, or hidden and expected."""
+"""Things that are followed one by one meet a new frame: carried, by flow unless something else is
+given, or hidden and expected."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -28,6 +29,8 @@ MIN_PIXELS = 12
 """A carried mask with fewer pixels is out of sight ..."""
 MIN_SHARE = 0.05
 """... and so is one with less than this share of its usual area."""
+OWN_SHARE = 0.5
+"""What is found anew is a thing of its own if more than this share of it is nobody else's."""
 CAMERA_STEP = 8
 """The camera's motion is the median of every n-th pixel in each direction."""
 TRUSTED = 0.5
@@ -35,13 +38,18 @@ TRUSTED = 0.5
 NEW_SPEED = 0.4
 """Weight of a frame's motion in the speed of a thing."""
 
+CarryThings = Callable[[InstanceState, SeenFrame], Mapping[int, NDArray[np.uint8]]]
+"""Carries what a state knows into the next frame: number of a track → its map, uint8 (h, w) in
+steps of 1/255, of all tracks in sight; and of hidden ones that it finds again."""
+
 
 @dataclass(frozen=True, eq=False)
 class InstanceContext:
     """A new frame with all that is followed, carried into it."""
 
     state: InstanceState
-    """The tracks as they are carried here, and what the frame leaves if nothing more is done."""
+    """The tracks as they are carried here, and what the frame leaves if nothing more is done. At a
+    key frame hidden ones that are found again have maps, too."""
     seen: SeenFrame
     """What the frame shows, whatever is looked for."""
     is_key: bool
@@ -54,13 +62,30 @@ class InstanceContext:
 
 
 def meet_frame(
-    state: InstanceState, seen: SeenFrame, temporal: TemporalConfig, instances: InstancesConfig
+    state: InstanceState,
+    seen: SeenFrame,
+    temporal: TemporalConfig,
+    instances: InstancesConfig,
+    *,
+    carry_things: CarryThings | None = None,
 ) -> InstanceContext:
     """Carry what is followed into a new frame, and say if that is a key frame. At a cut everything
-    is hidden; a flash is passed over."""
+    is hidden; a flash is passed over.
+
+    Where what carries finds a hidden track again, the next key frame is asked about it; until then
+    it stays hidden, so that nothing appears that no key frame has confirmed.
+
+    Args:
+        state: what the frame before left.
+        seen: what the new frame shows.
+        temporal: settings of carrying.
+        instances: settings of tracks.
+        carry_things: what carries the tracks; by flow, if not given.
+    """
     here = replace(
         state, since_key=state.since_key + 1, since_key_s=state.since_key_s + seen.step_s,
         time_s=seen.time_s, gray=seen.gray, cut_history=seen.cut_history,
+        followed=None if state.followed is None else state.followed.between(),
     )  # fmt: skip
     if seen.flow is None:
         lost = tuple(_lost(track, seen.step_s) for track in state.tracks if seen.verdict == "cut")
@@ -69,13 +94,28 @@ def meet_frame(
         return InstanceContext(here, seen, is_key=False)
     camera = _camera_motion(seen.flow, state.tracks)
     crowded = _crowded(state.tracks)
+    carried = carry_things(state, seen) if carry_things else by_flow(state, seen, temporal)
+    is_key = is_due(state, seen.step_s, temporal)
+    nothing = np.zeros(seen.flow.trust.shape, np.uint8)
     moved = [
-        _moved(track, seen, camera, temporal, crowded=track.number in crowded)
+        _moved(
+            track, carried.get(track.number, nothing), seen, camera,
+            crowded=track.number in crowded, is_key=is_key,
+        )
         for track in state.tracks
-    ]
+    ]  # fmt: skip
     kept = [track for track in moved if track.hidden_s <= instances.hidden_s]
-    context = replace(here, tracks=apart(kept))
-    return InstanceContext(context, seen, is_key=is_due(state, seen.step_s, temporal))
+    return InstanceContext(replace(here, tracks=apart(kept)), seen, is_key)
+
+
+def by_flow(
+    state: InstanceState, seen: SeenFrame, temporal: TemporalConfig
+) -> dict[int, NDArray[np.uint8]]:
+    """Carry the tracks in sight by flow; as `CarryThings`."""
+    return {
+        track.number: _carried(track, seen, temporal)
+        for track in state.tracks if not track.is_hidden
+    }  # fmt: skip
 
 
 def apart(tracks: Sequence[InstanceTrack]) -> tuple[InstanceTrack, ...]:
@@ -104,25 +144,24 @@ def too_small(area: int, usual: int) -> bool:
 
 def _moved(
     track: InstanceTrack,
+    levels: NDArray[np.uint8],
     seen: SeenFrame,
     camera: NDArray[np.float64],
-    temporal: TemporalConfig,
     *,
     crowded: bool,
+    is_key: bool,
 ) -> InstanceTrack:
-    """A track in the next frame. `crowded`: it touches another one, so that the motion under its
-    mask may be that one's."""
+    """A track in the next frame, where it is carried to `levels`, uint8 (h, w). `crowded`: it
+    touches another one, so that the motion under its mask may be that one's."""
     speed = np.array(track.speed_xy)
-    levels = track.levels
-    if not track.is_hidden:
-        levels = _carried(track, seen, temporal)
-        whole = np.count_nonzero(levels > MASK_LEVEL) > WHOLE_SHARE * track.area
-        if whole or not crowded:
-            speed = _speed(track, levels > MASK_LEVEL, seen, camera)
+    area = int(np.count_nonzero(levels > MASK_LEVEL))
+    if not track.is_hidden and (area > WHOLE_SHARE * track.area or not crowded):
+        speed = _speed(track, levels > MASK_LEVEL, seen, camera)
     step = camera + speed * seen.step_s
-    hidden_s = track.hidden_s + seen.step_s if track.is_hidden else 0.0
-    if not track.is_hidden and too_small(int(np.count_nonzero(levels > MASK_LEVEL)), track.area):
-        levels, hidden_s = np.zeros_like(levels), seen.step_s
+    is_lost = too_small(area, track.area)
+    hidden_s = track.hidden_s + seen.step_s if track.is_hidden or is_lost else 0.0
+    if is_lost or (track.is_hidden and not is_key):
+        levels = np.zeros_like(levels)
     center = np.array(track.center_xy) + step
     if not hidden_s:
         center = _near(center, levels > MASK_LEVEL, float(track.area) ** 0.5)

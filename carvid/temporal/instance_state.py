@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from carvid.temporal.carry import MASK_LEVEL
 from carvid.temporal.colors import COLOR_BINS
 from carvid.temporal.cuts import CutHistory
+from carvid.temporal.followed import Followed
 from carvid.temporal.packing import pack, unpack
 
 
@@ -23,7 +24,8 @@ class InstanceTrack:
     owner: int
     """The expression's index."""
     levels: NDArray[np.uint8]
-    """uint8 (h, w): its map in the last frame, in steps of 1/255; zeros while it is hidden."""
+    """uint8 (h, w): its map in the last frame, in steps of 1/255; zeros while it is hidden, unless
+    a key frame is to be asked if it is there again."""
     counts: NDArray[np.float32]
     """float32 (2, C): how many pixels of each colour were inside it and around it, at key frames;
     those of earlier key frames count less."""
@@ -98,6 +100,13 @@ class InstanceState:
     """uint8 (h, w): the last frame; None before the first one."""
     cut_history: CutHistory | None = None
     """The last frames, to compare the next one with; None before the first one."""
+    followed: Followed | None = None
+    """The tracks that a network follows, by their numbers; None where flow carries them."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether a run can go on from it: where a network follows things, from key frames only."""
+        return self.followed is None or self.followed.memory is not None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_dict` loads back equal."""
@@ -107,6 +116,7 @@ class InstanceState:
             "gray": None if self.gray is None else pack(self.gray),
             "size_hw": None if self.gray is None else list(self.gray.shape),
             "cut_history": None if self.cut_history is None else self.cut_history.to_dict(),
+            **({} if self.followed is None else {"followed": self.followed.to_dict()}),
         }
 
     @classmethod
@@ -119,6 +129,8 @@ class InstanceState:
         state = cls(**{name: values[name] for name in _NUMBERS})
         if values["cut_history"] is not None:
             state = replace(state, cut_history=CutHistory.from_dict(values["cut_history"]))
+        if values.get("followed") is not None:
+            state = replace(state, followed=Followed.from_dict(values["followed"]))
         if values["gray"] is None:
             return state
         height, width = values["size_hw"]

@@ -10,46 +10,27 @@ their place and in their colours: what was taken for a cut may be none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.masks import box_around
+from carvid.base.masks import ious
 from carvid.base.scale import cut_masks, resize, shrink_masks
 from carvid.car.detections import Detections
 from carvid.config import InstancesConfig, TemporalConfig
 from carvid.temporal.carry import from_levels, to_levels
-from carvid.temporal.colors import COLOR_BINS, by_color, count_colors, log_odds
+from carvid.temporal.claims import Claim, Sharpen, Standing, by_colors, by_what_moves, masks_of
+from carvid.temporal.colors import COLOR_BINS, count_colors
+from carvid.temporal.followed import Followed
 from carvid.temporal.instance_carry import WHOLE_SHARE, InstanceContext, too_small
 from carvid.temporal.instance_state import InstanceFrame, InstanceState, InstanceTrack
 from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen, nearness
-from carvid.temporal.memory import PROPOSAL_BELIEF, by_motion
 from carvid.temporal.update import COLOR_DECAY
 
 USUAL_DECAY = 0.9
 """Weight of the usual area against that of a mask that is not whole."""
-OWN_SHARE = 0.5
-"""What is found anew is a thing of its own if more than this share of it is nobody else's."""
-
-Sharpen = Callable[[NDArray[np.float32]], NDArray[np.bool_]]
-"""Turns maps of the frame at hand, float32 (n, h, w) in [0, 1], into masks, bool (n, H, W)."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Claim:
-    """A thing of a key frame, before its mask is made."""
-
-    track: InstanceTrack
-    """Which one it is; a new one has number `NONE`."""
-    chance: NDArray[np.float32]
-    """float32 (h, w) in [0, 1]: its map, of the flow's size."""
-    score: float
-    found: bool
-    """Whether it was found by itself."""
-    shared: bool = False
-    """Whether it was found together with others, so that its colours are not sure."""
 
 
 def after_key_frame(
@@ -60,6 +41,7 @@ def after_key_frame(
     theta: float,
     temporal: TemporalConfig,
     instances: InstancesConfig,
+    standing: Standing | None = None,
 ) -> tuple[InstanceState, InstanceFrame]:
     """Return the state that a key frame leaves, and what it shows.
 
@@ -72,19 +54,19 @@ def after_key_frame(
         theta: θ: a track whose path value is lower, and that is not found, is hidden.
         temporal: settings of carrying.
         instances: settings of tracks.
+        standing: what stands as a network has carried it, which the state names then with what
+            refutes it; None if none carries.
     """
     colors = context.seen.colors
     assert colors is not None
     claims = [
         claim
         for owner, each in enumerate(detections)
-        for claim in _claims(context, owner, each, theta, temporal, instances)
+        for claim in _claims(context, owner, each, theta, temporal, instances, standing)
     ]
-    masks = np.zeros((0, *size_hw), bool)
     state, tracks, shown = context.state, [], []
     if claims:
-        masks = sharpen(np.stack([claim.chance for claim in claims]))
-        _apart(claims, masks)
+        masks = masks_of(claims, sharpen, standing, size_hw)
         small = shrink_masks(masks, colors.shape) > 0.5
         begun = state.begun
         for claim, mask, inside in zip(claims, masks, small, strict=True):
@@ -103,6 +85,8 @@ def after_key_frame(
         state, tracks=tuple(sorted([*tracks, *rest], key=lambda track: track.number)),
         since_key=0, since_key_s=0.0,
     )  # fmt: skip
+    if standing is not None:
+        state = replace(state, followed=_followed(state, claims))
     return state, _shown(context, shown, size_hw)
 
 
@@ -124,8 +108,12 @@ def between_key_frames(
 
 
 def seen_tracks(state: InstanceState, owner: int) -> list[InstanceTrack]:
-    """Return the tracks of an expression that are in sight, in order."""
-    return [track for track in state.tracks if track.owner == owner and not track.is_hidden]
+    """Return the tracks of an expression that are in sight, or may be again (`meet_frame`), in
+    order."""
+    return [
+        track for track in state.tracks
+        if track.owner == owner and (not track.is_hidden or track.levels.any())
+    ]  # fmt: skip
 
 
 def _claims(
@@ -135,7 +123,8 @@ def _claims(
     theta: float,
     temporal: TemporalConfig,
     instances: InstancesConfig,
-) -> list[_Claim]:
+    standing: Standing | None,
+) -> list[Claim]:
     """The things of one expression in a key frame: what is followed, then what comes back or is
     new."""
     colors = context.seen.colors
@@ -157,17 +146,26 @@ def _claims(
         claim = _follow(track, score, chosen, number, detections, maps, theta, temporal)
         if chosen[number] == NONE and score <= theta:
             lost.append(track)
-        if claim is not None and claim.shared:
+        if claim is None:
+            continue
+        row = int(chosen[number])
+        if standing is not None and row != NONE and not claim.shared:
+            more = float(detections.scores[row]) - score
+            claim = replace(claim, refuted=_refuted(context, track, found[row], more, temporal))
+        if standing is not None and standing.holds(claim):
+            claims.append(replace(claim, chance=from_levels(track.levels)))
+            continue
+        if claim.shared:
             others = np.flatnonzero(chosen == chosen[number])
             shares = divide(carried[others], known[others], colors)
             share = shares[others.tolist().index(number)]
             claim = replace(claim, chance=claim.chance * (share > 0.5))
-        if claim is not None:
-            claim = _by_colors(claim, claim.track.counts, colors, temporal)
-            others = carried[np.arange(len(tracks)) != number].any(axis=0)
-            claims.append(_by_motion(claim, others, context, temporal))
+        claim = by_colors(claim, claim.track.counts, colors, temporal)
+        others = carried[np.arange(len(tracks)) != number].any(axis=0)
+        claims.append(by_what_moves(claim, others, context, temporal))
     free = [row for row in range(len(found)) if row not in chosen and found[row].any()]
-    lost += [each for each in context.state.tracks if each.owner == owner and each.is_hidden]
+    lost += [each for each in context.state.tracks
+             if each.owner == owner and each.is_hidden and each not in tracks]  # fmt: skip
     again = _come_back(lost, found[free], counts[free], at_once=context.begins_shot)
     back = {track.number for track in again.values()}
     claims = [claim for claim in claims if claim.track.number not in back]
@@ -175,8 +173,8 @@ def _claims(
         score = float(detections.scores[row])
         track = again.get(free.index(row)) or _new(owner, size_hw)
         own = track.counts if track.number != NONE else count_colors(colors, found[row])
-        claim = _Claim(replace(track, value=score), maps[row], score, found=True)
-        claims.append(_by_colors(claim, own, colors, temporal))
+        claim = Claim(replace(track, value=score), maps[row], score, found=True)
+        claims.append(by_colors(claim, own, colors, temporal))
     return claims
 
 
@@ -202,7 +200,7 @@ def _follow(
     maps: NDArray[np.float32],
     theta: float,
     temporal: TemporalConfig,
-) -> _Claim | None:
+) -> Claim | None:
     """What a key frame has of a track in sight; None if it is lost.
 
     Args:
@@ -217,14 +215,45 @@ def _follow(
     row = int(chosen[number])
     own = asked if row == NONE else max(asked, float(detections.scores[row]))
     value = (1 - temporal.smoothing) * own + temporal.smoothing * track.value
+    if track.is_hidden:  # what it was worth says nothing of what is there now
+        value = own
     track, carried = replace(track, value=float(value)), from_levels(track.levels)
     if row == NONE:
-        return None if value <= theta else _Claim(track, carried, asked, found=asked > theta)
+        if value <= theta:
+            return None
+        return Claim(track, carried, asked, found=asked > theta, refuted=0.0)
     score = float(detections.scores[row])
     if np.count_nonzero(chosen == row) > 1:
         chance = np.maximum(maps[row], carried)
-        return _Claim(track, chance, own, found=asked > theta, shared=True)
-    return _Claim(track, maps[row] if score >= asked else carried, own, found=True)
+        return Claim(track, chance, own, found=asked > theta, shared=True, refuted=0.0)
+    return Claim(track, maps[row] if score >= asked else carried, own, found=True)
+
+
+def _refuted(
+    context: InstanceContext,
+    track: InstanceTrack,
+    found: NDArray[np.bool_],
+    more: float,
+    temporal: TemporalConfig,
+) -> float:
+    """How far a key frame refutes where a track is carried to, in units of score; see
+    `Claim.refuted`.
+
+    The rule of `sam2.correct_above` with the path values of one track: they differ by what the
+    scores differ by, as far as these count.
+
+    Args:
+        context: the key frame.
+        track: the track.
+        found: bool (h, w): where it is found.
+        more: how much higher the score is there than where it is carried to.
+        temporal: settings.
+    """
+    if more <= 0 or ious(found[None], track.mask[None])[0, 0] > temporal.same_iou:
+        return 0.0
+    before = context.state.followed
+    known = {} if before is None else dict(zip(before.objects, before.refuted, strict=True))
+    return float((1 - temporal.smoothing) * more + known.get(track.number, 0.0))
 
 
 def _come_back(
@@ -248,61 +277,8 @@ def _come_back(
     return {int(row): t for row, t in zip(chosen, lost, strict=True) if row != NONE}
 
 
-def _by_colors(
-    claim: _Claim,
-    counts: NDArray[np.float32],
-    colors: NDArray[np.uint16],
-    temporal: TemporalConfig,
-) -> _Claim:
-    """A claim whose map has been completed by colours, float32 (2, C)."""
-    if not temporal.color or not (claim.chance > 0.5).any():
-        return claim
-    box = box_around(claim.chance > 0.5, share=0.5)
-    chance = np.zeros_like(claim.chance)
-    odds = temporal.color * log_odds(counts)[colors[box]]
-    chance[box] = by_color(claim.chance[box], odds, PROPOSAL_BELIEF)
-    if claim.shared:  # the others' part stays theirs
-        chance[claim.chance == 0] = 0
-    return replace(claim, chance=chance)
-
-
-def _by_motion(
-    claim: _Claim,
-    others: NDArray[np.bool_],
-    context: InstanceContext,
-    temporal: TemporalConfig,
-) -> _Claim:
-    """A claim whose map has been completed by what moves along, but for where others, bool (h, w),
-    are carried to; one that is shared as it is."""
-    if claim.shared:
-        return claim
-    chance = by_motion(claim.chance, context.seen.flow, temporal)
-    return replace(claim, chance=np.where(others & (claim.chance <= 0.5), claim.chance, chance))
-
-
-def _apart(claims: Sequence[_Claim], masks: NDArray[np.bool_]) -> None:
-    """Give each pixel of masks, bool (n, H, W), which are changed, to one thing of an expression:
-    to what was followed before what is new, and among those to the one with the highest map."""
-    size_hw = (masks.shape[1], masks.shape[2])
-    for owner in {claim.track.owner for claim in claims}:
-        mine = [k for k, claim in enumerate(claims) if claim.track.owner == owner]
-        twice = masks[mine].sum(axis=0) > 1
-        if len(mine) < 2 or not twice.any():
-            continue
-        rank = resize(np.stack([claims[k].chance for k in mine]), size_hw)
-        rank += np.array([claims[k].track.number != NONE for k in mine])[:, None, None]
-        rank = np.where(masks[mine], rank, -1)
-        winner = rank.argmax(axis=0)
-        for place, k in enumerate(mine):
-            left = masks[k] & ~(twice & (winner != place))
-            new = claims[k].track.number == NONE
-            if new and np.count_nonzero(left) < OWN_SHARE * np.count_nonzero(masks[k]):
-                left[:] = False
-            masks[k] = left
-
-
 def _updated(
-    claim: _Claim, inside: NDArray[np.bool_], colors: NDArray[np.uint16]
+    claim: Claim, inside: NDArray[np.bool_], colors: NDArray[np.uint16]
 ) -> InstanceTrack | None:
     """The track of a claim with its mask, bool (h, w); None if nothing is left of it."""
     track, area = claim.track, int(np.count_nonzero(inside))
@@ -324,10 +300,17 @@ def _updated(
 
 def _hidden(track: InstanceTrack, context: InstanceContext) -> InstanceTrack:
     """A track that a key frame does not have."""
-    if track.is_hidden:
-        return track
     nothing = np.zeros_like(track.levels)
-    return replace(track, levels=nothing, hidden_s=context.seen.step_s, score=0.0)
+    hidden_s = track.hidden_s or context.seen.step_s
+    return replace(track, levels=nothing, hidden_s=hidden_s, score=0.0)
+
+
+def _followed(state: InstanceState, claims: Sequence[Claim]) -> Followed:
+    """What is known of the tracks of a key frame that a network follows: all of them."""
+    refuted = {claim.track.number: claim.refuted for claim in claims}
+    values = [0.0 if each.is_hidden else refuted.get(each.number, 0.0) for each in state.tracks]
+    numbers = np.array([track.number for track in state.tracks], np.int64)
+    return Followed(numbers, np.array(values, np.float32), state.begun)
 
 
 def _new(owner: int, size_hw: tuple[int, int]) -> InstanceTrack:

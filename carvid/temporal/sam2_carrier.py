@@ -80,6 +80,28 @@ def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
     return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
 
 
+def go_on(follower: Follower, followed: Followed | None, *, begun: bool) -> None:
+    """Let a network go on from where it was when a state was left.
+
+    Args:
+        follower: the network.
+        followed: what the state knows of the things that it followed.
+        begun: whether the state is of any frame.
+
+    Raises:
+        ValueError: the state is of a frame between two key frames, of another network, or of a run
+            whose masks flow carried.
+    """
+    follower.forget()
+    if followed is None:
+        if begun:
+            raise ValueError("nobody can go on with SAM 2 from where flow carried the masks")
+        return
+    if followed.memory is None:
+        raise ValueError("nobody can go on from between two key frames with SAM 2")
+    follower.load(followed.memory)
+
+
 class Sam2Carrier:
     """Carries masks by a network that follows things.
 
@@ -105,17 +127,9 @@ class Sam2Carrier:
         """Take up what the network remembered at the frame that left a state.
 
         Raises:
-            ValueError: it is of a frame between two key frames, of another network, or of a run
-                whose masks flow carried.
+            ValueError: as `go_on`.
         """
-        self._follower.forget()
-        if state.followed is None:
-            if state.maps is not None:
-                raise ValueError("nobody can go on with SAM 2 from where flow carried the masks")
-            return
-        if state.followed.memory is None:
-            raise ValueError("nobody can go on from between two key frames with SAM 2")
-        self._follower.load(state.followed.memory)
+        go_on(self._follower, state.followed, begun=state.maps is not None)
 
     def forward(
         self, state: TemporalState, seen: SeenFrame, image: NDArray[np.uint8]
