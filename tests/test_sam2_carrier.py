@@ -266,7 +266,7 @@ def test_a_path_that_changes_to_a_rival_is_another_thing() -> None:
 
 def test_two_tracks_of_one_path_are_two_things() -> None:
     """The chosen one is the thing that it was."""
-    before = Followed(np.array([7]), np.zeros(1, np.float32), 8)
+    before = Followed(np.array([7]), np.zeros(1), 8)
     maps = np.stack([square(20), square(120)]) * np.uint8(255)
     state = replace(
         known_state(), chosen=np.array([1]), owners=np.zeros(2, np.int64),
@@ -301,7 +301,7 @@ def test_flow_that_is_not_trusted_makes_no_key_frame_of_what_a_network_follows(
     assert state.maps is not None
     state = replace(state, areas=(state.maps > MASK_LEVEL).sum(axis=(1, 2)))
     if number is not None:
-        followed = Followed(np.array([number]), np.zeros(1, np.float32))
+        followed = Followed(np.array([number]), np.zeros(1))
         state = replace(state, followed=followed)
     seen = see(state, image, config)
     assert seen.flow is not None
@@ -313,7 +313,7 @@ def test_flow_that_is_not_trusted_makes_no_key_frame_of_what_a_network_follows(
 def test_followed_things_are_saved_whole() -> None:
     memory = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.array(3),
               "c": np.zeros((2, 0), np.float32)}  # fmt: skip
-    told = np.array([0.1, 0], np.float32)
+    told = np.array([0.1, 0])
     followed = Followed(np.array([1, NOT_FOLLOWED]), told, 5, memory)
     state = replace(known_state(), followed=followed)
     loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict()))).followed

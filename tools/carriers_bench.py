@@ -238,7 +238,7 @@ def main() -> None:
     work = partial(measure_video, options.data, noise, seeds, more)
     with ProcessPoolExecutor(options.workers, get_context("spawn")) as pool:
         videos = list(pool.map(work, names))
-    print(f"{len(names)} videos, noise {noise.level}, takes on {noise.takes_on}, seeds {options.seed}")
+    print(f"{len(names)} videos, noise {noise.level}, takes on {noise.takes_on}, seeds {seeds}")
     print("| | carried by | J&F | against flow | told, of 100 frames |\n|-|-|-|-|-|")
     for lag in LAGS:
         base = _scores(videos, lag, "flow")

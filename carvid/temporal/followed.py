@@ -24,8 +24,8 @@ class Followed(Brief):
 
     objects: NDArray[np.int64]
     """int64 (M,): the number of each track's thing, or `NOT_FOLLOWED`."""
-    told: NDArray[np.float32]
-    """float32 (M,): log odds of the score of the mask that each thing was last told by; those of
+    told: NDArray[np.float64]
+    """float64 (M,): log odds of the score of the mask that each thing was last told by; those of
     long ago count less."""
     next_number: int = 0
     """The number of the next new thing; none is used twice."""
@@ -56,7 +56,7 @@ class Followed(Brief):
         memory = values["memory"]
         return cls(
             np.array(values["objects"], np.int64),
-            np.array(values["told"], np.float32),
+            np.array(values["told"], np.float64),
             int(values["next_number"]),
             None if memory is None else {name: _array(*each) for name, each in memory.items()},
         )

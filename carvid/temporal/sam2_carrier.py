@@ -2,9 +2,9 @@
 
 The chosen tracks are things that the network follows; all others, rivals that may be chosen later,
 are carried by flow. A thing is told by its mask at the key frame where a track is first chosen. At
-later ones SAM 2's mask stands, and is what the frame gets, unless CaR's is better: then that is, and
-SAM 2 is told anew. Backward, a network of its own is told a key frame's masks and sees the frames
-before it in reverse.
+later ones SAM 2's mask stands, and is what the frame gets, unless CaR's is better: then SAM 2 is
+told that. Backward, a network of its own is told a key frame's masks and sees the frames before it
+in reverse.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_key
-
 
 LEAST_SCORE = 1e-6
 """Scores are at least so far from 0 and 1 in log odds."""
@@ -307,4 +306,4 @@ def _new_followed(state: TemporalState, before: Followed | None, count: int) -> 
             objects[track] = number
         elif track in chosen and (state.maps[track] > MASK_LEVEL).any():
             objects[track], next_number = next_number, next_number + 1
-    return Followed(objects, np.zeros(len(objects), np.float32), next_number)
+    return Followed(objects, np.zeros(len(objects)), next_number)
