@@ -340,14 +340,12 @@ def sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+SETTINGS = ("temporal.key_every=4", "crf.iterations=1", "car.present=each", "weights.device=cpu")
+
+
 @pytest.fixture
-def model(weights: dict[str, str]) -> Carvid:
-    settings = (
-        "temporal.key_every=4",
-        "crf.iterations=1",
-        "car.present=each",
-        "weights.device=cpu",
-    )
+def model(weights: dict[str, str], sam2: Path) -> Carvid:
+    settings = (*SETTINGS, "temporal.carrier=sam2", f"sam2.model={sam2}")
     return carvid.load("default", settings, **weights)
 
 
@@ -358,7 +356,7 @@ def clip() -> list[Frame]:
 
 
 def follow(
-    model: Carvid, sam2: Path, state: TemporalState | None = None, start: int = 0
+    model: Carvid, state: TemporalState | None = None, start: int = 0
 ) -> Iterator[CausalFrame]:
     """The causal pass of the clip from a frame on, carried by a SAM 2."""
     queries = Queries(TEXTS, ())
@@ -367,7 +365,7 @@ def follow(
     yield from causal_pass(
         seen_frames(clip()[start:], state if start else None, config), state,
         partial(model._key_frame, queries), len(TEXTS), config, theta=0.4,
-        carrier=new_carrier(model.config, partial(VideoCarrier, load_video(str(sam2), "cpu"))),
+        carrier=new_carrier(model.config, model.new_follower),
     )  # fmt: skip
 
 
@@ -375,28 +373,28 @@ def same(one: TemporalState, other: TemporalState) -> bool:
     return json.dumps(one.to_dict()) == json.dumps(other.to_dict())
 
 
-def test_a_run_carried_by_sam2_goes_on_from_its_key_frames(model: Carvid, sam2: Path) -> None:
+def test_a_run_carried_by_sam2_goes_on_from_its_key_frames(model: Carvid) -> None:
     """To the same bits; from other frames it cannot."""
-    whole = list(follow(model, sam2))
+    whole = list(follow(model))
     keys = [frame.index for frame in whole if frame.context.is_key]
     assert len(whole) == 20 and CUT in keys and len(keys) < 20
     followed = [frame.state.followed for frame in whole]
     assert any(each is not None and (each.objects != NOT_FOLLOWED).any() for each in followed)
     for index in keys[1:]:
         state = TemporalState.from_dict(json.loads(json.dumps(whole[index].state.to_dict())))
-        for frame in follow(model, sam2, state, index + 1):
+        for frame in follow(model, state, index + 1):
             assert (frame.masks == whole[frame.index].masks).all()
             assert same(frame.state, whole[frame.index].state)
     between = next(frame for frame in whole if not frame.context.is_key)
     with pytest.raises(ValueError, match="between two key frames"):
-        next(follow(model, sam2, between.state, between.index + 1))
+        next(follow(model, between.state, between.index + 1))
     with pytest.raises(ValueError, match="flow carried"):
-        next(follow(model, sam2, replace(whole[keys[1]].state, followed=None), keys[1] + 1))
+        next(follow(model, replace(whole[keys[1]].state, followed=None), keys[1] + 1))
 
 
 def test_masks_between_key_frames_are_what_sam2_says(model: Carvid, sam2: Path) -> None:
     """Those of the frames from the clip's first key frame on."""
-    whole = list(follow(model, sam2))
+    whole = list(follow(model))
     first, objects = whole[0].state, whole[0].state.followed
     assert first.maps is not None and objects is not None
     carrier, images = VideoCarrier(load_video(str(sam2), "cpu")), [each.image for each in clip()]
@@ -434,39 +432,39 @@ def test_looking_ahead_asks_the_carrier() -> None:
     assert carrier.asked and frames[1].maps.mean() > frames[0].maps.mean()
 
 
-def offline(model: Carvid, sam2: Path, state: TemporalState | None, start: int) -> list[Any]:
-    """Decided frames of the clip from a frame on, carried by a SAM 2 in both directions."""
-    model.new_follower = partial(VideoCarrier, load_video(str(sam2), "cpu"))
+def offline(model: Carvid, state: TemporalState | None, start: int) -> list[Any]:
+    """Decided frames of the clip from a frame on."""
     if state is not None:
         state = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
     return list(model.offline(clip()[start:], TEXTS, state=state))
 
 
-def test_both_directions_go_on_to_the_same_bits(model: Carvid, sam2: Path) -> None:
+def test_both_directions_go_on_to_the_same_bits(
+    model: Carvid, weights: dict[str, str]
+) -> None:
     """Where looking ahead has decided a key frame."""
-    whole = offline(model, sam2, None, 0)
+    whole = offline(model, None, 0)
     keys = [each.index for each in whole if each.state.since_key == 0]
     assert [each.index for each in whole] == list(range(20)) and len(keys) > 3
     for key in keys[1:]:
-        for each in offline(model, sam2, whole[key].state, key + 1):
+        for each in offline(model, whole[key].state, key + 1):
             assert (each.masks == whole[each.index].masks).all(), (key, each.index)
-    model.new_follower = None
-    by_flow = list(model.offline(clip(), TEXTS))
+    by_flow = offline(carvid.load("default", SETTINGS, **weights), None, 0)
     assert any((a.masks != b.masks).any() for a, b in zip(whole, by_flow, strict=True))
 
 
 @pytest.mark.parametrize("stop", [2, 9, 15])
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    model: Carvid, sam2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    model: Carvid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """Frames after the last key frame that was decided are done again."""
-    video, network = tmp_path / "clip.mp4", load_video(str(sam2), "cpu")
+    video, follower = tmp_path / "clip.mp4", model.new_follower
     with VideoWriter(video, SIZE_HW, Fraction(10)) as writer:
         for frame in clip():
             writer.write(frame.image, frame.time_s)
     config = replace(model.config.temporal, lag=1)
     model = Carvid(replace(model.config, temporal=config), *model.backbones)
-    model.new_follower = partial(VideoCarrier, network)
+    model.new_follower = follower
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model.segment(video, TEXTS, out=whole)
     reader = type(carvid.open_video(video))

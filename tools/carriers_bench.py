@@ -201,16 +201,16 @@ def measure(
     clip: real_bench.Clip, noise: Noise, seed: int, settings: Sequence[str], rule: str
 ) -> tuple[float, int]:
     """Return J&F in percent, the mean over objects, and how often a thing was told."""
-    by_flow, made = rule == "flow", []
-    config = load_config("default", [*settings, *([] if by_flow else [f"sam2.correct={rule}"])])
+    made: list[SimulatedFollower] = []
+    carried = [] if rule == "flow" else ["temporal.carrier=sam2", f"sam2.correct={rule}"]
+    config = load_config("default", [*settings, *carried])
     model = real_bench.simulate(clip, real_bench.LEVELS[noise.level], seed, config)
 
     def new_follower() -> SimulatedFollower:
         made.append(SimulatedFollower(clip, seed + 1000 * len(made), noise.takes_on))
         return made[-1]
 
-    if not by_flow:
-        model.new_follower = new_follower
+    model.new_follower = new_follower
     texts = [real_bench.text_of(label) for label in range(1, clip.objects + 1)]
     labels = [result.labels() for result in model.offline(clip.images, texts)]
     pairs = list(zip(labels, clip.labels, strict=True))[1:-1]

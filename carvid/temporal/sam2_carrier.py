@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.errors import ConfigError
 from carvid.base.masks import ious
 from carvid.base.scale import cut_masks, resize
 from carvid.car.choice import NO_TRACK, Candidates
@@ -78,10 +79,18 @@ def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
 
     Args:
         config: settings.
-        new_follower: makes networks that follow things; if None, flow carries.
+        new_follower: makes networks that follow things.
+
+    Raises:
+        ConfigError: SAM 2 is to carry, and there is none.
     """
-    if new_follower is None:
+    if config.temporal.carrier == "flow":
         return FlowCarrier(config.temporal)
+    if new_follower is None:
+        raise ConfigError(
+            "temporal.carrier=sam2 needs a SAM 2, and this model was loaded without; load it with "
+            "this setting"
+        )
     return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
 
 
