@@ -32,7 +32,7 @@ from carvid.temporal.followed import NOT_FOLLOWED, Followed
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.observe import FrameContext, _is_doubtful
 from carvid.temporal.pending import CausalFrame, PendingFrame
-from carvid.temporal.sam2_carrier import Sam2Carrier, _margin, _new_followed, new_carrier
+from carvid.temporal.sam2_carrier import Sam2Carrier, _new_followed, log_odds, new_carrier
 from carvid.temporal.seen import see, seen_frames
 from carvid.temporal.state import TemporalState
 from tests.squares import SIZE_HW, known_state, moving
@@ -85,12 +85,16 @@ def square(left: int) -> Mask:
 
 
 def found_at(
-    lefts: Sequence[int], sources: Sequence[int], values: Sequence[float], kept: bool
+    lefts: Sequence[int],
+    sources: Sequence[int],
+    values: Sequence[float],
+    kept: bool,
+    score: float = 0.9,
 ) -> StepResult:
     """What CaR finds of one query: candidates at places, the first one the best."""
     planes = np.stack([square(left) for left in lefts])
     candidates = Candidates(
-        planes.astype(np.float32), np.full(len(lefts), 0.9, np.float32),
+        planes.astype(np.float32), np.full(len(lefts), score, np.float32),
         np.array(values, np.float32), np.array(sources), 0.4, NO_TRACK, 0,
     )  # fmt: skip
     masks = planes[:1] & kept
@@ -103,10 +107,10 @@ def found_at(
 class Run:
     """Key frames told to a `Sam2Carrier`, one after another."""
 
-    def __init__(self, correct_above: float = 0.0) -> None:
+    def __init__(self, correct: str = "better", fade: float = 0.0) -> None:
         self.config = TemporalConfig(same_iou=0.5)
         self.follower = FakeFollower()
-        sam2 = Sam2Config(correct_above=correct_above)
+        sam2 = Sam2Config(correct=correct, fade=fade)
         self.carrier = Sam2Carrier(self.config, sam2, self.follower, FakeFollower())
         self.state: TemporalState | None = None
         self.images = [image for image, _ in moving(40)]
@@ -118,6 +122,7 @@ class Run:
         sources: Sequence[int] | None = None,
         values: Sequence[float] | None = None,
         kept: bool = True,
+        score: float = 0.9,
     ) -> list[int]:
         """A frame that is a key frame; the things of its tracks. It shows the first place, if it is
         `kept`; others are tracks too where the query is new."""
@@ -131,7 +136,9 @@ class Run:
         self.index += 1
         context = FrameContext(before, seen, carried, np.ones(1, bool))
         count = len(lefts)
-        result = found_at(lefts, sources or [NO_TRACK] * count, values or [0.8] * count, kept)
+        result = found_at(
+            lefts, sources or [NO_TRACK] * count, values or [0.8] * count, kept, score
+        )
         masks, maps, self.state = self.carrier.at_key(context, result, 0.4, image)
         assert ((maps > 0.5) == masks).all()
         self.shown: Mask = masks[0]
@@ -184,7 +191,7 @@ def test_a_follower_decides_where_chosen_tracks_go_and_flow_where_rivals_go() ->
 
 
 def test_always_and_never_told_anew() -> None:
-    always, never = Run(-1.0), Run(1e6)
+    always, never = Run("always"), Run("never")
     for run, told in ((always, ["again 0"]), (never, [])):
         run.key([20])
         for left in (22, 120, 60, 24):
@@ -196,42 +203,57 @@ def test_always_and_never_told_anew() -> None:
     assert (always.shown == square(24)).all()
 
 
-def test_what_refutes_it_is_added_up_over_key_frames_in_a_row() -> None:
-    run = Run(0.25)
-    run.key([20])
-    again = [run.key_or_here(120, 0.125), run.key_or_here(120, 0.125)]
-    assert not any(again) and not (run.shown & square(120)).any()
-    assert run.key_or_here(120, 0.125) and (run.shown == square(120)).all()
-    assert not run.key_or_here(120, 0.125)  # it is there now
-    run = Run(0.25)
-    run.key([20])
-    again = [run.key_or_here(120, 0.2)]
-    run.key([26], [0])  # once where the follower has it
-    again += [run.key_or_here(120, 0.2), run.key_or_here(120, 0.2)]
-    assert again == [False, False, True]
-
-
-def test_at_once_by_default() -> None:
-    assert Sam2Config().correct_above == 0
+def test_a_higher_path_value_elsewhere_is_told() -> None:
     run = Run()
     run.key([20])
+    assert not run.key_or_here(120, 0.0) and not (run.shown & square(120)).any()
     assert run.key_or_here(120, 0.01) and (run.shown == square(120)).all()
-    run.follower.things[0][:] = False  # lost
-    assert run.key([60], [0]) == [0] and run.follower.told == ["again 0"]
+    assert not run.key_or_here(120, 0.01)  # it is there now
+    assert Sam2Config().correct == "better"
+
+
+def test_a_mask_that_scores_higher_than_what_was_told_is_told() -> None:
+    """What was told counts less and less."""
+    run = Run()
+    run.key([20], score=0.8)
+    told = []
+    for left, score in ((24, 0.7), (26, 0.79), (30, 0.81), (36, 0.805), (40, 0.82)):
+        run.key([left], [0], score=score)
+        told.append("again 0" in run.follower.told)
+        assert (run.shown == square(left)).all() == told[-1]
+    assert told == [False, False, True, False, True]
+    run = Run(fade=0.25)
+    run.key([20], score=0.8)  # log odds 1.39
+    told = []
+    for left in (24, 26, 28, 30, 32):
+        run.key([left], [0], score=0.7)  # log odds 0.85
+        told.append("again 0" in run.follower.told)
+    assert told == [False, False, False, True, False]
+
+
+def test_what_is_lost_is_told() -> None:
+    run = Run()
+    run.key([20])
+    run.follower.things[0][:] = False
+    assert run.key([60], [0], score=0.5) == [0] and run.follower.told == ["again 0"]
     assert (run.shown == square(60)).all()
 
 
+@pytest.mark.parametrize("score", [0.0, 0.25, 1.0])
+def test_log_odds_are_finite(score: float) -> None:
+    found = log_odds(score)
+    assert np.isfinite(found) and 1 / (1 + np.exp(-found)) == pytest.approx(score, abs=2e-6)
+
+
 def test_the_best_candidate_may_be_the_carried_one() -> None:
-    """What is done to its mask after that refutes nothing."""
-    run = Run()
-    run.key([20])
-    planes = np.stack([square(22), square(120)]).astype(np.float32)
-    levels = np.asarray(square(30) * np.uint8(255))
+    """However much else it overlaps: its own score counts, and not its path value."""
+    carrier = Sam2Carrier(
+        TemporalConfig(same_iou=0.99), Sam2Config(), FakeFollower(), FakeFollower()
+    )
     found = found_at([22, 120], [0, 0], [0.5, 0.4], kept=True).candidates[0]
-    assert _margin(replace(found, masks=planes), levels, same_iou=0.99) == 0
-    swapped = replace(found, best=1, values=np.array([0.4, 0.5], np.float32))
-    assert _margin(swapped, levels, same_iou=0.5) == pytest.approx(0.1)
-    assert _margin(found, np.zeros_like(levels), same_iou=0.5) == pytest.approx(0.1)  # 0.5 - 0.4
+    levels = np.asarray(square(30) * np.uint8(255))
+    assert not carrier._is_better(found, levels, told=log_odds(0.91))
+    assert carrier._is_better(found, levels, told=log_odds(0.89))
 
 
 def test_a_path_that_changes_to_a_rival_is_another_thing() -> None:
@@ -244,7 +266,7 @@ def test_a_path_that_changes_to_a_rival_is_another_thing() -> None:
 
 def test_two_tracks_of_one_path_are_two_things() -> None:
     """The chosen one is the thing that it was."""
-    before = Followed(np.array([7]), np.zeros(1, np.float32), 8)
+    before = Followed(np.array([7]), np.zeros(1), 8)
     maps = np.stack([square(20), square(120)]) * np.uint8(255)
     state = replace(
         known_state(), chosen=np.array([1]), owners=np.zeros(2, np.int64),
@@ -279,7 +301,7 @@ def test_flow_that_is_not_trusted_makes_no_key_frame_of_what_a_network_follows(
     assert state.maps is not None
     state = replace(state, areas=(state.maps > MASK_LEVEL).sum(axis=(1, 2)))
     if number is not None:
-        followed = Followed(np.array([number]), np.zeros(1, np.float32))
+        followed = Followed(np.array([number]), np.zeros(1))
         state = replace(state, followed=followed)
     seen = see(state, image, config)
     assert seen.flow is not None
@@ -291,12 +313,12 @@ def test_flow_that_is_not_trusted_makes_no_key_frame_of_what_a_network_follows(
 def test_followed_things_are_saved_whole() -> None:
     memory = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.array(3),
               "c": np.zeros((2, 0), np.float32)}  # fmt: skip
-    refuted = np.array([0.1, 0], np.float32)
-    followed = Followed(np.array([1, NOT_FOLLOWED]), refuted, 5, memory)
+    told = np.array([0.1, 0])
+    followed = Followed(np.array([1, NOT_FOLLOWED]), told, 5, memory)
     state = replace(known_state(), followed=followed)
     loaded = TemporalState.from_dict(json.loads(json.dumps(state.to_dict()))).followed
     assert loaded is not None and loaded.memory is not None and loaded.next_number == 5
-    assert loaded.objects.tolist() == [1, -1] and (loaded.refuted == refuted).all()
+    assert loaded.objects.tolist() == [1, -1] and (loaded.told == told).all()
     for name, value in memory.items():
         assert loaded.memory[name].dtype == value.dtype
         np.testing.assert_array_equal(loaded.memory[name], value)
@@ -318,14 +340,12 @@ def sam2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+SETTINGS = ("temporal.key_every=4", "crf.iterations=1", "car.present=each", "weights.device=cpu")
+
+
 @pytest.fixture
-def model(weights: dict[str, str]) -> Carvid:
-    settings = (
-        "temporal.key_every=4",
-        "crf.iterations=1",
-        "car.present=each",
-        "weights.device=cpu",
-    )
+def model(weights: dict[str, str], sam2: Path) -> Carvid:
+    settings = (*SETTINGS, "temporal.carrier=sam2", f"sam2.model={sam2}")
     return carvid.load("default", settings, **weights)
 
 
@@ -336,7 +356,7 @@ def clip() -> list[Frame]:
 
 
 def follow(
-    model: Carvid, sam2: Path, state: TemporalState | None = None, start: int = 0
+    model: Carvid, state: TemporalState | None = None, start: int = 0
 ) -> Iterator[CausalFrame]:
     """The causal pass of the clip from a frame on, carried by a SAM 2."""
     queries = Queries(TEXTS, ())
@@ -345,7 +365,7 @@ def follow(
     yield from causal_pass(
         seen_frames(clip()[start:], state if start else None, config), state,
         partial(model._key_frame, queries), len(TEXTS), config, theta=0.4,
-        carrier=new_carrier(model.config, partial(VideoCarrier, load_video(str(sam2), "cpu"))),
+        carrier=new_carrier(model.config, model.new_follower),
     )  # fmt: skip
 
 
@@ -353,28 +373,28 @@ def same(one: TemporalState, other: TemporalState) -> bool:
     return json.dumps(one.to_dict()) == json.dumps(other.to_dict())
 
 
-def test_a_run_carried_by_sam2_goes_on_from_its_key_frames(model: Carvid, sam2: Path) -> None:
+def test_a_run_carried_by_sam2_goes_on_from_its_key_frames(model: Carvid) -> None:
     """To the same bits; from other frames it cannot."""
-    whole = list(follow(model, sam2))
+    whole = list(follow(model))
     keys = [frame.index for frame in whole if frame.context.is_key]
     assert len(whole) == 20 and CUT in keys and len(keys) < 20
     followed = [frame.state.followed for frame in whole]
     assert any(each is not None and (each.objects != NOT_FOLLOWED).any() for each in followed)
     for index in keys[1:]:
         state = TemporalState.from_dict(json.loads(json.dumps(whole[index].state.to_dict())))
-        for frame in follow(model, sam2, state, index + 1):
+        for frame in follow(model, state, index + 1):
             assert (frame.masks == whole[frame.index].masks).all()
             assert same(frame.state, whole[frame.index].state)
     between = next(frame for frame in whole if not frame.context.is_key)
     with pytest.raises(ValueError, match="between two key frames"):
-        next(follow(model, sam2, between.state, between.index + 1))
+        next(follow(model, between.state, between.index + 1))
     with pytest.raises(ValueError, match="flow carried"):
-        next(follow(model, sam2, replace(whole[keys[1]].state, followed=None), keys[1] + 1))
+        next(follow(model, replace(whole[keys[1]].state, followed=None), keys[1] + 1))
 
 
 def test_masks_between_key_frames_are_what_sam2_says(model: Carvid, sam2: Path) -> None:
     """Those of the frames from the clip's first key frame on."""
-    whole = list(follow(model, sam2))
+    whole = list(follow(model))
     first, objects = whole[0].state, whole[0].state.followed
     assert first.maps is not None and objects is not None
     carrier, images = VideoCarrier(load_video(str(sam2), "cpu")), [each.image for each in clip()]
@@ -412,39 +432,39 @@ def test_looking_ahead_asks_the_carrier() -> None:
     assert carrier.asked and frames[1].maps.mean() > frames[0].maps.mean()
 
 
-def offline(model: Carvid, sam2: Path, state: TemporalState | None, start: int) -> list[Any]:
-    """Decided frames of the clip from a frame on, carried by a SAM 2 in both directions."""
-    model.new_follower = partial(VideoCarrier, load_video(str(sam2), "cpu"))
+def offline(model: Carvid, state: TemporalState | None, start: int) -> list[Any]:
+    """Decided frames of the clip from a frame on."""
     if state is not None:
         state = TemporalState.from_dict(json.loads(json.dumps(state.to_dict())))
     return list(model.offline(clip()[start:], TEXTS, state=state))
 
 
-def test_both_directions_go_on_to_the_same_bits(model: Carvid, sam2: Path) -> None:
+def test_both_directions_go_on_to_the_same_bits(
+    model: Carvid, weights: dict[str, str]
+) -> None:
     """Where looking ahead has decided a key frame."""
-    whole = offline(model, sam2, None, 0)
+    whole = offline(model, None, 0)
     keys = [each.index for each in whole if each.state.since_key == 0]
     assert [each.index for each in whole] == list(range(20)) and len(keys) > 3
     for key in keys[1:]:
-        for each in offline(model, sam2, whole[key].state, key + 1):
+        for each in offline(model, whole[key].state, key + 1):
             assert (each.masks == whole[each.index].masks).all(), (key, each.index)
-    model.new_follower = None
-    by_flow = list(model.offline(clip(), TEXTS))
+    by_flow = offline(carvid.load("default", SETTINGS, **weights), None, 0)
     assert any((a.masks != b.masks).any() for a, b in zip(whole, by_flow, strict=True))
 
 
 @pytest.mark.parametrize("stop", [2, 9, 15])
 def test_a_stopped_run_goes_on_to_the_same_bytes(
-    model: Carvid, sam2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+    model: Carvid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """Frames after the last key frame that was decided are done again."""
-    video, network = tmp_path / "clip.mp4", load_video(str(sam2), "cpu")
+    video, follower = tmp_path / "clip.mp4", model.new_follower
     with VideoWriter(video, SIZE_HW, Fraction(10)) as writer:
         for frame in clip():
             writer.write(frame.image, frame.time_s)
     config = replace(model.config.temporal, lag=1)
     model = Carvid(replace(model.config, temporal=config), *model.backbones)
-    model.new_follower = partial(VideoCarrier, network)
+    model.new_follower = follower
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     model.segment(video, TEXTS, out=whole)
     reader = type(carvid.open_video(video))

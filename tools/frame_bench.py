@@ -44,7 +44,7 @@ STAGES: speed_bench.Stages = {
     "memory": ((carvid.streaming, "apply_memory"),),
     "step": ((carvid.car.segmenter.RecurrentSegmenter, "segment"),),
     "prior": ((observe.FrameContext, "prior"),),
-    "after a key frame": ((causal, "after_key"),),
+    "after a key frame": ((carrier, "after_key"),),
     "keeping": ((pending.PendingFrame, "of"),),
     "carrying back": ((carrier, "carry_back"),),
     "mixing": ((lookahead, "_mixed"), (lookahead, "select_maps")),

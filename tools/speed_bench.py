@@ -58,7 +58,7 @@ from carvid.config import Config, load_config
 from carvid.media.label_png import write_label_png
 from carvid.pipeline import Carvid
 from carvid.run.folder import RunFolder
-from carvid.temporal import causal, lookahead, pending, seen
+from carvid.temporal import carrier, causal, lookahead, pending, seen
 from carvid.temporal.observe import FrameContext
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
@@ -95,12 +95,13 @@ STAGES: Stages = {
         (carvid.car.segmenter, "cut_masks"),
     ),
     "carry": (
-        *((causal, name) for name in ("observe", "after_key", "after_carrying")),
+        *((causal, name) for name in ("observe", "after_carrying")),
+        *((carrier, name) for name in ("after_key", "carry_back")),
         (seen, "see"),
         (causal, "select_maps"),
         (carvid.streaming, "apply_memory"), (FrameContext, "prior"),
         (lookahead._Smoother, "_masks_of"),
-        *((lookahead, name) for name in ("carry_back", "select_maps", "_decided")),
+        *((lookahead, name) for name in ("select_maps", "_decided")),
         (pending, "cut_masks"), (causal, "cut_masks"),
     ),
     "write": ((RunFolder, "add"), (RunFolder, "finish")),

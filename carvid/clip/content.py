@@ -41,9 +41,7 @@ def contents_meanwhile(config: Config) -> Iterator[Callable[[], dict[str, str]]]
     """Read the contents of the models that a run has in a thread, within the block; give what
     returns for each that can be told what it is for → `content_of`. That is to be called when the
     models are loaded, which may have downloaded them."""
-    named = {"generator": config.weights.generator, "classifier": config.weights.classifier,
-             "sam": config.sam.model}  # fmt: skip
-    named = {use: name for use, name in named.items() if name}
+    named = config.networks
     with ThreadPoolExecutor(1, "carvid-content") as pool:
         once = {name: pool.submit(content_of, name) for name in dict.fromkeys(named.values())}
 
@@ -56,8 +54,7 @@ def contents_meanwhile(config: Config) -> Iterator[Callable[[], dict[str, str]]]
 
 def weights_files(config: Config) -> list[Path]:
     """Return the files and folders that the networks are read from, as far as they are local."""
-    names = (config.weights.generator, config.weights.classifier, config.sam.model)
-    return [path for name in dict.fromkeys(names) if name for path in files_in(name)]
+    return [path for name in dict.fromkeys(config.networks.values()) for path in files_in(name)]
 
 
 def _files_in(folder: Path) -> list[Path]:

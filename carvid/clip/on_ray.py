@@ -74,12 +74,7 @@ def _programs() -> dict[str, str]:
 
 
 def _models_of(configs: Iterable[Config]) -> list[str]:
-    names = (
-        name
-        for config in configs
-        for name in (config.weights.generator, config.weights.classifier, config.sam.model)
-    )
-    return [name for name in dict.fromkeys(names) if name]
+    return list(dict.fromkeys(name for each in configs for name in each.networks.values()))
 
 
 def _prepared(prepare: Callable[[], Tool], threads: int, contents: dict[str, str]) -> Tool:

@@ -15,7 +15,11 @@ class Sam2Config(Section):
     """A folder in `Sam2VideoModel` or `EdgeTamVideoModel` format, or a hub name."""
     dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
     """Precision; `auto` is bfloat16 on CUDA, as its authors run it, and float32 elsewhere."""
-    correct_above: float = setting(0.0)
-    """SAM 2 is told anew where a thing is when CaR's path values refute it by more than this, in
-    units of score: what its best candidate elsewhere is worth more than SAM 2's mask, summed over
-    the key frames in a row at which it is elsewhere. -1 tells it at each key frame."""
+    correct: str = setting("better", choices=("better", "always", "never"))
+    """When SAM 2 is told anew where a thing is. `better`: at key frames where CaR's path value is
+    higher elsewhere than where SAM 2 has the thing, or where its mask of the same thing scores
+    higher than the one that SAM 2 was told by; in between SAM 2's masks stand. `always`: at each
+    key frame; `never`: only when it is new."""
+    fade: float = setting(0.5, low=0.0)
+    """By so much the mask that SAM 2 was told by counts less with each key frame, in log odds of
+    its score."""

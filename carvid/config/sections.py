@@ -342,6 +342,17 @@ class Config:
         )
         return f"Config({', '.join(changes)})"
 
+    @property
+    def networks(self) -> dict[str, str]:
+        """What a network is for → the name of its weights: `generator`, `classifier`, and `sam` and
+        `sam2` where they are used."""
+        named = {"generator": self.weights.generator, "classifier": self.weights.classifier}
+        if self.sam.model:
+            named["sam"] = self.sam.model
+        if self.temporal.carrier == "sam2":
+            named["sam2"] = self.sam2.model
+        return named
+
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return a plain mapping (tuples as lists) that `from_dict` loads back equal."""
         return {

@@ -208,7 +208,7 @@ def _of_contents(
     """Which weights have another content under the same name."""
     old, new = _dict(saved.get("contents")), now.get("contents", {})
     for use in new:
-        named = f"weights.{use}" if use != "sam" else "sam.model"
+        named = f"{use}.model" if use in ("sam", "sam2") else f"weights.{use}"
         if use != "video" and use in old and old[use] != new[use] and named not in told:
             yield f"content of {use}", f"the weights of {use} have another content than then"
 

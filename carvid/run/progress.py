@@ -20,6 +20,7 @@ from carvid.base.errors import RESUME, OutputError
 from carvid.base.files import make_folder, read_json, write_text
 from carvid.run.facts import RunFacts
 from carvid.run.layout import PROGRESS_FOLDER
+from carvid.run.memory_files import MemoryFiles
 from carvid.run.scores import fault_in_scores, to_csv
 from carvid.temporal.state import TemporalState
 
@@ -52,6 +53,7 @@ class Progress:
             facts,
         )
         self._file, self._scores = self._folder / "progress.json", self._folder / "scores.csv"
+        self._memory = MemoryFiles(self._folder)
         self._save_from_s = -math.inf
         """When to save next, by the monotonic clock."""
 
@@ -78,6 +80,7 @@ class Progress:
             state, done = TemporalState.from_dict(values["state"]), values["next"]
             if not isinstance(done, int) or done < 0:
                 raise ValueError
+            state = self._memory.read(state, values.get("memory"))
         except NOT_OURS:
             return f"'{self._file}' is damaged"
         if self._scores.exists() or done:
@@ -120,9 +123,11 @@ class Progress:
         began_s = time.monotonic()
         count = len(self._facts.texts) + len(self._facts.distractors)
         done, left = self._from
-        state = left or TemporalState.initial(count)
-        values = {"next": done, "state": state.to_dict(), "inputs": self.inputs}
+        state, memory = self._memory.write(left or TemporalState.initial(count), done)
+        named = {} if memory is None else {"memory": memory}
+        values = {"next": done, "state": state.to_dict(), **named, "inputs": self.inputs}
         write_text(self._file, json.dumps(values))
+        self._memory.keep(memory)
         now_s = time.monotonic()
         self._save_from_s = now_s + (now_s - began_s) / PROGRESS_SHARE
 

@@ -11,14 +11,14 @@ from carvid.sam.video_weights import load_video
 
 
 def new_follower_of(config: Config) -> Callable[[], VideoCarrier] | None:
-    """Load the SAM 2 that carries masks; return what makes it follow nothing, or None where flow
-    carries them.
+    """Load the SAM 2 that carries masks; return what begins with it anew, following nothing, or
+    None where flow carries them.
 
     Raises:
         WeightsError: it cannot be found or read, is no SAM 2, or memory is too small for it.
         ConfigError: the device does not exist.
     """
-    if config.temporal.carrier != "sam2" or not config.temporal.carry_masks:
+    if config.temporal.carrier != "sam2":
         return None
-    return partial(VideoCarrier, load_video(config.sam2.model, config.weights.device,
-                                            config.sam2.dtype))  # fmt: skip
+    network = load_video(config.sam2.model, config.weights.device, config.sam2.dtype)
+    return partial(VideoCarrier, network)

@@ -24,9 +24,9 @@ class Followed(Brief):
 
     objects: NDArray[np.int64]
     """int64 (M,): the number of each track's thing, or `NOT_FOLLOWED`."""
-    refuted: NDArray[np.float32]
-    """float32 (M,): how much more the track's path was worth elsewhere than where the network had
-    it, summed over the last key frames in a row where it was, in units of score."""
+    told: NDArray[np.float64]
+    """float64 (M,): log odds of the score of the mask that each thing was last told by; those of
+    long ago count less."""
     next_number: int = 0
     """The number of the next new thing; none is used twice."""
     memory: Mapping[str, NDArray[Any]] | None = None
@@ -43,7 +43,7 @@ class Followed(Brief):
             name: [str(each.dtype), list(each.shape), pack(each)]
             for name, each in self.memory.items()
         }  # fmt: skip
-        return {"objects": self.objects.tolist(), "refuted": self.refuted.tolist(),
+        return {"objects": self.objects.tolist(), "told": self.told.tolist(),
                 "next_number": self.next_number, "memory": memory}  # fmt: skip
 
     @classmethod
@@ -56,7 +56,7 @@ class Followed(Brief):
         memory = values["memory"]
         return cls(
             np.array(values["objects"], np.int64),
-            np.array(values["refuted"], np.float32),
+            np.array(values["told"], np.float64),
             int(values["next_number"]),
             None if memory is None else {name: _array(*each) for name, each in memory.items()},
         )

@@ -1,13 +1,15 @@
 """Sam2Carrier: a network that follows things carries what CaR has named.
 
 The chosen tracks are things that the network follows; all others, rivals that may be chosen later,
-are carried by flow. A thing is told by its mask at the key frame where a track is first chosen, and
-told anew where key frames find it elsewhere for long enough. Backward, a network of its own is told
-a key frame's masks and sees the frames before it in reverse.
+are carried by flow. A thing is told by its mask at the key frame where a track is first chosen. At
+later ones SAM 2's mask stands, and is what the frame gets, unless CaR's is better: then SAM 2 is
+told that. Backward, a network of its own is told a key frame's masks and sees the frames before it
+in reverse.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -15,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from carvid.base.errors import ConfigError
 from carvid.base.masks import ious
 from carvid.base.scale import cut_masks, resize
 from carvid.car.choice import NO_TRACK, Candidates
@@ -28,6 +31,9 @@ from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_key
+
+LEAST_SCORE = 1e-6
+"""Scores are at least so far from 0 and 1 in log odds."""
 
 
 class Found(Protocol):
@@ -73,10 +79,18 @@ def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
 
     Args:
         config: settings.
-        new_follower: makes networks that follow things; if None, flow carries.
+        new_follower: makes networks that follow things.
+
+    Raises:
+        ConfigError: SAM 2 is to carry, and there is none.
     """
-    if new_follower is None:
+    if config.temporal.carrier == "flow":
         return FlowCarrier(config.temporal)
+    if new_follower is None:
+        raise ConfigError(
+            "temporal.carrier=sam2 needs a SAM 2, and this model was loaded without; load it with "
+            "this setting"
+        )
     return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
 
 
@@ -154,20 +168,19 @@ class Sam2Carrier:
         theta: float,
         image: NDArray[np.uint8],
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32], TemporalState]:
-        """Let SAM 2's masks stand where CaR does not refute them, and tell it the others; as
+        """Let SAM 2's masks stand where CaR's are not better, and tell it the others; as
         `Carrier.at_key`."""
         if context.gray is None:
             return after_key(context, result, theta, self._config)
         before = None if context.begins_shot else context.state.followed
-        refuted = self._refuted(context, result, before)
-        result = self._with_standing(context, result, refuted, image)
+        standing = self._standing(context, result, before)
+        result = _with_carried(context, result, standing, image)
         masks, maps, state = after_key(context, result, theta, self._config)
         assert state.maps is not None
         if before is None:
             self._follower.forget()
             self._follower.step(image, (state.maps.shape[1], state.maps.shape[2]))
-        followed = _new_followed(state, before, len(masks))
-        self._tell(state, before, followed, refuted)
+        followed = self._tell(state, before, result, standing)
         followed = replace(followed, memory=self._follower.state())
         return masks, maps, replace(state, followed=followed)
 
@@ -193,80 +206,98 @@ class Sam2Carrier:
             carried.insert(0, levels)
         return carried
 
-    def _refuted(
+    def _standing(
         self, context: FrameContext, result: StepResult, before: Followed | None
-    ) -> dict[int, float]:
-        """For each expression whose thing is followed, and that is there, how much more its path is
-        worth elsewhere than where SAM 2 has the thing, summed over the key frames in a row at which
-        it is elsewhere, in units of score; 0 where both are the same."""
-        found: dict[int, float] = {}
+    ) -> list[int]:
+        """The expressions that are there and have SAM 2's mask, since CaR's is not better."""
         if before is None:
-            return found
-        for query in np.flatnonzero(result.kept):
-            candidates = result.candidates[int(query)]
-            source = int(candidates.sources[candidates.best])
-            if source == NO_TRACK or before.objects[source] == NOT_FOLLOWED:
-                continue
-            assert context.carried is not None
-            margin = _margin(candidates, context.carried[source], self._config.same_iou)
-            found[int(query)] = margin and margin + float(before.refuted[source])
+            return []
+        found = []
+        for query in map(int, np.flatnonzero(result.kept)):
+            candidates = result.candidates[query]
+            source = _source(candidates)
+            if source != NO_TRACK and before.objects[source] != NOT_FOLLOWED:
+                assert context.carried is not None
+                carried, told = context.carried[source], float(before.told[source])
+                if not self._is_better(candidates, carried, told):
+                    found.append(query)
         return found
 
-    def _with_standing(
-        self,
-        context: FrameContext,
-        result: StepResult,
-        refuted: Mapping[int, float],
-        image: NDArray[np.uint8],
-    ) -> StepResult:
-        """CaR's masks, but SAM 2's where they stand."""
-        standing = [query for query, value in refuted.items() if value <= self._sam2.correct_above]
-        if not standing:
-            return result
-        assert context.carried is not None
-        each = [result.candidates[query] for query in standing]
-        sources = [int(candidates.sources[candidates.best]) for candidates in each]
-        masks = result.masks.copy()
-        masks[standing] = cut_masks(from_levels(context.carried[sources]), image)
-        return replace(result, masks=masks)
+    def _is_better(
+        self, candidates: Candidates, carried: NDArray[np.uint8], told: float
+    ) -> bool:
+        """Whether CaR's choice, and not SAM 2's mask, is where a thing is (`sam2.correct`).
+
+        Args:
+            candidates: the expression's.
+            carried: uint8 (h, w), in steps of 1/255: where SAM 2 has the thing.
+            told: log odds of what SAM 2 was told by.
+        """
+        if self._sam2.correct != "better":
+            return self._sam2.correct == "always"
+        best = candidates.best
+        if not (carried > MASK_LEVEL).any():
+            return True
+        size_hw = (candidates.masks.shape[1], candidates.masks.shape[2])
+        there = resize(from_levels(carried[None]), size_hw) > 0.5
+        overlaps = ious(candidates.masks > 0.5, there)[:, 0]
+        nearest = int(overlaps.argmax())
+        if best == nearest or overlaps[best] > self._config.same_iou:
+            return log_odds(float(candidates.scores[best])) > told
+        return bool(candidates.values[best] > candidates.values[nearest])
 
     def _tell(
         self,
         state: TemporalState,
         before: Followed | None,
-        followed: Followed,
-        refuted: Mapping[int, float],
-    ) -> None:
-        """Tell where things are that are new, or refuted; drop those that are followed no more.
-        What has not been told stays noted in `followed`."""
+        result: StepResult,
+        standing: Sequence[int],
+    ) -> Followed:
+        """Tell where the expressions' things are, but for those whose mask stands; drop those that
+        are followed no more. Return what is followed."""
         assert state.maps is not None
+        followed = _new_followed(state, before, len(result.masks))
         known = () if before is None else tuple(map(int, before.objects))
         for track in np.flatnonzero(followed.objects != NOT_FOLLOWED):
             number, owner = int(followed.objects[track]), int(state.owners[track])
-            value = refuted.get(owner, 0.0) if state.chosen[owner] == track else 0.0
-            is_judged = owner in refuted and state.chosen[owner] == track
-            if number not in known or (is_judged and value > self._sam2.correct_above):
-                self._follower.add_mask(number, state.maps[track] > MASK_LEVEL)
+            stands = owner in standing or state.chosen[owner] != track
+            if before is not None and number in known and stands:
+                followed.told[track] = before.told[state.sources[track]] - self._sam2.fade
             else:
-                followed.refuted[track] = value
+                self._follower.add_mask(number, state.maps[track] > MASK_LEVEL)
+                candidates = result.candidates[owner]
+                followed.told[track] = log_odds(float(candidates.scores[candidates.best]))
         for number in known:
             if number != NOT_FOLLOWED and number not in followed.objects:
                 self._follower.drop(number)
+        return followed
 
 
-def _margin(candidates: Candidates, carried: NDArray[np.uint8], same_iou: float) -> float:
-    """How much higher the path value of the best candidate is than that of where SAM 2 has the
-    thing, uint8 (h, w) in steps of 1/255; than that of "not there" where it has lost it; 0 if both
-    are the same."""
-    if not (carried > MASK_LEVEL).any():
-        return float(candidates.values[candidates.best]) - candidates.absent_value
-    size_hw = (candidates.masks.shape[1], candidates.masks.shape[2])
-    there = resize(from_levels(carried[None]), size_hw) > 0.5
-    overlaps = ious(candidates.masks > 0.5, there)[:, 0]
-    nearest = int(overlaps.argmax())
-    if candidates.best == nearest or overlaps[candidates.best] > same_iou:
-        return 0.0
-    return float(candidates.values[candidates.best] - candidates.values[nearest])
+def log_odds(score: float) -> float:
+    """Return log(score / (1 - score)) of a score in [0, 1], finite."""
+    score = min(max(score, LEAST_SCORE), 1 - LEAST_SCORE)
+    return math.log(score / (1 - score))
+
+
+def _source(candidates: Candidates) -> int:
+    """The track that the best candidate's path comes from, or `NO_TRACK`."""
+    return int(candidates.sources[candidates.best])
+
+
+def _with_carried(
+    context: FrameContext,
+    result: StepResult,
+    queries: Sequence[int],
+    image: NDArray[np.uint8],
+) -> StepResult:
+    """What CaR found, with the masks that were carried here of some queries."""
+    if not queries:
+        return result
+    assert context.carried is not None
+    sources = [_source(result.candidates[query]) for query in queries]
+    masks = result.masks.copy()
+    masks[list(queries)] = cut_masks(from_levels(context.carried[sources]), image)
+    return replace(result, masks=masks)
 
 
 def _in(frame: PendingFrame, follower: Follower, count: int) -> NDArray[np.uint8]:
@@ -298,4 +329,4 @@ def _new_followed(state: TemporalState, before: Followed | None, count: int) -> 
             objects[track] = number
         elif track in chosen and (state.maps[track] > MASK_LEVEL).any():
             objects[track], next_number = next_number, next_number + 1
-    return Followed(objects, np.zeros(len(objects), np.float32), next_number)
+    return Followed(objects, np.zeros(len(objects)), next_number)
