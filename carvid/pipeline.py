@@ -45,6 +45,7 @@ from carvid.sam.followers import new_follower_of
 from carvid.sam.refiner import sam_refiner
 from carvid.show.run_overlay import run_overlay
 from carvid.streaming import Seen, Streaming
+from carvid.temporal.sam2_carrier import check_carrier
 from carvid.temporal.state import TemporalState
 
 
@@ -73,7 +74,8 @@ def load(
         dtype: `auto`, `float32`, `float16`, `bfloat16`, or that of torch.
 
     Raises:
-        ConfigError: an unknown preset or setting, or `crf.mode=exact` without pydensecrf.
+        ConfigError: an unknown preset or setting, `crf.mode=exact` without pydensecrf, or SAM 2 for
+            classes.
         WeightsError: weights that are missing or of the wrong kind.
         OutOfMemoryError: the models do not fit; so with whatever a `Carvid` does.
     """
@@ -81,6 +83,7 @@ def load(
         preset, overrides, generator=generator, classifier=classifier, device=device, dtype=dtype
     )
     check_installed(config.crf)
+    check_carrier(config)
     with contents_meanwhile(config) as contents:
         sam = sam_refiner(config)
         first = load_backbone(config.weights.generator, config.weights)
@@ -170,6 +173,7 @@ class Carvid(Streaming, IndexingModel, CorrectingModel):
                 format cannot be had of what comes only once; or frames have no names to keep.
             ValueError: there are formats and no `out`; or a frame is no picture.
         """
+        check_carrier(self.config)
         if formats and out is None:
             raise ValueError("formats are written into out; give out, or none of them")
         if corrections and instances is not False:

@@ -28,11 +28,11 @@ from carvid.sam.video_weights import load_video
 from carvid.temporal.carrier import FlowCarrier
 from carvid.temporal.carry import MASK_LEVEL, from_levels
 from carvid.temporal.causal import causal_pass
-from carvid.temporal.followed import NOT_FOLLOWED, Followed
+from carvid.temporal.followed import NOT_FOLLOWED, Followed, log_odds
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.observe import FrameContext, _is_doubtful
 from carvid.temporal.pending import CausalFrame, PendingFrame
-from carvid.temporal.sam2_carrier import Sam2Carrier, _new_followed, log_odds, new_carrier
+from carvid.temporal.sam2_carrier import Sam2Carrier, _new_followed, new_carrier
 from carvid.temporal.seen import see, seen_frames
 from carvid.temporal.state import TemporalState
 from tests.squares import SIZE_HW, known_state, moving

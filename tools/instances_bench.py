@@ -31,6 +31,7 @@ from carvid.config import load_config
 from carvid.instances.follow import instance_pass
 from carvid.media.given import to_frames
 from carvid.temporal.census import Census, Thing, numbers_of
+from carvid.temporal.instance_carrier import new_instance_carrier
 from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.seen import seen_frames
 
@@ -42,7 +43,9 @@ def find(
     config, census, frames = model.config, Census(), []
     seen = seen_frames(to_frames(images), None, config.temporal)
     segmenter, queries = InstanceSegmenter(model.segmenter), Queries((text,), distractors)
-    for frame, _ in instance_pass(seen, InstanceState(), segmenter, queries, config):
+    carrier = new_instance_carrier(config, model.new_follower)
+    found = instance_pass(seen, InstanceState(), segmenter, queries, config, carrier=carrier)
+    for frame, _ in found:
         census.add(frame)
         frames.append(frame)
     [things] = census.things(config.instances)

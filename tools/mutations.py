@@ -100,6 +100,8 @@ TARGETS = {
     "points for SAM 2": "carvid.sam.video:VideoCarrier._prompt",
     "followed tracks": "carvid.temporal.sam2_carrier:_new_followed",
     "telling": "carvid.temporal.sam2_carrier:Sam2Carrier._tell",
+    "things told": "carvid.temporal.instance_carrier:Sam2Instances.at_key",
+    "standing things": "carvid.temporal.claims:Standing._stays",
     "better mask": "carvid.temporal.sam2_carrier:Sam2Carrier._is_better",
     "old memory": "carvid.run.memory_files:MemoryFiles.keep",
 }
@@ -1032,3 +1034,28 @@ def never_elsewhere(is_better: Function) -> Function:
 def old_memories_stay(keep: Function) -> Function:
     """The memory of each key frame stays on disk."""
     return lambda self, name: None
+
+
+BY_NETWORK = "tests/test_sam2_instances.py::{}"
+
+
+@breaks(BY_NETWORK.format("test_a_better_mask_is_told"), "standing things")
+def scores_at_one_place_count_nothing(stays: Function) -> Function:
+    """A thing that is found where the network has it always stands."""
+
+    def changed(self: Any, track: Any, asked: float, found: Any, score: float) -> bool:
+        known = replace(self, told=dict.fromkeys(self.told, 1e9))
+        return bool(stays(known, track, asked, found, score))
+
+    return changed
+
+
+@breaks(BY_NETWORK.format("test_each_thing_is_told_once_and_has_its_followers_mask"), "things told")
+def things_told_at_each_key_frame(at_key: Function) -> Function:
+    """Whatever stands is told all the same."""
+
+    def changed(self: Any, context: Any, state: Any, standing: Any, image: Any) -> Any:
+        standing.stood.clear()
+        return at_key(self, context, state, standing, image)
+
+    return changed

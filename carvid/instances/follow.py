@@ -75,11 +75,13 @@ def _key_frame(
     def sharpen(maps: NDArray[np.float32]) -> NDArray[np.bool_]:
         return segmenter.sharpen(image, maps)
 
+    standing = carrier.standing(context, image)
     state, shown = after_key_frame(
         context, detections, sharpen, (image.shape[0], image.shape[1]), config.car.theta,
-        config.temporal, config.instances, carrier.standing(image),
+        config.temporal, config.instances, standing,
     )  # fmt: skip
-    return carrier.at_key(context, state, image), replace(shown, best=tuple(each.best for each in detections))
+    state = carrier.at_key(context, state, standing, image)
+    return state, replace(shown, best=tuple(each.best for each in detections))
 
 
 def _maps(state: InstanceState, owner: int, size_hw: tuple[int, int]) -> NDArray[np.float32]:

@@ -3,6 +3,7 @@ folder, or in memory.
 
     .carvid/instances/frames.jsonl     a line for each frame: numbers, scores, packed masks
     .carvid/instances/progress.json    how many of them count, and the state that the last has left
+    .carvid/instances/sam2-….npz       what SAM 2 remembered there, if it carries
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from carvid.base.errors import RESUME, OutputError
 from carvid.base.files import make_folder, read_json, write_text
 from carvid.run.layout import PROGRESS_FOLDER
+from carvid.run.memory_files import MemoryFiles
 from carvid.run.progress import NOT_OURS, PROGRESS_SHARE
 from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.packing import pack, unpack
@@ -47,6 +49,8 @@ class Tracklets:
         """Frames that are there."""
         self.state = InstanceState()
         """What the last of them has left."""
+        self._from = (0, 0, self.state)
+        """Frames, bytes and the state of the last frame from whose state a run can go on."""
         self.whole = False
         """Whether it came to the end of the clip."""
         self.lost: tuple[str, ...] = ()
@@ -65,9 +69,11 @@ class Tracklets:
             count, whole, lost = int(values["bytes"]), bool(values["whole"]), values["lost"]
             if self._data.stat().st_size < count:
                 return
+            state = MemoryFiles(self._folder).read(state, values.get("memory"))
         except (OSError, *NOT_OURS):
             return
         self._bytes, self.done, self.state = count, done, state
+        self._from = done, count, state
         self.whole, self.lost = whole, tuple(map(str, lost))
 
     def begin(self) -> None:
@@ -102,24 +108,30 @@ class Tracklets:
                 raise self._cannot_write(error) from None
         self._bytes += len(line.encode())
         self.done, self.state = self.done + 1, state
+        if state.can_go_on:
+            self._from = self.done, self._bytes, state
         if time.monotonic() >= self._save_from_s:
             self.save()
 
     def finish(self, lost: Sequence[str]) -> None:
         """Note that the clip has come to its end, and what of it could not be read."""
         self.whole, self.lost = True, tuple(lost)
+        self._from = self.done, self._bytes, self.state
         self.save()
 
     def save(self) -> None:
-        """Write how far it is."""
+        """Write how far it is, as far as a run can go on from there."""
         if self._folder is None:
             return
         began_s = time.monotonic()
+        (done, count, left), memories = self._from, MemoryFiles(self._folder)
+        state, memory = memories.write(left, done)
         values = {
-            "inputs": self._inputs, "next": self.done, "bytes": self._bytes, "whole": self.whole,
-            "lost": list(self.lost), "state": self.state.to_dict(),
+            "inputs": self._inputs, "next": done, "bytes": count, "whole": self.whole,
+            "lost": list(self.lost), "state": state.to_dict(), "memory": memory,
         }  # fmt: skip
         write_text(self._progress, json.dumps(values))
+        memories.keep(memory)
         now_s = time.monotonic()
         self._save_from_s = now_s + (now_s - began_s) / PROGRESS_SHARE
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.masks import box_around
+from carvid.base.masks import box_around, iou
 from carvid.base.scale import resize
 from carvid.config import TemporalConfig
-from carvid.temporal.colors import by_color, log_odds
+from carvid.temporal.colors import by_color
+from carvid.temporal.colors import log_odds as color_odds
+from carvid.temporal.followed import log_odds
 from carvid.temporal.instance_carry import OWN_SHARE, InstanceContext
 from carvid.temporal.instance_state import InstanceTrack
 from carvid.temporal.matching import NONE
@@ -34,24 +36,52 @@ class Claim:
     """Whether it was found by itself."""
     shared: bool = False
     """Whether it was found together with others, so that its colours are not sure."""
-    refuted: float = np.inf
-    """How much more it is worth where it is found than where it is carried to, summed over the key
-    frames in a row at which it is elsewhere, in units of score; 0 where both are the same, ∞ where
-    it was not carried."""
+    stands: bool = False
+    """Whether its map is the one that a network has carried here, and needs no sharpening."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
-    """What stands at a key frame as a network has carried it."""
+    """Which things stand at a key frame as a network has carried them."""
 
-    correct_above: float
-    """What is refuted by more does not."""
+    correct: str
+    """`sam2.correct`."""
+    same_iou: float
+    """What is found is where a thing is carried to if they overlap by more (IoU)."""
+    told: Mapping[int, float]
+    """Number of a track → log odds of the score of the mask that the network was told by."""
     cut: Sharpen
     """Makes masks of what stands."""
+    stood: set[int] = field(default_factory=set)
+    """Numbers of the tracks that stand: `keep` adds them."""
 
-    def holds(self, claim: Claim) -> bool:
-        """Return whether a thing stands where it is carried to."""
-        return claim.refuted <= self.correct_above
+    def keep(
+        self, track: InstanceTrack, asked: float, found: NDArray[np.bool_] | None, score: float
+    ) -> bool:
+        """Say if a thing stands, and note it: unless what is found is better, by `sam2.correct`.
+
+        Args:
+            track: the thing, where it is carried to.
+            asked: the score of that.
+            found: bool (h, w): where the key frame finds it; None where it does not, or finds it
+                together with others, which refutes nothing.
+            score: the score of what is found.
+        """
+        if self._stays(track, asked, found, score):
+            self.stood.add(track.number)
+            return True
+        return False
+
+    def _stays(
+        self, track: InstanceTrack, asked: float, found: NDArray[np.bool_] | None, score: float
+    ) -> bool:
+        if track.number not in self.told or self.correct != "better":
+            return track.number in self.told and self.correct == "never"
+        if found is None:
+            return True
+        if iou(found, track.mask) > self.same_iou:
+            return log_odds(score) <= self.told[track.number]
+        return score <= asked
 
 
 def masks_of(
@@ -66,7 +96,7 @@ def masks_of(
         size_hw: height and width of the frame, pixels.
     """
     masks = np.zeros((len(claims), *size_hw), bool)
-    stands = np.array([standing is not None and standing.holds(each) for each in claims], bool)
+    stands = np.array([claim.stands for claim in claims], bool)
     chances = np.stack([claim.chance for claim in claims])
     if not stands.all():
         masks[~stands] = sharpen(chances[~stands])
@@ -87,7 +117,7 @@ def by_colors(
         return claim
     box = box_around(claim.chance > 0.5, share=0.5)
     chance = np.zeros_like(claim.chance)
-    odds = temporal.color * log_odds(counts)[colors[box]]
+    odds = temporal.color * color_odds(counts)[colors[box]]
     chance[box] = by_color(claim.chance[box], odds, PROPOSAL_BELIEF)
     if claim.shared:  # the others' part stays theirs
         chance[claim.chance == 0] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,8 @@ NOT_FOLLOWED = -1
 """Stands for the thing of a track that flow carries."""
 KINDS = ("float32", "float16", "uint16", "int64")
 """Of the arrays of a memory that are saved."""
+LEAST_SCORE = 1e-6
+"""Scores are at least so far from 0 and 1 in log odds."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,6 +63,12 @@ class Followed(Brief):
             int(values["next_number"]),
             None if memory is None else {name: _array(*each) for name, each in memory.items()},
         )
+
+
+def log_odds(score: float) -> float:
+    """Return log(score / (1 - score)) of a score in [0, 1], finite."""
+    score = min(max(score, LEAST_SCORE), 1 - LEAST_SCORE)
+    return math.log(score / (1 - score))
 
 
 def _array(kind: str, shape: list[int], packed: str) -> NDArray[Any]:

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carvid.base.scale import cut_masks
-from carvid.config import Config, TemporalConfig
+from carvid.config import Config, Sam2Config, TemporalConfig
 from carvid.temporal.carry import MASK_LEVEL, to_levels
 from carvid.temporal.claims import Standing
+from carvid.temporal.followed import Followed, log_odds
 from carvid.temporal.instance_carry import OWN_SHARE, InstanceContext, apart, by_flow
 from carvid.temporal.instance_state import InstanceState, InstanceTrack
-from carvid.temporal.sam2_carrier import Follower, NewFollower, go_on
+from carvid.temporal.sam2_carrier import Follower, NewFollower, go_on, needed
 from carvid.temporal.seen import SeenFrame
 
 
@@ -48,18 +49,27 @@ class InstanceCarrier(Protocol):
             As `CarryThings`.
         """
 
-    def standing(self, image: NDArray[np.uint8]) -> Standing | None:
-        """Return what stands at a key frame as it is carried, uint8 (H, W, 3) RGB; None is
-        nothing."""
+    def standing(self, context: InstanceContext, image: NDArray[np.uint8]) -> Standing | None:
+        """Return what says which tracks stand at a key frame as they are carried; None: none.
+
+        Args:
+            context: the key frame.
+            image: uint8 (H, W, 3) RGB: the same frame.
+        """
 
     def at_key(
-        self, context: InstanceContext, state: InstanceState, image: NDArray[np.uint8]
+        self,
+        context: InstanceContext,
+        state: InstanceState,
+        standing: Standing | None,
+        image: NDArray[np.uint8],
     ) -> InstanceState:
         """Take up what a key frame says; return the state that it leaves.
 
         Args:
             context: the key frame.
             state: the state after it, as `instances.after_key_frame` returns it.
+            standing: what has said which tracks stand.
             image: uint8 (H, W, 3) RGB: the same frame.
         """
 
@@ -69,11 +79,14 @@ def new_instance_carrier(config: Config, new_follower: NewFollower | None) -> In
 
     Args:
         config: settings.
-        new_follower: makes networks that follow things; if None, flow carries.
+        new_follower: makes networks that follow things.
+
+    Raises:
+        ConfigError: SAM 2 is to carry, and there is none.
     """
-    if new_follower is None:
+    if config.temporal.carrier == "flow":
         return FlowInstances(config.temporal)
-    return Sam2Instances(config.sam2.correct_above, new_follower())
+    return Sam2Instances(config.temporal, config.sam2, needed(new_follower)())
 
 
 class FlowInstances:
@@ -95,12 +108,16 @@ class FlowInstances:
         """Carry the tracks in sight; as `InstanceCarrier.forward`."""
         return by_flow(state, seen, self._config)
 
-    def standing(self, image: NDArray[np.uint8]) -> Standing | None:
+    def standing(self, context: InstanceContext, image: NDArray[np.uint8]) -> Standing | None:
         """Nothing: key frames decide."""
         return None
 
     def at_key(
-        self, context: InstanceContext, state: InstanceState, image: NDArray[np.uint8]
+        self,
+        context: InstanceContext,
+        state: InstanceState,
+        standing: Standing | None,
+        image: NDArray[np.uint8],
     ) -> InstanceState:
         """Return the state as it is."""
         return state
@@ -110,18 +127,18 @@ class Sam2Instances:
     """Carries things by a network that follows them.
 
     A key frame tells it of tracks that begin, and of those that come back where it does not have
-    them, as after a cut, at which it forgets all. A track that is where the network has it stands
-    as the network has it; one that is found elsewhere does so until what refutes it, summed over
-    key frames in a row, is above `sam2.correct_above`, and is told anew then. What a key frame
-    finds as one, since things cross, or does not find, refutes nothing.
+    them, as after a cut, at which it forgets all. Of the others those stand as the network has
+    them of which the key frame has nothing better (`sam2.correct`, by the track's scores). What a
+    key frame finds as one, since things cross, or does not find, refutes nothing.
 
     Args:
-        correct_above: `sam2.correct_above`.
+        config: settings of carrying.
+        sam2: when the network is told anew.
         follower: the network.
     """
 
-    def __init__(self, correct_above: float, follower: Follower) -> None:
-        self._correct_above, self._follower = correct_above, follower
+    def __init__(self, config: TemporalConfig, sam2: Sam2Config, follower: Follower) -> None:
+        self._config, self._sam2, self._follower = config, sam2, follower
 
     def begin(self, state: InstanceState) -> None:
         """Take up what the network remembered at the frame that left a state.
@@ -140,35 +157,49 @@ class Sam2Instances:
         planes = dict(zip(found.numbers, map(to_levels, found.maps), strict=True))
         return _own([
             replace(track, levels=planes[track.number])
-            for track in state.tracks
+            for track in state.tracks if track.number in planes
         ])  # fmt: skip
 
-    def standing(self, image: NDArray[np.uint8]) -> Standing | None:
-        """Return what CaR does not refute; as `InstanceCarrier.standing`."""
-        return Standing(self._correct_above, partial(cut_masks, image=image))
+    def standing(self, context: InstanceContext, image: NDArray[np.uint8]) -> Standing | None:
+        """Return what keeps tracks that key frames have nothing better for; as
+        `InstanceCarrier.standing`."""
+        told = {} if context.begins_shot else _told(context.state.followed)
+        cut = partial(cut_masks, image=image)
+        return Standing(self._sam2.correct, self._config.same_iou, told, cut)
 
     def at_key(
-        self, context: InstanceContext, state: InstanceState, image: NDArray[np.uint8]
+        self,
+        context: InstanceContext,
+        state: InstanceState,
+        standing: Standing | None,
+        image: NDArray[np.uint8],
     ) -> InstanceState:
-        """Tell the network of what is new, and of what is refuted; drop what has ended; as
+        """Tell the network of what is new, or does not stand; drop what has ended; as
         `InstanceCarrier.at_key`."""
-        followed, before = state.followed, context.state.followed
-        assert followed is not None and context.seen.gray is not None
+        assert standing is not None and context.seen.gray is not None
         if context.begins_shot:
-            before = None
             self._follower.forget()
             self._follower.step(image, (context.seen.gray.shape[0], context.seen.gray.shape[1]))
-        known = set() if before is None else set(before.objects.tolist())
-        refuted = followed.refuted.copy()
-        for place, track in enumerate(state.tracks):
-            is_told = track.number not in known or refuted[place] > self._correct_above
-            if is_told and not track.is_hidden:
+        told = dict(standing.told)
+        for track in state.tracks:
+            if not track.is_hidden and track.number not in standing.stood:
                 self._follower.add_mask(track.number, track.mask)
-                refuted[place] = 0
-        for number in known.difference(followed.objects.tolist()):
+                told[track.number] = log_odds(track.score)
+            elif track.number in told:
+                told[track.number] -= self._sam2.fade
+        for number in told.keys() - {track.number for track in state.tracks}:
             self._follower.drop(number)
-        memory = self._follower.state()
-        return replace(state, followed=replace(followed, refuted=refuted, memory=memory))
+            del told[number]
+        numbers, values = np.array([*told], np.int64), np.array([*told.values()], np.float64)
+        followed = Followed(numbers, values, state.begun, self._follower.state())
+        return replace(state, followed=followed)
+
+
+def _told(followed: Followed | None) -> dict[int, float]:
+    """Number of a thing → log odds of what the network was told by."""
+    return {} if followed is None else dict(
+        zip(followed.objects.tolist(), followed.told.tolist(), strict=True)
+    )  # fmt: skip
 
 
 def _own(tracks: Sequence[InstanceTrack]) -> dict[int, NDArray[np.uint8]]:

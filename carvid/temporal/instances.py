@@ -16,14 +16,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from carvid.base.masks import ious
 from carvid.base.scale import cut_masks, resize, shrink_masks
 from carvid.car.detections import Detections
 from carvid.config import InstancesConfig, TemporalConfig
 from carvid.temporal.carry import from_levels, to_levels
 from carvid.temporal.claims import Claim, Sharpen, Standing, by_colors, by_what_moves, masks_of
 from carvid.temporal.colors import COLOR_BINS, count_colors
-from carvid.temporal.followed import Followed
 from carvid.temporal.instance_carry import WHOLE_SHARE, InstanceContext, too_small
 from carvid.temporal.instance_state import InstanceFrame, InstanceState, InstanceTrack
 from carvid.temporal.matching import NONE, divide, likeness, match_hidden, match_seen, nearness
@@ -54,8 +52,7 @@ def after_key_frame(
         theta: θ: a track whose path value is lower, and that is not found, is hidden.
         temporal: settings of carrying.
         instances: settings of tracks.
-        standing: what stands as a network has carried it, which the state names then with what
-            refutes it; None if none carries.
+        standing: says which tracks stand as a network has carried them; None if none carries.
     """
     colors = context.seen.colors
     assert colors is not None
@@ -85,8 +82,6 @@ def after_key_frame(
         state, tracks=tuple(sorted([*tracks, *rest], key=lambda track: track.number)),
         since_key=0, since_key_s=0.0,
     )  # fmt: skip
-    if standing is not None:
-        state = replace(state, followed=_followed(state, claims))
     return state, _shown(context, shown, size_hw)
 
 
@@ -149,11 +144,10 @@ def _claims(
         if claim is None:
             continue
         row = int(chosen[number])
-        if standing is not None and row != NONE and not claim.shared:
-            more = float(detections.scores[row]) - score
-            claim = replace(claim, refuted=_refuted(context, track, found[row], more, temporal))
-        if standing is not None and standing.holds(claim):
-            claims.append(replace(claim, chance=from_levels(track.levels)))
+        alone = found[row] if row != NONE and not claim.shared else None
+        here = 0.0 if alone is None else float(detections.scores[row])
+        if standing is not None and standing.keep(track, score, alone, here):
+            claims.append(replace(claim, chance=from_levels(track.levels), stands=True))
             continue
         if claim.shared:
             others = np.flatnonzero(chosen == chosen[number])
@@ -169,6 +163,8 @@ def _claims(
     again = _come_back(lost, found[free], counts[free], at_once=context.begins_shot)
     back = {track.number for track in again.values()}
     claims = [claim for claim in claims if claim.track.number not in back]
+    if standing is not None:
+        standing.stood.difference_update(back)
     for row in free:
         score = float(detections.scores[row])
         track = again.get(free.index(row)) or _new(owner, size_hw)
@@ -221,39 +217,12 @@ def _follow(
     if row == NONE:
         if value <= theta:
             return None
-        return Claim(track, carried, asked, found=asked > theta, refuted=0.0)
+        return Claim(track, carried, asked, found=asked > theta)
     score = float(detections.scores[row])
     if np.count_nonzero(chosen == row) > 1:
         chance = np.maximum(maps[row], carried)
-        return Claim(track, chance, own, found=asked > theta, shared=True, refuted=0.0)
+        return Claim(track, chance, own, found=asked > theta, shared=True)
     return Claim(track, maps[row] if score >= asked else carried, own, found=True)
-
-
-def _refuted(
-    context: InstanceContext,
-    track: InstanceTrack,
-    found: NDArray[np.bool_],
-    more: float,
-    temporal: TemporalConfig,
-) -> float:
-    """How far a key frame refutes where a track is carried to, in units of score; see
-    `Claim.refuted`.
-
-    The rule of `sam2.correct_above` with the path values of one track: they differ by what the
-    scores differ by, as far as these count.
-
-    Args:
-        context: the key frame.
-        track: the track.
-        found: bool (h, w): where it is found.
-        more: how much higher the score is there than where it is carried to.
-        temporal: settings.
-    """
-    if more <= 0 or ious(found[None], track.mask[None])[0, 0] > temporal.same_iou:
-        return 0.0
-    before = context.state.followed
-    known = {} if before is None else dict(zip(before.objects, before.refuted, strict=True))
-    return float((1 - temporal.smoothing) * more + known.get(track.number, 0.0))
 
 
 def _come_back(
@@ -303,14 +272,6 @@ def _hidden(track: InstanceTrack, context: InstanceContext) -> InstanceTrack:
     nothing = np.zeros_like(track.levels)
     hidden_s = track.hidden_s or context.seen.step_s
     return replace(track, levels=nothing, hidden_s=hidden_s, score=0.0)
-
-
-def _followed(state: InstanceState, claims: Sequence[Claim]) -> Followed:
-    """What is known of the tracks of a key frame that a network follows: all of them."""
-    refuted = {claim.track.number: claim.refuted for claim in claims}
-    values = [0.0 if each.is_hidden else refuted.get(each.number, 0.0) for each in state.tracks]
-    numbers = np.array([track.number for track in state.tracks], np.int64)
-    return Followed(numbers, np.array(values, np.float32), state.begun)
 
 
 def _new(owner: int, size_hw: tuple[int, int]) -> InstanceTrack:

@@ -9,7 +9,6 @@ in reverse.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -25,15 +24,12 @@ from carvid.car.step import StepResult
 from carvid.config import Config, Sam2Config, TemporalConfig
 from carvid.temporal.carrier import Carrier, FlowCarrier
 from carvid.temporal.carry import MASK_LEVEL, carry_tracks, from_levels, to_levels
-from carvid.temporal.followed import NOT_FOLLOWED, Followed
+from carvid.temporal.followed import NOT_FOLLOWED, Followed, log_odds
 from carvid.temporal.observe import FrameContext
 from carvid.temporal.pending import PendingFrame
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.state import TemporalState
 from carvid.temporal.update import after_key
-
-LEAST_SCORE = 1e-6
-"""Scores are at least so far from 0 and 1 in log odds."""
 
 
 class Found(Protocol):
@@ -82,16 +78,39 @@ def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
         new_follower: makes networks that follow things.
 
     Raises:
-        ConfigError: SAM 2 is to carry, and there is none.
+        ConfigError: SAM 2 is to carry, and there is none; or as `check_carrier`.
     """
+    check_carrier(config)
     if config.temporal.carrier == "flow":
         return FlowCarrier(config.temporal)
+    new = needed(new_follower)
+    return Sam2Carrier(config.temporal, config.sam2, new(), new())
+
+
+def check_carrier(config: Config) -> None:
+    """Check that masks of a run can be carried as its settings say.
+
+    Raises:
+        ConfigError: they are those of classes, and SAM 2 follows things.
+    """
+    if config.car.mode == "semantic" and config.temporal.carrier == "sam2":
+        raise ConfigError(
+            "SAM 2 follows things, and classes are none; use temporal.carrier=flow for classes"
+        )
+
+
+def needed(new_follower: NewFollower | None) -> NewFollower:
+    """Return what makes networks that follow things.
+
+    Raises:
+        ConfigError: there is nothing that does.
+    """
     if new_follower is None:
         raise ConfigError(
             "temporal.carrier=sam2 needs a SAM 2, and this model was loaded without; load it with "
             "this setting"
         )
-    return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
+    return new_follower
 
 
 def go_on(follower: Follower, followed: Followed | None, *, begun: bool) -> None:
@@ -271,12 +290,6 @@ class Sam2Carrier:
             if number != NOT_FOLLOWED and number not in followed.objects:
                 self._follower.drop(number)
         return followed
-
-
-def log_odds(score: float) -> float:
-    """Return log(score / (1 - score)) of a score in [0, 1], finite."""
-    score = min(max(score, LEAST_SCORE), 1 - LEAST_SCORE)
-    return math.log(score / (1 - score))
 
 
 def _source(candidates: Candidates) -> int:
