@@ -25,6 +25,7 @@ from carvid.base.words import plural
 from carvid.benchmark.submit import SERVERS
 from carvid.cli import main
 from carvid.cli import options as options_module
+from carvid.cli.information import gather
 from carvid.cli.messages import messages_on_stderr
 from carvid.evaluation.protocols import PROTOCOLS
 from carvid.exports.export import FORMATS
@@ -260,6 +261,8 @@ def test_info_names_versions_devices_and_weights() -> None:
     assert facts["weights"]["openai/clip-vit-base-patch16"].startswith("missing")
     assert "cpu" in facts["devices"]["auto"] or facts["devices"]["cuda"] or facts["devices"]["mps"]
     assert facts["devices"]["auto dtype"] in ("float32", "bfloat16", "float16")
+    assert "facebook/sam2.1-hiera-tiny" not in facts["weights"]
+    assert gather("sam2")["weights"]["facebook/sam2.1-hiera-tiny"].startswith("missing")
 
 
 COMMANDS = (

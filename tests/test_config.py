@@ -10,7 +10,7 @@ from carvid.config import Config, load_config, load_over, preset_names
 
 PRESETS = [
     "ade150", "ade847", "coco-object", "davis", "default", "fast", "grefcoco", "pascal-context",
-    "pascal-context-459", "refcoco", "refcoco+", "refcocog", "reference", "tiny", "voc",
+    "pascal-context-459", "refcoco", "refcoco+", "refcocog", "reference", "sam2", "tiny", "voc",
 ]  # fmt: skip
 
 

@@ -568,7 +568,7 @@ def test_what_cannot_be_had_is_said_early(model: carvid.Carvid, dogs: Path) -> N
     with pytest.raises(VideoError, match="comes only once, and things are numbered"):
         model.segment("camera:0", "dog", instances=True)
     still = carvid.load("tiny", ["temporal.carry_masks=false"])
-    with pytest.raises(ConfigError, match="things are followed by flow"):
+    with pytest.raises(ConfigError, match="things are followed along time"):
         still.segment(dogs, "dog", instances=True)
 
 
@@ -578,7 +578,7 @@ def test_what_cannot_be_had_is_said_early(model: carvid.Carvid, dogs: Path) -> N
         (["--camera", "0", "-e", "dog*"], "comes only once"),
         (["CLIP", "--classes", "CLASSES", "--instances"], "classes are no things"),
         (["CLIP", "-e", "*"], "an expression is empty"),
-        (["CLIP", "-e", "dog*", "--set", "temporal.carry_masks=false"], "followed by flow"),
+        (["CLIP", "-e", "dog*", "--set", "temporal.carry_masks=false"], "followed along time"),
     ],
 )
 def test_the_command_line_says_it_in_one_line_before_weights_are_loaded(

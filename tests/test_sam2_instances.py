@@ -199,10 +199,11 @@ def test_the_settings_say_what_carries() -> None:
 
 
 def test_classes_are_no_things(tmp_path: Path) -> None:
+    settings = ["temporal.carrier=sam2", "temporal.carry_masks=true", "sam2.model=missing"]
     with pytest.raises(ConfigError, match="classes are none"):
-        carvid.load("voc", ["temporal.carrier=sam2", "sam2.model=missing"])
+        carvid.load("voc", settings)
     with pytest.raises(ConfigError, match="classes are none"):
-        new_carrier(load_config("voc", ["temporal.carrier=sam2"]), None)
+        new_carrier(load_config("voc", settings), None)
     model = carvid.load("tiny")
     temporal = replace(model.config.temporal, carrier="sam2")
     model = carvid.Carvid(replace(model.config, temporal=temporal), *model.backbones)

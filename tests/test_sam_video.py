@@ -33,7 +33,7 @@ from carvid.base.errors import WeightsError
 from carvid.sam import video_memory
 from carvid.sam.video import Carried, VideoCarrier
 from carvid.sam.video_memory import PROMPTED_FRAMES
-from carvid.sam.video_weights import IMAGENET, load_video
+from carvid.sam.video_weights import IMAGENET, find_local_video, load_video
 from tests.fake_hub import FakeHub
 
 sys.path.append(str(Path(__file__).parent.parent / "tools"))
@@ -656,3 +656,12 @@ def test_the_constants_are_those_of_transformers(carrier: VideoCarrier) -> None:
     assert set(outputs) == {video_memory.GIVEN, video_memory.CARRIED}
     names = {video_memory.POINTER, video_memory.FEATURES, video_memory.POSITIONS}
     assert set(outputs[video_memory.GIVEN][0]) == names
+
+
+def test_where_it_is_on_this_machine(folder: Path, tmp_path: Path) -> None:
+    assert find_local_video(str(folder)) == "folder"
+    assert find_local_video("nobody/sam2-of-nobody") is None
+    assert find_local_video(str(tmp_path / "missing")) is None
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(WeightsError, match="'clip' model"):
+        find_local_video(str(tmp_path))

@@ -17,6 +17,9 @@ PACKAGES = (
     "pillow", "scipy", "segment-anything", "torchvision",
 )  # fmt: skip
 
+MISSING = "missing; downloaded at the first run"
+"""Of weights that are not on this machine."""
+
 
 def gather(preset: str) -> dict[str, Any]:
     """Return the facts that a bug report needs, JSON-able; without devices and weights where a
@@ -43,13 +46,16 @@ def _networks(preset: str) -> dict[str, Any]:
     from carvid.clip.precision import BFLOAT16_WIDTH, resolve_dtype
     from carvid.clip.weights import EMBEDDED_NAME, find_local, resolve_device
     from carvid.config import load_config
+    from carvid.sam.video_weights import find_local_video
 
     config, device = load_config(preset), resolve_device("auto")
     names = dict.fromkeys((config.weights.generator, config.weights.classifier, EMBEDDED_NAME))
     weights = {}
     for name in names:
         found = find_local(name)
-        weights[name] = "missing; downloaded at the first run" if found is None else found.kind
+        weights[name] = MISSING if found is None else found.kind
+    if "sam2" in config.networks:
+        weights[config.sam2.model] = find_local_video(config.sam2.model) or MISSING
     return {
         "devices": {
             "cpu threads": torch.get_num_threads(),

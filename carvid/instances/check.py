@@ -23,7 +23,7 @@ def check_instances(video: object, texts: object, config: Config) -> None:
         raise ConfigError("classes are no things to count; leave --classes or --instances away")
     if not config.temporal.carry_masks:
         raise ConfigError(
-            "things are followed by flow; leave temporal.carry_masks=false or --instances away"
+            "things are followed along time; leave temporal.carry_masks=false or --instances away"
         )
     if isinstance(video, str | Path) and is_index(video):
         raise ConfigError("an index knows no instances; ask its clip, or leave --instances away")

@@ -23,7 +23,7 @@ from transformers import (
 from carvid.base.errors import WeightsError
 from carvid.base.files import read_json
 from carvid.base.words import plural
-from carvid.clip.hub import fetch, is_hub_name
+from carvid.clip.hub import fetch, find_cached, is_hub_name
 from carvid.clip.model_files import (
     CONFIG,
     PREPROCESSORS,
@@ -125,6 +125,27 @@ def load_video(name: str, device: str, dtype: str = "auto") -> VideoNetwork:
         model = model.to(place).eval().requires_grad_(False)
     session = NETWORKS[kind.model_type][2]
     return VideoNetwork(model, session, _preprocessing(name, folder, kind), name)
+
+
+def find_local_video(name: str) -> str | None:
+    """Return where a SAM 2, or an EdgeTAM, is on this machine, `folder` or `cache`; None if it
+    would be downloaded.
+
+    Raises:
+        WeightsError: what is called `name` here is none of them.
+    """
+    if Path(name).is_dir():
+        _find(name)
+        return "folder"
+    if not is_hub_name(name):
+        return None
+    try:
+        found = find_cached(name, SAM2_VIDEO)
+    except WeightsError as error:
+        if _IS_EDGETAM not in str(error):
+            raise
+        found = find_cached(name, EDGETAM_VIDEO)
+    return None if found is None else "cache"
 
 
 def not_enough_memory(name: str) -> AbstractContextManager[None]:

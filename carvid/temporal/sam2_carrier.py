@@ -93,7 +93,8 @@ def check_carrier(config: Config) -> None:
     Raises:
         ConfigError: they are those of classes, and SAM 2 follows things.
     """
-    if config.car.mode == "semantic" and config.temporal.carrier == "sam2":
+    temporal = config.temporal
+    if config.car.mode == "semantic" and temporal.carry_masks and temporal.carrier == "sam2":
         raise ConfigError(
             "SAM 2 follows things, and classes are none; use temporal.carrier=flow for classes"
         )
