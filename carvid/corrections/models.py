@@ -19,6 +19,7 @@ from carvid.config import Config
 from carvid.corrections.clip import Clip, FramesFrom, frames_of
 from carvid.corrections.correct import Corrector
 from carvid.corrections.masks import CorrectedMasks
+from carvid.corrections.prompts import NewPromptedFollower
 from carvid.corrections.write import (
     CorrectedFolder,
     check_settings,
@@ -48,6 +49,7 @@ class CorrectingModel:
 
     config: Config
     segmenter: RecurrentSegmenter
+    new_follower: NewPromptedFollower | None
 
     @telling_out_of_memory()
     def correct(
@@ -181,18 +183,19 @@ class CorrectingModel:
         with _open(track, frames) as frames_from:
             clip = Clip(frames_from, facts.video.size_hw, facts.config.temporal)
             corrector = Corrector(
-                clip, masks, model.segmenter, facts.queries, facts.config, progress=progress
-            )
+                clip, masks, model.segmenter, facts.queries, facts.config, model.new_follower,
+                progress=progress,
+            )  # fmt: skip
             corrector.apply(new, earlier)
 
     def _model_of(self: Model, facts: RunFacts) -> Model:
         """The same model with a run's settings."""
         check_settings(facts.config)
-        weights = self.config.weights, facts.config.weights
-        for use in ("generator", "classifier"):
-            mine, its = (getattr(each, use) for each in weights)
-            if mine != its:
-                raise ConfigError(f"the run was made with the {use} '{its}', this is '{mine}'")
+        mine, its = self.config.networks, facts.config.networks
+        for use in ("generator", "classifier", "sam2"):
+            if use in its and mine.get(use) != its[use]:
+                this = f"this is '{mine[use]}'" if use in mine else "this model has none"
+                raise ConfigError(f"the run was made with the {use} '{its[use]}', {this}")
         model: Model = with_settings(self, facts.config)
         return model
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,8 @@ class Follower(Protocol):
 NewFollower = Callable[[], Follower]
 """Makes a network that follows nothing yet."""
 
+F = TypeVar("F", bound=NewFollower)
+
 
 def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
     """Return what carries the masks of one run.
@@ -86,12 +88,22 @@ def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
     """
     if config.temporal.carrier == "flow":
         return FlowCarrier(config.temporal)
+    new_follower = needed(new_follower)
+    return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
+
+
+def needed(new_follower: F | None) -> F:
+    """Return what makes networks that follow things, where they are to carry masks.
+
+    Raises:
+        ConfigError: there is none.
+    """
     if new_follower is None:
         raise ConfigError(
             "temporal.carrier=sam2 needs a SAM 2, and this model was loaded without; load it with "
             "this setting"
         )
-    return Sam2Carrier(config.temporal, config.sam2, new_follower(), new_follower())
+    return new_follower
 
 
 class Sam2Carrier:
