@@ -94,22 +94,25 @@ def corrected_mask(
         segmenter: for the candidates, and their scores.
         queries: the run's.
         config: the run's.
-        follower: is asked first, if given: it follows nothing, and has seen the frame.
+        follower: is asked first, if given: it follows nothing, and has seen the frame. Its mask is
+            taken if it fits all that is said, and where that is no yes, scores above θ.
     """
-    if follower is not None:
-        asked = _fitting(frame, _asked(frame, follower))
-        if asked:
-            return asked[0]
+    said_yes = any(each.wanted for each in frame.said)
+    asked = [] if follower is None else _fitting(frame, _asked(frame, follower))
+    if asked and said_yes:
+        return asked[0]
     encoded = segmenter.generator.encode(frame.image)
+    score = partial(segmenter.score_masks, frame.image, queries, frame.query, encoded=encoded)
+    if asked and score(masks=np.stack(asked))[0] > config.car.theta:
+        return asked[0]
     step = segmenter.segment(frame.image, queries, encoded=encoded)
     fitting = _fitting(frame, _nearby(frame, config))
     near = len(fitting)
     fitting += _fitting(frame, chain(_of_step(frame, step, config), _regions(frame)), fitting)
     if not fitting:
         return _as_said(frame)
-    scores = segmenter.score_masks(frame.image, queries, frame.query, np.stack(fitting), encoded)
+    scores = score(masks=np.stack(fitting))
     best = _best(scores, near)
-    said_yes = any(each.wanted for each in frame.said)
     if not said_yes and scores[best] <= config.car.theta:
         return np.zeros_like(frame.before)
     return fitting[best]
