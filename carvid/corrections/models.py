@@ -90,6 +90,7 @@ class CorrectingModel:
             OutputError: the folder holds no finished run, or cannot be written.
             VideoError: the clip is no longer there, or came only once.
             DatasetError: a mask of the run is damaged.
+            WeightsError: memory is too small for SAM 2.
         """
         if keep is not None and keep < 0:
             raise ConfigError(f"keep is 0 or more corrections, got {keep}")
