@@ -14,6 +14,7 @@ from carvid.car.step import StepResult
 from carvid.car.trace import Trace
 from carvid.clip.backbone import ClipBackbone
 from carvid.config import Config
+from carvid.corrections.prompts import NewPromptedFollower
 from carvid.index.clip_index import ClipIndex
 from carvid.media.given import to_frames
 from carvid.media.open import Frame
@@ -24,7 +25,7 @@ from carvid.temporal.causal import causal_pass
 from carvid.temporal.lookahead import smooth
 from carvid.temporal.memory import apply_memory
 from carvid.temporal.observe import FrameContext
-from carvid.temporal.sam2_carrier import NewFollower, new_carrier
+from carvid.temporal.sam2_carrier import new_carrier
 from carvid.temporal.seen import AHEAD, SeenFrame, seen_frames
 from carvid.temporal.state import TemporalState
 
@@ -54,7 +55,7 @@ class Streaming:
         self.segmenter = RecurrentSegmenter(generator, classifier, config, sam)
         self.key_frames: ClipIndex | None = None
         """What key frames are taken from, in place of the generator."""
-        self.new_follower: NewFollower | None = None
+        self.new_follower: NewPromptedFollower | None = None
         """Makes networks that carry masks from frame to frame; flow carries them, if None."""
 
     @takes_classes

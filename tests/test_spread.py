@@ -24,6 +24,7 @@ from carvid.media.given import GivenFrames
 from carvid.temporal.nearby import instead_of, pointed_at
 from carvid.temporal.seen import SeenFrame, seen_frames
 from carvid.temporal.spread import Spread, refuted_by
+from carvid.temporal.spread_carrier import ByFlow
 from tests.squares import SIZE_HW, texture
 from tests.test_seen import content
 
@@ -97,7 +98,7 @@ def spread(
 ) -> tuple[list[Mask], Spread]:
     """Correct the first of some frames to a mask; what becomes of those after it."""
     refuted = refuted_by(mask, before, wanted=wanted)
-    moved = Spread(mask, refuted, seen[0], CONFIG, wanted=wanted, forward=forward)
+    moved = Spread(mask, refuted, seen[0], ByFlow(CONFIG, forward=forward), wanted=wanted)
     masks = []
     for frame, own in zip(seen[1:], found, strict=True):
         levels = None if moved.is_over else moved.into(frame, own)
@@ -214,7 +215,7 @@ def test_nothing_spreads_of_nothing(forward: bool) -> None:
         (EMPTY, EMPTY, True, True), (EMPTY, EMPTY, False, True), (EMPTY, one[0], True, True),
         (EMPTY, one[0], False, False), (one[0], EMPTY, True, False),
     ):  # fmt: skip
-        moved = Spread(mask, refuted, seen[0], CONFIG, wanted=wanted, forward=forward)
+        moved = Spread(mask, refuted, seen[0], ByFlow(CONFIG, forward=forward), wanted=wanted)
         assert moved.is_over == over
 
 

@@ -94,8 +94,9 @@ class Clicker:
         )  # fmt: skip
         self._masks, self._label, self._truths = CorrectedMasks(track), label, truths
         self._corrector = Corrector(
-            clip, self._masks, model.segmenter, Queries(track.texts, ()), model.config
-        )
+            clip, self._masks, model.segmenter, Queries(track.texts, ()), model.config,
+            model.new_follower,
+        )  # fmt: skip
         self._said: list[Correction] = []
 
     def masks(self) -> list[Mask]:

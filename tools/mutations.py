@@ -104,6 +104,8 @@ TARGETS = {
     "standing things": "carvid.temporal.claims:Standing._stays",
     "better mask": "carvid.temporal.sam2_carrier:Sam2Carrier._is_better",
     "old memory": "carvid.run.memory_files:MemoryFiles.keep",
+    "clicks for SAM 2": "carvid.corrections.prompts:prompts_of",
+    "what SAM 2 has": "carvid.temporal.spread_carrier:ByFollower.take",
 }
 """Where each function is defined: module, and name in it."""
 
@@ -1059,3 +1061,27 @@ def things_told_at_each_key_frame(at_key: Function) -> Function:
         return at_key(self, context, state, standing, image)
 
     return changed
+
+
+CLICKED = "tests/test_sam2_corrections.py::{}"
+
+
+@breaks(CLICKED.format("test_clicks_and_boxes_are_points_and_a_box"), "clicks for SAM 2")
+def no_taken_for_yes(prompts_of: Function) -> Function:
+    """SAM 2 is told of clicks that refuse as if they were on the thing."""
+    return with_argument(
+        prompts_of, "said", lambda said: [replace(each, wanted=True) for each in said]
+    )
+
+
+@breaks(
+    CLICKED.format("test_the_follower_is_told_anew_what_it_had_lost_alone"), "what SAM 2 has"
+)
+def told_wherever_both_agree(take: Function) -> Function:
+    """SAM 2 is told the run's own mask in each frame where both have the same thing."""
+
+    def told(self: Any, number: int, mask: Any) -> None:
+        take(self, number, mask)
+        self._follower.add_mask(number, mask)
+
+    return told

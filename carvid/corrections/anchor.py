@@ -3,13 +3,14 @@
 The frame becomes a key frame, and what could be the thing there is gathered: the candidates of
 CaR's step, of this expression and of the others, masks of nearby frames that lead there, and, at a
 click, regions of the picture. What contradicts a correction of this frame is out; the classifier
-chooses among the rest.
+chooses among the rest. Where SAM 2 carries the masks it is asked first, by points and a box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 
 import cv2
@@ -23,6 +24,7 @@ from carvid.car.regions import region_in, regions_at
 from carvid.car.segmenter import RecurrentSegmenter
 from carvid.car.step import StepResult
 from carvid.config import Config
+from carvid.corrections.prompts import PromptedFollower, depth_in, mask_of, prompts_of
 from carvid.run.corrections import Correction
 from carvid.temporal.nearby import Outward, instead_of, pointed_at
 
@@ -78,23 +80,57 @@ class Corrected:
 
 
 def corrected_mask(
-    frame: Corrected, segmenter: RecurrentSegmenter, queries: Queries, config: Config
+    frame: Corrected,
+    segmenter: RecurrentSegmenter,
+    queries: Queries,
+    config: Config,
+    follower: PromptedFollower | None = None,
 ) -> Mask:
     """Return the mask that the corrections of a frame leave, bool (H, W); empty where the thing is
-    not there."""
+    not there.
+
+    Args:
+        frame: the frame.
+        segmenter: for the candidates, and their scores.
+        queries: the run's.
+        config: the run's.
+        follower: is asked first, if given: it follows nothing, and has seen the frame. Its mask is
+            taken if it fits all that is said, and where that is no yes, scores above θ.
+    """
+    said_yes = any(each.wanted for each in frame.said)
+    asked = [] if follower is None else _fitting(frame, _asked(frame, follower))
+    if asked and said_yes:
+        return asked[0]
     encoded = segmenter.generator.encode(frame.image)
+    score = partial(segmenter.score_masks, frame.image, queries, frame.query, encoded=encoded)
+    if asked and score(masks=np.stack(asked))[0] > config.car.theta:
+        return asked[0]
     step = segmenter.segment(frame.image, queries, encoded=encoded)
     fitting = _fitting(frame, _nearby(frame, config))
     near = len(fitting)
     fitting += _fitting(frame, chain(_of_step(frame, step, config), _regions(frame)), fitting)
     if not fitting:
         return _as_said(frame)
-    scores = segmenter.score_masks(frame.image, queries, frame.query, np.stack(fitting), encoded)
+    scores = score(masks=np.stack(fitting))
     best = _best(scores, near)
-    said_yes = any(each.wanted for each in frame.said)
     if not said_yes and scores[best] <= config.car.theta:
         return np.zeros_like(frame.before)
     return fitting[best]
+
+
+def _asked(frame: Corrected, follower: PromptedFollower) -> Iterator[Mask]:
+    """The mask that SAM 2 makes of all that is said; none where nothing says where the thing is."""
+    prompts = prompts_of(frame.said, partial(_rest, frame))
+    if prompts is not None:
+        yield mask_of(follower, prompts, frame.image, frame.later[0][1].shape)
+
+
+def _rest(frame: Corrected) -> Mask:
+    """What remains of the mask without what is refused; nothing, unless that has leaked into most
+    of a thing: a smaller rest is not the thing, which was refused itself."""
+    rest, before = _as_said(frame), np.count_nonzero(frame.before)
+    is_leak = WHOLE_SHARE * before < np.count_nonzero(rest) < before
+    return rest if is_leak else np.zeros_like(rest)
 
 
 def _best(scores: NDArray[np.float32], near: int) -> int:
@@ -228,7 +264,7 @@ def _leaks(frame: Corrected, part: Mask, point: tuple[float, float]) -> list[Mas
     regions = [region & part for region in regions_at(frame.image, point, kept)]
     half = WHOLE_SHARE * np.count_nonzero(part)
     small = [region for region in regions if np.count_nonzero(region) < half]
-    depth = cv2.distanceTransform(np.pad(part.view(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    depth = depth_in(part)
     is_deep = depth[int(point[1]), int(point[0])] >= DEEP_SHARE * depth.max()
     return [] if is_deep and len(small) < len(regions) else small
 

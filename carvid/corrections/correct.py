@@ -20,12 +20,15 @@ from carvid.corrections.anchor import Corrected, corrected_mask, small_mask
 from carvid.corrections.clip import Clip
 from carvid.corrections.clip import Outward as Frames
 from carvid.corrections.masks import CorrectedMasks
+from carvid.corrections.prompts import NewPromptedFollower, PromptedFollower
 from carvid.media.frames import Frame
 from carvid.run.corrections import Correction
 from carvid.temporal.carry import from_levels
 from carvid.temporal.pending import KeptImage
+from carvid.temporal.sam2_carrier import needed
 from carvid.temporal.seen import SeenFrame
 from carvid.temporal.spread import Spread, refuted_by
+from carvid.temporal.spread_carrier import ByFlow, ByFollower, SpreadCarrier
 
 NEARBY = 24
 """So many frames on each side are asked what the thing of a corrected frame is."""
@@ -54,7 +57,11 @@ class Corrector:
         segmenter: for the corrected frames.
         queries: the run's.
         config: the run's.
+        new_follower: makes networks that follow things, for a run whose masks they carry.
         progress: show a bar on stderr.
+
+    Raises:
+        ConfigError: SAM 2 has carried the run's masks, and there is none.
     """
 
     def __init__(
@@ -64,11 +71,14 @@ class Corrector:
         segmenter: RecurrentSegmenter,
         queries: Queries,
         config: Config,
+        new_follower: NewPromptedFollower | None,
         *,
         progress: bool = False,
     ) -> None:
         self._clip, self._masks = clip, masks
         self._segmenter, self._queries, self._config = segmenter, queries, config
+        by_flow = config.temporal.carrier == "flow"
+        self._new_follower = None if by_flow else needed(new_follower)
         self._progress = progress
 
     def apply(self, new: Sequence[Correction], earlier: Sequence[Correction] = ()) -> None:
@@ -79,6 +89,7 @@ class Corrector:
         Raises:
             VideoError: the clip cannot be read.
             ExpressionError: an expression is too long.
+            WeightsError: memory is too small for SAM 2.
         """
         said = list(earlier)
         for correction in new:
@@ -99,6 +110,8 @@ class Corrector:
         onward = [self._nears(outward, query) for outward in frames]
         near = [[start, *islice(each, NEARBY)] for each in onward]
         before = self._masks.mask(new.frame, query)
+        size_hw = (start.mask.shape[0], start.mask.shape[1])
+        followers = [self._follower_at(first, size_hw) for _ in frames]
         mask = corrected_mask(
             Corrected(
                 image=first.image, query=query, before=before,
@@ -107,44 +120,48 @@ class Corrector:
                 later=[(each.seen, each.mask) for each in near[0]],
                 earlier=[(each.seen, each.mask) for each in near[1]],
             ),
-            self._segmenter, self._queries, self._config,
+            self._segmenter, self._queries, self._config, followers[0],
         )  # fmt: skip
         self._masks.put(new.frame, query, mask)
-        for kept, rest, forward in zip(near, onward, (True, False), strict=True):
-            outward = until_stopped(_counted(bar, chain(kept[1:], rest)))
+        small = small_mask(mask, size_hw)
+        refuted = refuted_by(small, start.mask, wanted=new.wanted)
+        for kept, rest, follower, forward in zip(
+            near, onward, followers, (True, False), strict=True
+        ):
+            carrier = self._carrier(follower, forward=forward)
+            spread = Spread(small, refuted, start.seen, carrier, wanted=new.wanted)
             self._spread(
-                mask, start, outward, query, fixed, wanted=new.wanted, forward=forward
+                spread, until_stopped(_counted(bar, chain(kept[1:], rest))), query, fixed
             )
 
     def _spread(
-        self,
-        mask: NDArray[np.bool_],
-        start: _Near,
-        outward: Iterable[_Near],
-        query: int,
-        fixed: set[int],
-        *,
-        wanted: bool,
-        forward: bool,
+        self, spread: Spread, outward: Iterable[_Near], query: int, fixed: set[int]
     ) -> None:
         """Carry a corrected mask outward, up to another correction."""
-        size_hw = (start.mask.shape[0], start.mask.shape[1])
-        small = small_mask(mask, size_hw)
-        refuted = refuted_by(small, start.mask, wanted=wanted)
-        spread = Spread(
-            small, refuted, start.seen, self._config.temporal, wanted=wanted, forward=forward
-        )
         if spread.is_over:
             return
         for frame in outward:
             if frame.index in fixed:
                 return
-            levels = spread.into(frame.seen, frame.mask)
+            levels = spread.into(frame.seen, frame.mask, frame.image)
             if levels is not None:
                 maps = from_levels(levels[None])
                 self._masks.put(frame.index, query, cut_masks(maps, frame.image.image())[0])
             if spread.is_over:
                 return
+
+    def _follower_at(self, frame: Frame, size_hw: tuple[int, int]) -> PromptedFollower | None:
+        """What follows nothing yet and has seen a frame; None where flow carries masks."""
+        if self._new_follower is None:
+            return None
+        follower = self._new_follower()
+        follower.step(frame.image, size_hw)
+        return follower
+
+    def _carrier(self, follower: PromptedFollower | None, *, forward: bool) -> SpreadCarrier:
+        if follower is None:
+            return ByFlow(self._config.temporal, forward=forward)
+        return ByFollower(follower)
 
     def _nears(self, frames: Frames, query: int) -> Iterator[_Near]:
         for frame, seen in frames:

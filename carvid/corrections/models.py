@@ -19,6 +19,7 @@ from carvid.config import Config
 from carvid.corrections.clip import Clip, FramesFrom, frames_of
 from carvid.corrections.correct import Corrector
 from carvid.corrections.masks import CorrectedMasks
+from carvid.corrections.prompts import NewPromptedFollower
 from carvid.corrections.write import (
     CorrectedFolder,
     check_settings,
@@ -48,6 +49,7 @@ class CorrectingModel:
 
     config: Config
     segmenter: RecurrentSegmenter
+    new_follower: NewPromptedFollower | None
 
     @telling_out_of_memory()
     def correct(
@@ -88,6 +90,7 @@ class CorrectingModel:
             OutputError: the folder holds no finished run, or cannot be written.
             VideoError: the clip is no longer there, or came only once.
             DatasetError: a mask of the run is damaged.
+            WeightsError: memory is too small for SAM 2.
         """
         if keep is not None and keep < 0:
             raise ConfigError(f"keep is 0 or more corrections, got {keep}")
@@ -181,18 +184,19 @@ class CorrectingModel:
         with _open(track, frames) as frames_from:
             clip = Clip(frames_from, facts.video.size_hw, facts.config.temporal)
             corrector = Corrector(
-                clip, masks, model.segmenter, facts.queries, facts.config, progress=progress
-            )
+                clip, masks, model.segmenter, facts.queries, facts.config, model.new_follower,
+                progress=progress,
+            )  # fmt: skip
             corrector.apply(new, earlier)
 
     def _model_of(self: Model, facts: RunFacts) -> Model:
         """The same model with a run's settings."""
         check_settings(facts.config)
-        weights = self.config.weights, facts.config.weights
-        for use in ("generator", "classifier"):
-            mine, its = (getattr(each, use) for each in weights)
-            if mine != its:
-                raise ConfigError(f"the run was made with the {use} '{its}', this is '{mine}'")
+        mine, its = self.config.networks, facts.config.networks
+        for use in ("generator", "classifier", "sam2"):
+            if use in its and mine.get(use) != its[use]:
+                this = f"this is '{mine[use]}'" if use in mine else "this model has none"
+                raise ConfigError(f"the run was made with the {use} '{its[use]}', {this}")
         model: Model = with_settings(self, facts.config)
         return model
 

@@ -61,7 +61,10 @@ class Model(Protocol):
     config: Config
     segmenter: RecurrentSegmenter
     sources: tuple[Path, ...]
-    new_follower: NewFollower | None
+
+    @property
+    def new_follower(self) -> NewFollower | None:
+        """Makes networks that carry masks; None where flow does."""
 
     def facts(self, video: VideoInfo, queries: Queries, *, keep_names: bool = False) -> RunFacts:
         """What a run.json says of a run."""

@@ -11,7 +11,8 @@ from carvid.base.masks import iou
 from carvid.config import TemporalConfig
 from carvid.temporal.flow import PixelMap
 from carvid.temporal.seen import SeenFrame
-from carvid.temporal.spread import LOST_SHARE, REFUTED_IOU, Thing
+from carvid.temporal.spread import LOST_SHARE, REFUTED_IOU
+from carvid.temporal.spread_carrier import Thing
 
 Outward = Sequence[tuple[SeenFrame, NDArray[np.bool_]]]
 """Frames of one shot, each further from the first one, with the run's own masks, bool (h, w)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,8 @@ class Follower(Protocol):
 NewFollower = Callable[[], Follower]
 """Makes a network that follows nothing yet."""
 
+F = TypeVar("F", bound=NewFollower)
+
 
 def new_carrier(config: Config, new_follower: NewFollower | None) -> Carrier:
     """Return what carries the masks of one run.
@@ -100,11 +102,11 @@ def check_carrier(config: Config) -> None:
         )
 
 
-def needed(new_follower: NewFollower | None) -> NewFollower:
-    """Return what makes networks that follow things.
+def needed(new_follower: F | None) -> F:
+    """Return what makes networks that follow things, where they are to carry masks.
 
     Raises:
-        ConfigError: there is nothing that does.
+        ConfigError: there is none.
     """
     if new_follower is None:
         raise ConfigError(
