@@ -231,6 +231,14 @@ def test_a_mask_that_scores_higher_than_what_was_told_is_told() -> None:
     assert told == [False, False, False, True, False]
 
 
+def test_what_scores_no_more_than_theta_does_not_stand() -> None:
+    run = Run()
+    run.key([20])
+    assert run.key([26], [0], score=0.39) == [0] and run.follower.told == ["again 0"]
+    assert (run.shown == square(26)).all()
+    assert run.key([30], [0], score=0.3) == [0] and run.follower.told == ["again 0"]
+
+
 def test_what_is_lost_is_told() -> None:
     run = Run()
     run.key([20])
@@ -252,8 +260,8 @@ def test_the_best_candidate_may_be_the_carried_one() -> None:
     )
     found = found_at([22, 120], [0, 0], [0.5, 0.4], kept=True).candidates[0]
     levels = np.asarray(square(30) * np.uint8(255))
-    assert not carrier._is_better(found, levels, told=log_odds(0.91))
-    assert carrier._is_better(found, levels, told=log_odds(0.89))
+    assert not carrier._is_better(found, levels, log_odds(0.91), 0.4)
+    assert carrier._is_better(found, levels, log_odds(0.89), 0.4)
 
 
 def test_a_path_that_changes_to_a_rival_is_another_thing() -> None:

@@ -17,9 +17,9 @@ class Sam2Config(Section):
     """Precision; `auto` is bfloat16 on CUDA, as its authors run it, and float32 elsewhere."""
     correct: str = setting("better", choices=("better", "always", "never"))
     """When SAM 2 is told anew where a thing is. `better`: at key frames where CaR's path value is
-    higher elsewhere than where SAM 2 has the thing, or where its mask of the same thing scores
-    higher than the one that SAM 2 was told by; in between SAM 2's masks stand. `always`: at each
-    key frame; `never`: only when it is new."""
+    higher elsewhere than where SAM 2 has the thing; where that scores no more than θ; or where
+    CaR's mask of the same thing scores higher than the one that SAM 2 was told by. At others SAM
+    2's masks stand. `always`: at each key frame; `never`: only when it is new."""
     fade: float = setting(0.5, low=0.0)
     """By so much the mask that SAM 2 was told by counts less with each key frame, in log odds of
     its score."""

@@ -71,7 +71,8 @@ class MemoryFiles:
         if Path(name).name != name:
             raise ValueError(f"'{name}' is no name of a file")
         try:
-            with (self._folder / name).open("rb") as file, np.load(file) as arrays:
+            with (self._folder / name).open("rb") as file:
+                arrays = np.load(file, allow_pickle=False)
                 memory = {key: arrays[key] for key in arrays.files}
         except (OSError, EOFError, LookupError, zipfile.BadZipFile) as error:
             raise ValueError(f"no memory in '{name}': {error}") from None

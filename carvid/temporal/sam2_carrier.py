@@ -195,7 +195,7 @@ class Sam2Carrier:
         if context.gray is None:
             return after_key(context, result, theta, self._config)
         before = None if context.begins_shot else context.state.followed
-        standing = self._standing(context, result, before)
+        standing = self._standing(context, result, before, theta)
         result = _with_carried(context, result, standing, image)
         masks, maps, state = after_key(context, result, theta, self._config)
         assert state.maps is not None
@@ -229,7 +229,11 @@ class Sam2Carrier:
         return carried
 
     def _standing(
-        self, context: FrameContext, result: StepResult, before: Followed | None
+        self,
+        context: FrameContext,
+        result: StepResult,
+        before: Followed | None,
+        theta: float,
     ) -> list[int]:
         """The expressions that are there and have SAM 2's mask, since CaR's is not better."""
         if before is None:
@@ -241,12 +245,12 @@ class Sam2Carrier:
             if source != NO_TRACK and before.objects[source] != NOT_FOLLOWED:
                 assert context.carried is not None
                 carried, told = context.carried[source], float(before.told[source])
-                if not self._is_better(candidates, carried, told):
+                if not self._is_better(candidates, carried, told, theta):
                     found.append(query)
         return found
 
     def _is_better(
-        self, candidates: Candidates, carried: NDArray[np.uint8], told: float
+        self, candidates: Candidates, carried: NDArray[np.uint8], told: float, theta: float
     ) -> bool:
         """Whether CaR's choice, and not SAM 2's mask, is where a thing is (`sam2.correct`).
 
@@ -254,6 +258,7 @@ class Sam2Carrier:
             candidates: the expression's.
             carried: uint8 (h, w), in steps of 1/255: where SAM 2 has the thing.
             told: log odds of what SAM 2 was told by.
+            theta: θ: what scores no higher does not stand.
         """
         if self._sam2.correct != "better":
             return self._sam2.correct == "always"
@@ -265,7 +270,8 @@ class Sam2Carrier:
         overlaps = ious(candidates.masks > 0.5, there)[:, 0]
         nearest = int(overlaps.argmax())
         if best == nearest or overlaps[best] > self._config.same_iou:
-            return log_odds(float(candidates.scores[best])) > told
+            score = float(candidates.scores[best])
+            return score <= theta or log_odds(score) > told
         return bool(candidates.values[best] > candidates.values[nearest])
 
     def _tell(
