@@ -138,3 +138,11 @@ def test_yaml_files(tmp_path: Path) -> None:
 def test_unknown_preset_is_suggested() -> None:
     with pytest.raises(ConfigError, match="unknown preset 'defualt'; did you mean 'default'"):
         load_config("defualt")
+
+
+def test_networks_are_those_that_are_used() -> None:
+    both = {"generator", "classifier"}
+    assert load_config("default").networks.keys() == both
+    assert load_config("default", ["sam.model=sam.pth"]).networks.keys() == {*both, "sam"}
+    found = load_config("sam2", ["sam2.model=mine"]).networks
+    assert found.keys() == {*both, "sam2"} and found["sam2"] == "mine"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from transformers import Sam2VideoModel
 
 import carvid
+from carvid.base.errors import ConfigError
 from carvid.car.choice import NO_TRACK, Candidates
 from carvid.car.queries import Queries
 from carvid.car.step import StepResult
@@ -418,6 +419,17 @@ def test_masks_between_key_frames_are_what_sam2_says(model: Carvid, sam2: Path) 
         assert frame.state.maps is not None
         found = from_levels(frame.state.maps[followed])
         np.testing.assert_allclose(found, expected, atol=0.6 / 255)
+
+
+def test_a_run_knows_its_sam2_by_its_content(model: Carvid, sam2: Path, tmp_path: Path) -> None:
+    """And one that was loaded without is told in one line."""
+    assert model.contents["sam2"].startswith("sha256:")
+    assert any(path.parent == sam2 for path in model.sources)
+    track = model.segment(clip()[:2], TEXTS)
+    assert track.facts.contents["sam2"] == model.contents["sam2"]
+    without = Carvid(model.config, *model.backbones)
+    with pytest.raises(ConfigError, match="was loaded without"):
+        without.segment(clip()[:2], TEXTS)
 
 
 class Noting(FlowCarrier):
