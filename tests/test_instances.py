@@ -224,14 +224,19 @@ def test_things_that_cross_are_divided_and_none_is_born() -> None:
     assert under(found[-1][0], frames[-1][1]) == under(found[0][0], frames[0][1]) == {0: 0, 1: 1}
 
 
-def test_what_was_behind_something_is_the_same_thing_again() -> None:
+def behind() -> list[tuple[Image, list[NDArray[np.bool_]]]]:
+    """A square that goes behind something and comes out again."""
     frames = []
     for t in range(34):
         image, [mask] = scene([10 + 5 * t], [50])
         image[:, 85:130] = texture(3)[:, 85:130]
         mask[:, 85:130] = False
         frames.append((image, [mask]))
-    found = list(follow(frames))
+    return frames
+
+
+def test_what_was_behind_something_is_the_same_thing_again() -> None:
+    found = list(follow(behind()))
     hidden = [not shown.numbers for shown, _ in found]
     assert any(hidden) and not hidden[0] and not hidden[-1]
     assert {number for shown, _ in found for number in shown.numbers} == {0}

@@ -24,7 +24,7 @@ from carvid.temporal.instances import after_key_frame, between_key_frames, seen_
 from carvid.temporal.sam2_carrier import new_carrier
 from carvid.temporal.seen import see
 from tests.squares import SIZE_HW, texture
-from tests.test_instances import contents, detections, dogs, scene, under
+from tests.test_instances import behind, contents, detections, dogs, scene, under
 from tests.test_sam_video import make_sam2
 
 __all__ = ["dogs"]  # the fixture
@@ -132,12 +132,7 @@ def test_what_appears_is_added_and_what_has_ended_is_dropped() -> None:
 
 def test_a_hidden_thing_comes_back_by_the_network() -> None:
     """The key frame asks for where the network has it; it is not told again."""
-    frames = []
-    for t in range(34):
-        image, [mask] = scene([10 + 5 * t], [50])
-        image[:, 85:130] = texture(3)[:, 85:130]
-        mask[:, 85:130] = False
-        frames.append((image, [mask]))
+    frames = behind()
     follower = follower_of(frames)
     found = follow(frames, follower)
     hidden = [not shown.numbers for shown, _ in found]
