@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 import carvid
 from carvid.base.errors import ConfigError
 from carvid.base.interrupt import Stopped
+from carvid.batch.manifest import Clip
+from carvid.batch.run import run_batch
 from carvid.config import Sam2Config, load_config
+from carvid.media.open import ALL
 from carvid.sam.video import Carried
 from carvid.temporal.instance_carrier import FlowInstances, Sam2Instances, new_instance_carrier
 from carvid.temporal.instance_carry import meet_frame
@@ -23,6 +26,7 @@ from carvid.temporal.instance_state import InstanceFrame, InstanceState
 from carvid.temporal.instances import after_key_frame, between_key_frames, seen_tracks
 from carvid.temporal.sam2_carrier import new_carrier
 from carvid.temporal.seen import see
+from tests.conftest import carvid as run_carvid
 from tests.squares import SIZE_HW, texture
 from tests.test_instances import behind, contents, detections, dogs, scene, under
 from tests.test_sam_video import make_sam2
@@ -204,6 +208,14 @@ def test_classes_are_no_things(tmp_path: Path) -> None:
     model = carvid.Carvid(replace(model.config, temporal=temporal), *model.backbones)
     with pytest.raises(ConfigError, match="classes are none"):
         model.segment([texture(1)], carvid.Classes(("dog",)), out=tmp_path / "out")
+    names = tmp_path / "classes.txt"
+    names.write_text("dog\ncat\n")
+    clip = Clip("clip", "CLIP", ("dog",), ALL, classes=carvid.Classes(("dog",)))
+    asked = ("CLIP", "--classes", names, "--preset", "sam2", "-o", tmp_path / "out")
+    result = run_carvid("run", *asked)
+    assert result.returncode and "classes are none" in result.stderr
+    with pytest.raises(ConfigError, match="classes are none"):
+        run_batch([clip], tmp_path / "out", "sam2")
     assert not (tmp_path / "out").exists()
 
 

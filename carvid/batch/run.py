@@ -37,6 +37,7 @@ from carvid.run.earlier import check_earlier
 from carvid.run.facts import queries_in_json
 from carvid.run.layout import CHOOSE, PROGRESS_FOLDER, run_paths
 from carvid.run.lock import locked, wait_until_free
+from carvid.temporal.sam2_carrier import check_carrier
 from carvid.workers.processes import Processes, Workers, follow
 from carvid.workers.ray_cluster import check_no_address
 from carvid.workers.telling import Telling
@@ -114,8 +115,9 @@ def run_batch(
 
     Raises:
         KeyboardInterrupt: Ctrl-C; what is in `out` can be resumed.
-        ConfigError: an unknown preset, setting or format, a clip is an index, Ray or the cluster
-            is not there, or one of its nodes does not see the clips, weights or folder.
+        ConfigError: an unknown preset, setting or format, a clip is an index, SAM 2 is to carry
+            classes, Ray or the cluster is not there, or one of its nodes does not see the clips,
+            weights or folder.
         ExpressionError: a distractor is empty.
         OutputError: the clips' folders cannot be used, all that cannot are named; or what is read
             is in one of them.
@@ -130,6 +132,7 @@ def run_batch(
         if is_index(clip.video):
             raise ConfigError(f"'{clip.video}' is an index; ask it alone: carvid run {clip.video}")
         queries_of(clip.asked, distractors)
+        check_carrier(config_for(clip.asked, config))
         if instances:
             check_instances(clip.video, clip.asked, config)
     _check_places(clips, out, config, distractors, instances, resume=resume, overwrite=overwrite)

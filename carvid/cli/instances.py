@@ -35,13 +35,16 @@ def which(expressions: Sequence[str], *, every: bool) -> tuple[list[str], bool |
 def check_all(
     sources: Sequence[str], texts: Asked, config: Config, instances: bool | list[str]
 ) -> None:
-    """Say what stands against instances, without loading torch.
+    """Say what stands against instances, and against what carries masks, without loading torch.
 
     Raises:
-        CarvidError: as `check_instances`.
+        CarvidError: as `check_instances` and `check_carrier`.
     """
+    from carvid.car.classes import config_for
     from carvid.instances.check import check_instances
+    from carvid.temporal.sam2_carrier import check_carrier
 
+    check_carrier(config_for(texts, config))
     if instances:
         for source in sources or [""]:
             check_instances(source, texts, config)
