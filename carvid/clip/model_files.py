@@ -14,6 +14,7 @@ from typing import Any
 
 from carvid.base.errors import WeightsError
 from carvid.base.files import read_json
+from carvid.base.words import plural
 
 CONFIG = "config.json"
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -151,6 +152,22 @@ def weight_files(files: Collection[str]) -> list[str]:
         if index in files:
             return [index, *sorted(matching(files, shards))]
     return []
+
+
+def check_tensors(missing: Collection[str], name: str, kind: ModelKind) -> None:
+    """Check that a model's files had all of its tensors.
+
+    Args:
+        missing: the names of those that they lack.
+        name: what the model is called.
+        kind: what it is.
+
+    Raises:
+        WeightsError: they lack some.
+    """
+    if missing:
+        count = plural(len(missing), "tensor")
+        raise WeightsError(f"'{name}' lacks {count}, as '{min(missing)}'; {kind.remedy}")
 
 
 def cannot_load(name: str, reason: object, kind: ModelKind) -> WeightsError:

@@ -6,11 +6,12 @@ Their processors need torchvision and are never imported.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from transformers import (
@@ -22,7 +23,6 @@ from transformers import (
 
 from carvid.base.errors import WeightsError
 from carvid.base.files import read_json
-from carvid.base.words import plural
 from carvid.clip.hub import fetch, find_cached, is_hub_name
 from carvid.clip.model_files import (
     CONFIG,
@@ -30,11 +30,14 @@ from carvid.clip.model_files import (
     ModelKind,
     cannot_load,
     check_config,
+    check_tensors,
     check_whole,
 )
 from carvid.clip.preprocessing import Preprocessing, read_preprocessing
 from carvid.clip.weights import quiet_transformers, resolve_device
 from carvid.sam import weights
+
+Found = TypeVar("Found")
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """SAM 2's mean and standard deviation, RGB in [0, 1] (facebookresearch/sam2, `utils/misc.py`)."""
@@ -137,15 +140,8 @@ def find_local_video(name: str) -> str | None:
     if Path(name).is_dir():
         _find(name)
         return "folder"
-    if not is_hub_name(name):
-        return None
-    try:
-        found = find_cached(name, SAM2_VIDEO)
-    except WeightsError as error:
-        if _IS_EDGETAM not in str(error):
-            raise
-        found = find_cached(name, EDGETAM_VIDEO)
-    return None if found is None else "cache"
+    cached = _of_hub(find_cached, name)[0] if is_hub_name(name) else None
+    return None if cached is None else "cache"
 
 
 def not_enough_memory(name: str) -> AbstractContextManager[None]:
@@ -164,12 +160,18 @@ def _find(name: str) -> tuple[Path, ModelKind]:
     if path.is_file() or not is_hub_name(name) or path.suffix in (".pt", ".pth", ".safetensors"):
         what = "a file, not a folder" if path.is_file() else "no such folder"
         raise WeightsError(f"no SAM 2 at '{name}' ({what}); {REMEDY}")
+    (folder, _), kind = _of_hub(partial(fetch, ways_out=REMEDY), name)
+    return folder, kind
+
+
+def _of_hub(find: Callable[[str, ModelKind], Found], name: str) -> tuple[Found, ModelKind]:
+    """What is found of a hub model as a SAM 2, or as the EdgeTAM that it then says to be."""
     try:
-        return fetch(name, SAM2_VIDEO, REMEDY)[0], SAM2_VIDEO
+        return find(name, SAM2_VIDEO), SAM2_VIDEO
     except WeightsError as error:
         if _IS_EDGETAM not in str(error):
             raise
-    return fetch(name, EDGETAM_VIDEO, REMEDY)[0], EDGETAM_VIDEO
+    return find(name, EDGETAM_VIDEO), EDGETAM_VIDEO
 
 
 def _kind_of(folder: Path) -> ModelKind:
@@ -195,11 +197,7 @@ def _from_pretrained(name: str, folder: Path, kind: ModelKind, dtype: torch.dtyp
         if isinstance(error, RuntimeError) and "memory" in str(error):
             raise
         raise cannot_load(name, error, kind) from None  # its own trace would hide this line
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise WeightsError(
-            f"'{name}' lacks {plural(len(missing), 'tensor')}, as '{missing[0]}'; {REMEDY}"
-        )
+    check_tensors(report["missing_keys"], name, kind)
     return model
 
 

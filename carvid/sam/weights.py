@@ -17,9 +17,14 @@ from torch import Tensor
 from transformers import SamConfig, SamModel
 
 from carvid.base.errors import WeightsError
-from carvid.base.words import plural
 from carvid.clip.hub import fetch, is_hub_name
-from carvid.clip.model_files import ModelKind, cannot_load, check_config, check_whole
+from carvid.clip.model_files import (
+    ModelKind,
+    cannot_load,
+    check_config,
+    check_tensors,
+    check_whole,
+)
 from carvid.clip.weights import quiet_transformers, resolve_device
 
 REMEDY = (
@@ -212,9 +217,5 @@ def _from_pretrained(name: str, folder: Path) -> SamModel:
     except Exception as error:
         # transformers and safetensors raise a dozen types here; each is one unreadable file.
         raise cannot_load(name, error, SAM) from None  # its own trace would hide this line
-    if report["missing_keys"]:
-        missing = sorted(report["missing_keys"])
-        raise WeightsError(
-            f"'{name}' lacks {plural(len(missing), 'tensor')}, as '{missing[0]}'; {REMEDY}"
-        )
+    check_tensors(report["missing_keys"], name, SAM)
     return model
